@@ -1,0 +1,76 @@
+# kpipe's workbench. `make` alone lists the targets; ARGS is handed on: make test ARGS="-k signal -x"
+
+# The first Python from 3.11 on that can make an environment (a name alone proves little: pyenv shims, Debian without venv).
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
+	done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test faults unit lint types gen check bench soak wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.tested ## make or refresh .venv with all that tests and lint need
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+# pip learned --group with 25.1
+$(VENV)/.tested: pyproject.toml | $(BIN)/python
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --editable . --group broker --group test --group lint
+	@touch $@ $(VENV)/.runs
+
+demo: $(VENV)/.runs ## run the main job, visibly, on the embedded broker
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: venv ## run all tests; those of the broker on a real Kafka
+	$(BIN)/python -m tests.broker.lab.prepare
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+
+faults: venv ## run the whole fault suite, and write what happened to docs/faults.md
+	$(BIN)/python -m tests.broker.lab.prepare
+	@mkdir -p docs
+	@FAULT_RUNS=100 FAULT_TABLE=docs/faults.md $(BIN)/python -m pytest --timeout 3600 tests/faults $(ARGS)
+
+unit: venv ## run the tests that need no broker
+	@$(BIN)/python -m pytest tests/unit tests/golden tests/meta $(ARGS)
+
+lint: venv ## check style, format and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: venv ## check types
+	$(BIN)/mypy
+
+gen: venv ## write man pages, completions and reference from the options' declarations
+	$(BIN)/python -m kpipe.cli.manual
+
+check: venv ## fail if a generated file is not fresh
+	$(BIN)/python -m kpipe.cli.manual --check
+
+bench: venv ## measure against kcat and a bare client loop, on a real broker
+	$(BIN)/python -m tests.broker.lab.prepare
+	@$(BIN)/python -m bench $(ARGS)
+
+soak: venv ## run the long fault test
+	$(BIN)/python -m tests.broker.lab.prepare
+	@$(BIN)/python -m bench.soak $(ARGS)
+
+wheel: $(BIN)/python ## build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean: ## remove what was built and cached, not .venv
+	rm -rf dist build .kafka .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find kpipe tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,122 @@
+"""What can go wrong with a record or a run, by whose fault it is; each class knows its exit code.
+
+    KpipeError                1  another runtime failure
+    |-- UsageError            2  the command line or the configuration is wrong
+    |-- BadRecord             3  one record is bad: input data, or a transform that failed on it
+    |-- UnreachableError      4  cluster unreachable, authentication, authorisation
+    |-- UndeliveredError      1  records were not delivered (failed, refused, unknown)
+    `-- DifferenceError       5  a check found a difference
+
+Nothing here prints or exits: the porch (`kpipe.cli`) turns an error into one line on stderr and the exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Exit(IntEnum):
+    """Exit codes: a contract with scripts (README, man page and --help are generated from the docstrings below)."""
+
+    OK = 0
+    UNDELIVERED = 1
+    USAGE = 2
+    BAD_INPUT = 3
+    UNREACHABLE = 4
+    DIFFERENCE = 5
+
+
+EXIT_MEANING: dict[Exit, str] = {
+    Exit.OK: "all done, nothing lost",
+    Exit.UNDELIVERED: "some records were not delivered (failed, refused or unknown), or another runtime failure",
+    Exit.USAGE: "usage or configuration error",
+    Exit.BAD_INPUT: "bad input data, or a transform that failed on a record (under --on-error stop)",
+    Exit.UNREACHABLE: "cluster unreachable, authentication or authorisation failed",
+    Exit.DIFFERENCE: "a check found a difference (verify, --fail-if-empty)",
+}
+
+
+class Stage(StrEnum):
+    """The steps of a record's way; the same words in messages, in `error_stage` headers and in the docs."""
+
+    CONFIG = "config"
+    CONNECT = "connect"
+    READ = "read"
+    DECODE = "decode"
+    TRANSFORM = "transform"
+    TRACE = "trace"
+    ENCODE = "encode"
+    SEND = "send"
+    SETTLE = "settle"
+    COMMIT = "commit"
+
+
+def visible(text: str) -> str:
+    """Text for people with control characters made visible: no name, value or file may drive a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class KpipeError(Exception):
+    """A failure told to people as one line: `STAGE: WHERE: WHAT; WHAT TO DO`.
+
+    `where` is a position (`prod:orders[3]@42`, `stdin:17`), a file or a cluster; it may be empty.
+    """
+
+    exit_code: Exit = Exit.UNDELIVERED
+    stage: Stage = Stage.READ
+    code: str = "ERROR"
+    """One word for programs, in the `error_code` header of a dead letter; a broker's refusal has the broker's word."""
+
+    def __init__(self, what: str, *, where: str = "", stage: Stage | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        if stage is not None:
+            self.stage = stage
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.stage.value, self.where, self.what) if part)
+
+
+class UsageError(KpipeError):
+    """The command line or the configuration is wrong; nothing was read."""
+
+    exit_code = Exit.USAGE
+    stage = Stage.CONFIG
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.what) if part)
+
+
+class BadRecord(KpipeError):
+    """One record cannot be decoded, transformed, traced or encoded; `--on-error` decides what becomes of it."""
+
+    exit_code = Exit.BAD_INPUT
+    stage = Stage.DECODE
+    code = "BAD_RECORD"
+    raw: bytes | None = None
+    """The bytes that could not be decoded, where the decoder still has them."""
+
+
+class UnreachableError(KpipeError):
+    """The cluster cannot be reached, or it does not let us in."""
+
+    exit_code = Exit.UNREACHABLE
+
+
+class UndeliveredError(KpipeError):
+    """Records were refused by the target, or what became of them is unknown."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.SEND
+    code = "NOT_DELIVERED"
+
+
+class Interrupted(KpipeError):
+    """A signal arrived while the run was still being prepared; the process dies by it."""
+
+
+class DifferenceError(KpipeError):
+    """A check that the user asked for found a difference."""
+
+    exit_code = Exit.DIFFERENCE

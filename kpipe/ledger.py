@@ -1,0 +1,389 @@
+"""What became of every record that was read: tracked, settled, and the contiguous prefix that may be committed.
+
+It performs no I/O and knows no client: it is told what was read and reported, and answers with counts and offsets.
+
+    read = delivered + filtered + dead_lettered + failed + unknown
+
+A flight is one batch on its way. The prefix is the order in which records were handed out, not offset arithmetic:
+compaction and transaction markers leave holes in offsets (KIP-98).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from kpipe.record import Batch
+
+TopicPartition: TypeAlias = tuple[str, int]
+
+
+class DeliveryReport:
+    """The callable handed to `produce()` for one record; it only takes notes, because a callback must never raise.
+
+    Reused from flight to flight: building one per record costs more than calling it (bench: +100 ns).
+    """
+
+    __slots__ = ("_fail", "_settle", "index")
+
+    def __init__(self, flight: Flight, index: int) -> None:
+        self.index = index
+        self._settle = flight.settled.append
+        self._fail = flight.failures.append
+
+    def __call__(self, error: object | None, _message: object) -> None:
+        """Note the outcome; called by the client, once."""
+        if error is None:
+            self._settle(self.index)
+        else:
+            self._fail((self.index, error))
+
+
+class Flight:
+    """One batch on its way: where its records came from, and which of them are settled.
+
+    `settled` holds indexes into the batch as read, once for each thing that had to happen to the record (one delivery,
+    or more for a record that was split or sent to several targets); `expected` is how many entries make it complete.
+    """
+
+    __slots__ = (
+        "batch",
+        "dead",
+        "dead_lettered",
+        "dropped",
+        "expected",
+        "failed",
+        "failures",
+        "filtered",
+        "handled",
+        "needs",
+        "origin",
+        "read",
+        "reports",
+        "revoked",
+        "settled",
+        "taken_out",
+    )
+
+    def __init__(self) -> None:
+        self.settled: list[int] = []
+        self.failures: list[tuple[int, object]] = []
+        self.reports: list[DeliveryReport] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the flight ready for another batch; its delivery reports stay."""
+        self.settled.clear()
+        self.failures.clear()
+        self.batch: Batch | None = None
+        self.origin: Batch | None = None
+        self.needs: Counter[int] | None = None
+        self.revoked: set[TopicPartition] = set()
+        self.failed: set[int] = set()
+        self.taken_out: set[int] = set()
+        self.dropped: Counter[int] | None = None
+        self.dead: set[int] = set()
+        self.read = self.expected = self.filtered = self.dead_lettered = self.handled = 0
+
+    def take_reports(self, batch: Batch) -> list[DeliveryReport]:
+        """At least one delivery report per record of `batch`, in its order."""
+        reports = self.reports
+        for index in range(len(reports), batch.read):
+            reports.append(DeliveryReport(self, index))
+        if batch.index is None:
+            return reports
+        return [reports[index] for index in batch.index]
+
+    def settle_filtered(self, batch: Batch) -> None:
+        """Settle what left the batch without an error; copies made by a split must all settle before their source."""
+        if batch.index is None:
+            return
+        gone = set(range(self.read)).difference(batch.index, (bad.index for bad in batch.bad))
+        self.filtered += len(gone)
+        self.settled += gone
+        if len(batch.index) > self.read - len(gone) - len(batch.bad):
+            self.needs = Counter(batch.index)
+            self.expected += len(batch.index) - len(self.needs)
+
+    def expect_again(self, batch: Batch) -> None:
+        """Every record of `batch` goes to one more target and settles when that one has acknowledged it, too."""
+        needs = Counter(range(self.read)) if self.needs is None else self.needs
+        needs.update(range(self.read) if batch.index is None else batch.index)
+        self.needs = needs
+        self.expected += len(batch)
+
+    def expect(self, index: int, more: int = 1) -> None:
+        """So many more things must happen to one record before it is settled."""
+        if self.needs is None:
+            self.needs = Counter(range(self.read))
+        self.needs[index] += more
+        self.expected += more
+
+    def drop(self, index: int) -> None:
+        """A copy of a record was filtered behind a detour; the record is filtered when nothing is left of it."""
+        if self.dropped is None:
+            self.dropped = Counter()
+        self.dropped[index] += 1
+        self.settled.append(index)
+        if self.dropped[index] == (1 if self.needs is None else self.needs[index]):
+            self.filtered += 1
+
+    def settle_sent(self, batch: Batch) -> None:
+        """Settle every record of the batch at once: the sink has written it."""
+        self.settled += range(self.read) if batch.index is None else batch.index
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record is settled."""
+        return len(self.settled) == self.expected
+
+    def settled_indexes(self) -> set[int]:
+        """The records of which everything expected has happened."""
+        if self.needs is None:
+            return set(self.settled)
+        counts = Counter(self.settled)
+        return {index for index, count in counts.items() if count >= self.needs.get(index, 1)}
+
+    def positions(self) -> Iterator[tuple[int, TopicPartition, int]]:
+        """(index, topic and partition, offset) of every record as it was read."""
+        origin = self.origin
+        if origin is None or origin.topics is None or origin.partitions is None or origin.offsets is None:
+            return
+        places = zip(origin.topics, origin.partitions, origin.offsets, strict=True)
+        for index, (topic, partition, offset) in zip(range(self.read), places, strict=False):
+            if topic is not None and partition is not None and offset is not None:
+                yield index, (topic, partition), offset
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """The next offset of every partition in the flight, for a flight that is complete."""
+        origin = self.origin
+        if origin is None or not origin.topics or origin.partitions is None or origin.offsets is None:
+            return {}
+        topics, partitions, offsets = origin.topics, origin.partitions, origin.offsets
+        topic = topics[0]
+        if topics.count(topic) == len(topics):
+            last = dict(zip(partitions[: self.read], offsets, strict=False))
+            ends = {(str(topic), int(p)): int(o) + 1 for p, o in last.items()}  # type: ignore[arg-type]
+        else:
+            ends = {place: offset + 1 for _, place, offset in self.positions()}
+        for place in self.revoked:
+            ends.pop(place, None)
+        return ends
+
+
+@dataclass(slots=True, frozen=True)
+class Mark:
+    """The balance at a moment at which nothing was in flight, to come back to."""
+
+    read: int = 0
+    delivered: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The balance of a run, and the offsets that are safe to commit."""
+
+    keeps_offsets: bool = False
+    keeps_records: bool = False
+    read: int = 0
+    delivered: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    failed: int = 0
+    unknown: int = 0
+    in_flight: int = 0
+    cut_short: bool = False
+    """Records were fetched but not read: only offsets of records that were read may be committed."""
+    on_settled: Callable[[Flight], None] | None = None
+    """Told of each complete flight, in the order of reading, before it is booked."""
+    flights: deque[Flight] = field(default_factory=deque)
+    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    _spare: list[Flight] = field(default_factory=list)
+
+    def track(self, batch: Batch, origin: Batch) -> Flight:
+        """Open a flight for a batch that has just been read; `origin` keeps the coordinates as they were read."""
+        flight = self._spare.pop() if self._spare else Flight()
+        flight.origin = origin
+        flight.batch = batch if self.keeps_records else None
+        flight.read = flight.expected = batch.read
+        self.read += batch.read
+        self.in_flight += batch.read
+        self.flights.append(flight)
+        return flight
+
+    def begin(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Partitions begin here: what lies before is none of this group's, and a restart must not decide it anew.
+
+        Without it, a group that starts at the end and dies before its first record would miss what came meanwhile.
+        """
+        if self.keeps_offsets:
+            self.next_offsets.update(starts)
+
+    def cut(self, flight: Flight, read: int) -> None:
+        """Only the first `read` records of the batch count as read: the run ends before the others."""
+        gone = flight.read - read
+        self.cut_short = self.cut_short or gone > 0
+        self.read -= gone
+        self.in_flight -= gone
+        flight.read = read
+        flight.expected -= gone
+
+    def settle(self) -> None:
+        """Book the complete flights at the head of the line and move the committable offsets past them."""
+        flights = self.flights
+        while flights and flights[0].complete:
+            flight = flights.popleft()
+            if self.keeps_offsets:
+                self.next_offsets.update(flight.ends())
+            if self.on_settled is not None:
+                self.on_settled(flight)
+            self._book(flight, flight.read)
+            flight.reset()
+            self._spare.append(flight)
+
+    def _book(self, flight: Flight, settled: int) -> None:
+        self.in_flight -= flight.read
+        self.filtered += flight.filtered
+        self.failed += len(flight.failed)
+        self.dead_lettered += flight.dead_lettered
+        self.delivered += settled - flight.filtered - len(flight.failed) - flight.dead_lettered
+
+    def failures(self) -> Iterator[tuple[Flight, int, object]]:
+        """Failed delivery reports that nobody has looked at yet, oldest first."""
+        for flight in self.flights:
+            while flight.handled < len(flight.failures):
+                index, error = flight.failures[flight.handled]
+                flight.handled += 1
+                yield flight, index, error
+
+    def prefix(self) -> dict[TopicPartition, int]:
+        """The committable offset of every partition, exact to the record: also through flights that are incomplete."""
+        self.settle()
+        offsets = dict(self.next_offsets)
+        blocked: set[TopicPartition] = set()
+        for flight in self.flights:
+            settled = flight.settled_indexes()
+            for index, place, offset in flight.positions():
+                if place in blocked or place in flight.revoked:
+                    continue
+                if index in settled:
+                    offsets[place] = offset + 1
+                else:
+                    blocked.add(place)
+        return offsets
+
+    def mark(self) -> Mark:
+        """Where `rewind` and `write_off` come back to: everything read so far is final."""
+        return Mark(self.read, self.delivered, self.filtered, self.dead_lettered, self.failed)
+
+    def rewind(self, mark: Mark, next_offsets: Mapping[TopicPartition, int]) -> int:
+        """What was read since `mark` counts as never read, because it is read again; returns how many records.
+
+        Its flights are dropped, not reused: a late report finds nobody.
+        """
+        gone = self.read - mark.read
+        self.read, self.delivered, self.filtered = mark.read, mark.delivered, mark.filtered
+        self.dead_lettered, self.failed = mark.dead_lettered, mark.failed
+        self._drop_flights(next_offsets)
+        return gone
+
+    def write_off(self, mark: Mark, next_offsets: Mapping[TopicPartition, int], *, unknown: bool) -> int:
+        """What was sent since `mark` was not delivered after all (or nobody knows); returns how many records."""
+        self.settle()
+        filtered = self.filtered + sum(flight.filtered for flight in self.flights)
+        lost = self.read - mark.read - (filtered - mark.filtered)
+        self.filtered, self.delivered, self.dead_lettered = filtered, mark.delivered, mark.dead_lettered
+        self.failed = mark.failed if unknown else mark.failed + lost
+        self.unknown += lost if unknown else 0
+        self._drop_flights(next_offsets)
+        return lost
+
+    def _drop_flights(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        self.flights.clear()
+        self.in_flight = 0
+        self.next_offsets = dict(next_offsets)
+
+    def has_news(self) -> bool:
+        """Whether there are failed delivery reports that nobody has looked at yet."""
+        return any(flight.handled < len(flight.failures) for flight in self.flights)
+
+    def has_failed(self) -> bool:
+        """Whether a record in flight was refused, or lost on its way, and is not settled otherwise."""
+        return any(
+            index not in settled
+            for flight in self.flights
+            if flight.failures
+            for settled in (flight.settled_indexes(),)
+            for index, _ in flight.failures
+        )
+
+    def has_holes(self) -> bool:
+        """Whether a record is settled while one before it in its partition is not."""
+        waiting: set[TopicPartition] = set()
+        for flight in self.flights:
+            settled = flight.settled_indexes()
+            for index, place, _ in flight.positions():
+                if index not in settled:
+                    waiting.add(place)
+                elif place in waiting:
+                    return True
+        return False
+
+    def revoke(self, places: Iterable[TopicPartition]) -> None:
+        """Forget partitions that went away: a late delivery report must never move their offsets again.
+
+        The broker checks a commit's generation, not who owns the partition, and takes lower offsets than before.
+        """
+        gone = set(places)
+        for place in gone:
+            self.next_offsets.pop(place, None)
+        for flight in self.flights:
+            flight.revoked |= gone
+
+    def has_in_flight(self, places: Iterable[TopicPartition]) -> bool:
+        """Whether a record of one of these partitions is still on its way."""
+        wanted = set(places)
+        for flight in self.flights:
+            if flight.complete:
+                continue
+            settled = flight.settled_indexes()
+            if any(place in wanted and index not in settled for index, place, _ in flight.positions()):
+                return True
+        return False
+
+    def close(self, refused: Iterable[tuple[Flight, int]]) -> list[tuple[Flight, int]]:
+        """Book what is left after the drain: `refused` are known not to have been written, the others are unknown.
+
+        Returns the records that were not delivered, as (flight, index).
+        """
+        self.settle()
+        known = {(id(flight), index) for flight, index in refused}
+        lost: list[tuple[Flight, int]] = []
+        for flight in self.flights:
+            settled = flight.settled_indexes()
+            missing = [index for index in range(flight.read) if index not in settled]
+            refusals = sum((id(flight), index) in known for index in missing)
+            flight.failed.difference_update(missing)
+            self._book(flight, flight.read - len(missing))
+            self.failed += refusals
+            self.unknown += len(missing) - refusals
+            lost += [(flight, index) for index in missing]
+        return lost
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record that was read is accounted for."""
+        accounted = self.delivered + self.filtered + self.dead_lettered + self.failed + self.unknown
+        return self.read == accounted + self.in_flight
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was read has reached its end and nothing was lost."""
+        return self.balanced and not (self.in_flight or self.failed or self.unknown)

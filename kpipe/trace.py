@@ -1,0 +1,196 @@
+"""Stamps each record with where it came from, and stops records that would run in a circle.
+
+It changes headers only; keys, values and all other headers pass untouched, in order, duplicates kept.
+
+    source_topic source_partition source_offset source_consumer_group source_cluster source_timestamp   the last hop
+    origin_topic origin_partition origin_offset origin_cluster origin_timestamp                         the first hop
+    trace_hops                                                                                          hops so far
+
+The `source_` names are those of Karafka's piping, so its consumers understand them. Clusters are written as their
+cluster id: a profile's name means different clusters on different machines, and a loop guard must not guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kpipe.errors import BadRecord, Exit, Stage
+
+if TYPE_CHECKING:
+    from kpipe.record import Batch, Headers
+
+Header = tuple[str, bytes | None]
+
+SOURCE = ("topic", "partition", "offset", "consumer_group", "cluster", "timestamp", "host", "file", "line")
+ORIGIN = ("topic", "partition", "offset", "cluster", "timestamp", "host", "file", "line")
+HOPS = "trace_hops"
+MAX_HOPS = 16
+
+
+class LoopingRecord(BadRecord):
+    """A record that has been at its target before, or made too many hops: refused, not forwarded."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.TRACE
+    code = "LOOP"
+
+
+@dataclass(slots=True, frozen=True)
+class Hop:
+    """One hop, ours: `cluster` is the source cluster's id, `target_*` where the records go.
+
+    `prefix` stands before every name; `host` is set only for `--trace full`.
+    """
+
+    cluster: str = ""
+    group: str | None = None
+    target_cluster: str = ""
+    target_topic: str = ""
+    max_hops: int = MAX_HOPS
+    prefix: str = ""
+    host: str = ""
+
+
+class Tracer:
+    """The trace stage. Records without coordinates (plain lines) get a trace only when `host` is given."""
+
+    def __init__(self, hop: Hop) -> None:
+        self._hop = hop
+        name = hop.prefix.__add__
+        self._source = {field: name(f"source_{field}") for field in SOURCE}
+        self._origin = {field: name(f"origin_{field}") for field in ORIGIN}
+        self._hops = name(HOPS)
+        self._replaced = frozenset((*self._source.values(), self._hops))
+        self._names = self._replaced | frozenset(self._origin.values())
+        self._first_hop: Header = (self._hops, b"1")
+        self._fixed: dict[tuple[object, object], tuple[list[Header], list[Header]]] = {}
+        self._cluster = hop.cluster.encode()
+        self._target = (hop.target_cluster.encode(), hop.target_topic.encode())
+
+    def __call__(self, batch: Batch) -> None:
+        """Stamp the batch; looping records are rejected."""
+        if not len(batch):
+            return
+        if batch.topics is None:
+            if self._hop.host and batch.lines is not None:
+                self._stamp_lines(batch)
+            return
+        self._stamp(batch)
+
+    # Hot path: `make bench` (forward). One list per record; what a partition's records share is built once.
+    def _stamp(self, batch: Batch) -> None:
+        topics, partitions, offsets = batch.topics or [], batch.partitions, batch.offsets
+        if partitions is None or offsets is None:
+            return
+        source_offset, origin_offset = self._source["offset"], self._origin["offset"]
+        source_time, origin_time = self._source["timestamp"], self._origin["timestamp"]
+        fixed, names, first_hop = self._fixed, self._names, self._first_hop
+        size = len(batch)
+        stamps = batch.timestamps if batch.timestamps is not None else [(0, -1)] * size
+        carried = batch.headers if batch.headers is not None else [None] * size
+        stamped: list[Headers | None] = []
+        loops: dict[int, BadRecord] = {}
+        for topic, partition, offset, (kind, ms), headers in zip(
+            topics, partitions, offsets, stamps, carried, strict=True
+        ):
+            parts = fixed.get((topic, partition))
+            if parts is None and topic is not None and partition is not None:
+                parts = fixed[topic, partition] = self._fix(topic, partition)
+            if parts is None or offset is None:
+                stamped.append(headers)
+                continue
+            at = b"%d" % offset
+            if kind:
+                time = b"%d" % ms
+                trace = [
+                    *parts[0], (source_offset, at), (source_time, time),
+                    *parts[1], (origin_offset, at), (origin_time, time), first_hop,
+                ]  # fmt: skip
+            else:
+                trace = [*parts[0], (source_offset, at), *parts[1], (origin_offset, at), first_hop]
+            if not headers:
+                stamped.append(trace)
+            elif names.isdisjoint([name for name, _ in headers]):
+                stamped.append(headers + trace)
+            else:
+                place = len(stamped)
+                stamped.append(self._carry_on(headers, trace, place, loops, batch))
+        batch.headers = stamped
+        if self._hop.cluster and self._hop.cluster == self._hop.target_cluster:
+            self._find_direct_loops(batch, loops)
+        batch.reject(loops)
+
+    def _fix(self, topic: str, partition: int) -> tuple[list[Header], list[Header]]:
+        """The headers that all records of one source partition share."""
+        source: list[Header] = [
+            (self._source["topic"], topic.encode()),
+            (self._source["partition"], b"%d" % partition),
+        ]
+        origin: list[Header] = [
+            (self._origin["topic"], topic.encode()),
+            (self._origin["partition"], b"%d" % partition),
+        ]
+        if self._hop.group is not None:
+            source.append((self._source["consumer_group"], self._hop.group.encode()))
+        if self._cluster:
+            source.append((self._source["cluster"], self._cluster))
+            origin.append((self._origin["cluster"], self._cluster))
+        return source, origin
+
+    def _carry_on(
+        self, headers: Headers, trace: Headers, place: int, loops: dict[int, BadRecord], batch: Batch
+    ) -> Headers:
+        """A record that was traced before: this hop replaces the last one, the origin stays, the hops count on."""
+        known = dict(headers)
+        hops = _count(known.get(self._hops)) + 1
+        self._guard(known, hops, place, loops, batch)
+        has_origin = self._origin["topic"] in known or self._origin["file"] in known
+        origin = frozenset(self._origin.values())
+        kept = [header for header in headers if header[0] not in self._replaced]
+        fresh = [h for h in trace[:-1] if not (has_origin and h[0] in origin)]
+        return [*kept, *fresh, (self._hops, b"%d" % hops)]
+
+    def _guard(
+        self, known: dict[str, bytes | None], hops: int, place: int, loops: dict[int, BadRecord], batch: Batch
+    ) -> None:
+        cluster, topic = self._target
+        if batch.targets is not None and batch.targets[place] is not None:
+            topic = str(batch.targets[place]).encode()
+        if cluster:
+            for kind, names in (("origin", self._origin), ("previous source", self._source)):
+                if known.get(names["cluster"]) == cluster and known.get(names["topic"]) == topic:
+                    what = f"would loop: {topic.decode()} is its {kind}; forward to another topic"
+                    loops[place] = LoopingRecord(what)
+                    return
+        if hops > self._hop.max_hops:
+            what = f"made {hops - 1} hops already (--max-hops {self._hop.max_hops}); find the circle or raise it"
+            loops[place] = LoopingRecord(what)
+
+    def _find_direct_loops(self, batch: Batch, loops: dict[int, BadRecord]) -> None:
+        """Records read from the very topic they go to: a pattern that matches the target, or a route back."""
+        targets, topics, target = batch.targets, batch.topics or [], self._hop.target_topic
+        if targets is None and target not in topics:
+            return
+        for place, topic in enumerate(topics):
+            if topic == ((targets[place] if targets is not None else None) or target):
+                loops[place] = LoopingRecord(f"would loop: it comes from {topic} itself; exclude it from the sources")
+
+    def _stamp_lines(self, batch: Batch) -> None:
+        host, file = self._hop.host.encode(), (batch.file or "").encode()
+        shared: list[Header] = [(self._source["host"], host), (self._source["file"], file)]
+        first: list[Header] = [(self._origin["host"], host), (self._origin["file"], file)]
+        source_line, origin_line, hop = self._source["line"], self._origin["line"], self._first_hop
+        trace = [
+            [*shared, (source_line, b"%d" % line), *first, (origin_line, b"%d" % line), hop]
+            for line in batch.lines or ()
+        ]
+        if batch.headers is None:
+            batch.headers = list(trace)
+        else:
+            batch.headers = [[*(headers or []), *own] for headers, own in zip(batch.headers, trace, strict=True)]
+
+
+def _count(value: bytes | None) -> int:
+    """Hops so far; a value that is not a number was not written by us and counts as none."""
+    return int(value) if value is not None and value.isdigit() and len(value) < 10 else 0

@@ -1,0 +1,1 @@
+"""Tests; a package so that they can import the lab (`tests.broker.lab`) and the types of the fixtures."""
