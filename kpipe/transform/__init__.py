@@ -1,0 +1,1 @@
+"""Transforms: batch -> batch, pure; they never read, write or know Kafka."""

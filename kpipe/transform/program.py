@@ -1,0 +1,172 @@
+"""Compiles jq programs and runs them over the values of a batch, one result row per record.
+
+Never lets jq swallow a record: no result, several results, `halt` and errors all become a bad record.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import orjson
+
+from kpipe.record import TIMESTAMP_NONE, TIMESTAMP_TYPES
+from kpipe.transform.columns import headers_of, key_column
+from kpipe.transform.document import NotJson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kpipe.errors import BadRecord
+    from kpipe.record import Batch
+    from kpipe.transform.document import Documents
+    from kpipe.transform.step import Step
+
+Rows: TypeAlias = "list[Sequence[bytes | None] | None]"
+"""What a program says about each record: its results in order, or None (a fused program: filtered)."""
+
+# What would stop the program without a word, read other records, or read files; `import` and `include` cannot stand
+# behind a definition, so they are syntax errors.
+_TRAPS = """
+def _trap(name): error(name + " is not for records");
+def halt: _trap("halt"); def halt_error: _trap("halt_error"); def halt_error(code): _trap("halt_error");
+def input: _trap("input"); def inputs: _trap("inputs"); def modulemeta: _trap("modulemeta");
+"""
+_LONGEST_MESSAGE = 200
+
+
+def mentions_meta(text: str) -> bool:
+    """Whether a program reads `$meta`; a mention in a string costs time only."""
+    return "$meta" in text
+
+
+def check(step: Step, text: str) -> None:
+    """Refuse what is no jq program by itself: `1) , (2` is one inside the parentheses of a fused program."""
+    _compile(step, f"{_TRAPS}null as $meta |\n{text}\n", text)
+
+
+def one_result(number: int, text: str) -> str:
+    """Text in jq for the one result of program `text` on `$v`; errors are told as `number message`."""
+    # reduce costs half of [limit(2; …)].
+    return (
+        f"($v | try (reduce (\n{text}\n) as $one "
+        '([]; if length == 0 then [$one] else error("it gives more than one result") end) '
+        '| if length == 0 then error("it gives no result") else .[0] end) '
+        f'catch error("{number} \\(.)"))'
+    )
+
+
+def all_results(number: int, text: str) -> str:
+    """Text in jq for every result of program `text` on `$v`, as an array of JSON texts."""
+    return f'($v | try [(\n{text}\n) | tojson] catch error("{number} \\(.)"))'
+
+
+class Program:
+    """A program over `$v` (the parsed value) and `$meta`, whose result is an array of strings and nulls, or null.
+
+    `for_null` is run for records without a value (`$v` is null); None: they get the row None.
+    """
+
+    def __init__(self, steps: Sequence[Step], body: str, for_null: str | None, *, meta: bool) -> None:
+        self._steps = steps
+        self._meta = meta
+        self._head = f"{_TRAPS}{'. as {$meta, value: $v}' if meta else '. as $v'} | "
+        self._for_null = for_null
+        self._run = _compile(steps[0], self._head + body).input_text
+
+    @cached_property
+    def _run_null(self) -> Any:
+        """Compiled when the first tombstone comes: 1 ms that most runs do not need."""
+        return self._for_null and _compile(self._steps[0], self._head + self._for_null).input_text
+
+    def rows(self, batch: Batch, documents: Documents) -> tuple[Rows, dict[int, BadRecord]]:
+        """A row per record, and the bad ones by place (their row is None)."""
+        rows: Rows = []
+        bad: dict[int, BadRecord] = {}
+        texts = _envelopes(batch) if self._meta else ((value or b"null") for value in batch.values)
+        # The documents are not jq's input. They are the same verdict on what is JSON for every transform, at a tenth of
+        # jq's cost: jq alone takes NaN, and no value or several values in one.
+        columns = zip(batch.values, texts, documents.column(batch), strict=True)
+        for place, (value, text, document) in enumerate(columns):
+            run = self._run_null if value is None else self._run
+            if value is not None and isinstance(document, NotJson):
+                result: list[str | None] | str | None = f"0 {document.reason}"
+            else:
+                result = None if run is None else _first(run, text)
+            if isinstance(result, str):
+                bad[place] = self._told(result)
+                rows.append(None)
+            else:
+                rows.append(None if result is None else [None if one is None else one.encode() for one in result])
+        return rows, bad
+
+    def _told(self, message: str) -> BadRecord:
+        """A bad record from `number message`, by the step of that number."""
+        number, _, what = message.partition(" ")
+        if not number.isdecimal():  # none of ours: the program as a whole
+            number, what = "0", message
+        return self._steps[int(number)].bad(" ".join(what.split())[:_LONGEST_MESSAGE])
+
+
+def _first(run: Any, text: bytes) -> list[str | None] | str | None:
+    try:
+        result: list[str | None] | str | None = run(text.decode()).first()
+    except StopIteration:
+        return "0 it stopped without a result"
+    except ValueError as error:  # caught here and not in jq, where an outer try costs 4 us per record
+        return str(error)
+    return result
+
+
+def _compile(step: Step, source: str, typed: str = "") -> Any:
+    import jq
+
+    try:
+        return jq.compile(source)
+    except ValueError as error:
+        what = str(error).partition("\n")[0].removeprefix("jq: error: ").partition(" at <top-level>")[0]
+        advice = "leave out import and include" if "import" in what or "include" in what else "try it with jq first"
+        if not typed.strip():
+            advice = "write . for the value as it is"
+        raise step.usage(f"not a jq program ({what}); {advice}") from None
+
+
+def _envelopes(batch: Batch) -> Iterator[bytes]:
+    """The input of a program that mentions `$meta`: `{"meta": …, "value": …}` around the value's own text."""
+    nothing = [None] * len(batch)
+    columns = zip(
+        batch.values,
+        key_column(batch),
+        headers_of(batch),
+        nothing if batch.timestamps is None else batch.timestamps,
+        nothing if batch.topics is None else batch.topics,
+        nothing if batch.partitions is None else batch.partitions,
+        nothing if batch.offsets is None else batch.offsets,
+        strict=True,
+    )
+    for value, key, headers, timestamp, topic, partition, offset in columns:
+        kind, ms = timestamp or (TIMESTAMP_NONE, -1)
+        named = [(name, _text(content)) for name, content in headers or ()]
+        meta: dict[str, object] = {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "timestamp": None if kind == TIMESTAMP_NONE else ms,
+            "timestamp_type": TIMESTAMP_TYPES[kind],
+            "tombstone": value is None,
+            "key": _text(key),
+            "headers": named,
+            "header": dict(named),
+        }
+        yield b'{"meta":%b,"value":%b}' % (orjson.dumps(meta), b"null" if value is None else value)
+
+
+def _text(content: bytes | None) -> str | dict[str, str] | None:
+    """Bytes for jq: text, or what the envelope has for a header that is not UTF-8."""
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(content).decode()}

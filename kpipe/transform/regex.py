@@ -1,0 +1,185 @@
+"""Filters and changes by regular expressions on bytes: of the value, or of the key or a header with a prefix.
+
+Never decodes: a pattern is matched against the bytes, its own text is UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from kpipe.transform.columns import headers_of, key_column, split_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kpipe.record import Batch
+    from kpipe.transform.context import Context
+    from kpipe.transform.step import Stage, Step
+
+_FLAGS = {"g": 0, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL}
+_REPLACEMENT = re.compile(
+    r"(?P<match>&)|\\(?P<control>[nt])|\\(?P<group>\d)|\\g<(?P<named>\w+)>|\\(?P<escaped>\W)"
+    r"|(?P<literal>[^&\\]+)|(?P<unknown>\\\w?)",
+    re.DOTALL,
+)
+
+
+def grep(step: Step, _context: Context) -> Stage:
+    """`--grep REGEX`: keep the records where it matches."""
+    matches = match_column(step)
+
+    def stage(batch: Batch) -> None:
+        mask = matches(batch)
+        if not all(mask):
+            batch.keep(mask)
+
+    return stage
+
+
+def grep_not(step: Step, _context: Context) -> Stage:
+    """`--grep-not REGEX`: keep the records where it does not match, so those with null as well."""
+    matches = match_column(step)
+
+    def stage(batch: Batch) -> None:
+        mask = matches(batch)
+        if any(mask):
+            batch.keep([not matched for matched in mask])
+
+    return stage
+
+
+def tombstone_if(step: Step, _context: Context) -> Stage:
+    """`--tombstone-if REGEX`: the value becomes null where it matches."""
+    matches = match_column(step)
+
+    def stage(batch: Batch) -> None:
+        mask = matches(batch)
+        batch.values = [None if matched else value for value, matched in zip(batch.values, mask, strict=True)]
+
+    return stage
+
+
+def regex_replace(step: Step, _context: Context) -> Stage:
+    """`--regex-replace s/RE/REPL/FLAGS`: as in sed the first match, with the flag g all of them; null stays null."""
+    place, name, text = split_place(step.text)
+    sub, replacement, count = _parse_substitution(step, text)
+
+    def column(entries: Sequence[bytes | None]) -> list[bytes | None]:
+        return [None if entry is None else sub(replacement, entry, count) for entry in entries]
+
+    def value_stage(batch: Batch) -> None:
+        batch.values = column(batch.values)
+
+    def key_stage(batch: Batch) -> None:
+        batch.keys = None if batch.keys is None else column(batch.keys)
+
+    def header_stage(batch: Batch) -> None:
+        if batch.headers is not None:
+            batch.headers = [
+                headers
+                and [
+                    (key, value if key != name or value is None else sub(replacement, value, count))
+                    for key, value in headers
+                ]
+                for headers in batch.headers
+            ]
+
+    return {"value": value_stage, "key": key_stage, "header": header_stage}[place]
+
+
+def match_column(step: Step) -> Callable[[Batch], list[bool]]:
+    """Compile `[key:|header[NAME]:]REGEX` to a column of answers; null never matches, one of several headers does."""
+    place, name, text = split_place(step.text)
+    search = compile_bytes(step, text).search
+    if place == "header":
+        return lambda batch: [
+            any(key == name and value is not None and search(value) is not None for key, value in headers)
+            if headers
+            else False
+            for headers in headers_of(batch)
+        ]
+    column = key_column if place == "key" else _value_column
+    return lambda batch: [entry is not None and search(entry) is not None for entry in column(batch)]
+
+
+def compile_bytes(step: Step, text: str, flags: int = 0) -> re.Pattern[bytes]:
+    """A pattern over bytes from text: a character beyond ASCII stands for its UTF-8 bytes, as one unit."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # `[[` may change its meaning; it would be told raw
+            re.compile(text, flags)  # its error positions are in characters, as typed
+            return re.compile(_encode_pattern(text), flags)
+    except re.error as error:
+        raise step.usage(f"not a regular expression ({error}); escape special characters with \\") from None
+    except ValueError as error:
+        raise step.usage(str(error)) from None
+
+
+def compile_replacement(step: Step, text: str, pattern: re.Pattern[bytes]) -> bytes:
+    r"""The replacement of sed as one of Python's: & and \0 the match, \1 to \9 and \g<NAME> groups, \n and \t."""
+    pieces: list[bytes] = []
+    for token in _REPLACEMENT.finditer(text):
+        kind = str(token.lastgroup)
+        found = token[kind]
+        if kind == "control":
+            pieces.append({"n": b"\n", "t": b"\t"}[found])
+        elif kind in {"match", "group", "named"}:
+            group = "0" if kind == "match" else found
+            if int(group) > pattern.groups if group.isdecimal() else group not in pattern.groupindex:
+                raise step.usage(f"there is no group {group} in the expression; it has {pattern.groups}")
+            pieces.append(b"\\g<%b>" % group.encode())
+        elif kind == "unknown":
+            raise step.usage(f"{found} means nothing in a replacement; write & or \\1 for groups, \\\\ for a backslash")
+        else:
+            pieces.append(found.encode(errors="surrogateescape").replace(b"\\", b"\\\\"))
+    return b"".join(pieces)
+
+
+def _parse_substitution(step: Step, text: str) -> tuple[Callable[..., bytes], bytes, int]:
+    """Cut `s/RE/REPL/FLAGS` (any sign for the /) into what `Pattern.sub` takes: itself, the replacement, the count."""
+    form = "write s/REGEX/REPLACEMENT/ or s/REGEX/REPLACEMENT/g, with any sign for the /"
+    if len(text) < 2 or text[0] != "s" or text[1].isalnum() or text[1].isspace() or text[1] == "\\":
+        raise step.usage(f"not a substitution; {form}")
+    sign = re.escape(text[1])
+    match = re.fullmatch(rf"s{sign}((?:[^\\{sign}]|\\.)*){sign}((?:[^\\{sign}]|\\.)*){sign}(\w*)", text, re.DOTALL)
+    if match is None:
+        raise step.usage(f"there are not three {text[1]} in it; {form}")
+    regex, replacement, flags = match.groups()
+    unknown = set(flags) - set(_FLAGS)
+    if unknown:
+        raise step.usage(
+            f"unknown flag {min(unknown)}; flags are g (all matches), i (ignore case), m and s (as in Python)"
+        )
+    pattern = compile_bytes(step, regex, sum(_FLAGS[flag] for flag in set(flags)))
+    return pattern.sub, compile_replacement(step, replacement, pattern), 0 if "g" in flags else 1
+
+
+def _encode_pattern(text: str) -> bytes:
+    """Group the bytes of each character beyond ASCII, so that `é+` repeats the é; in `[...]` that cannot be done."""
+    pieces: list[bytes] = []
+    opened: int | None = None  # where the [ of a class is
+    at = 0
+    while at < len(text):
+        char, following = text[at], text[at + 1 : at + 2]
+        if char == "\\" and following.isascii():
+            pieces.append((char + following).encode())
+            at += 2
+            continue
+        if not char.isascii():
+            if opened is not None:
+                raise ValueError(f"{char} in [...] is more than one byte; write (?:a|{char}) instead of [a{char}]")
+            pieces.append(b"(?:%b)" % re.escape(char.encode(errors="surrogateescape")))
+        elif char != "\\":  # a backslash before a character beyond ASCII does nothing
+            pieces.append(char.encode())
+            if opened is None:
+                opened = at if char == "[" else None
+            elif char == "]" and text[opened + 1 : at] not in {"", "^"}:  # directly behind [ or [^ it is a member
+                opened = None
+        at += 1
+    return b"".join(pieces)
+
+
+def _value_column(batch: Batch) -> list[bytes | None]:
+    return batch.values
