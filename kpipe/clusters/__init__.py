@@ -1,0 +1,1 @@
+"""Clusters: addresses, profiles, secrets, and the client properties that reach them."""

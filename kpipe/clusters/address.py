@@ -1,0 +1,141 @@
+"""Reads where records come from and go to, as people write it: `[cluster:]topic`, `-`, `^regex`, `-p 0 -p 2-5,7`.
+
+Never asks a cluster: whether a topic exists is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+STDIO = "-"
+MAX_PARTITIONS = 200_000
+"""How many partitions one command line may name: no topic has more, and `0-2147483647` must not eat the memory."""
+
+_MAX_PARTITION = 2**31 - 1
+_TOPIC_MAX = 249
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]+")
+_CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
+_PARTITIONS = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place. `cluster` None is the current cluster; `topic` is a name, a pattern with its `^`, or `-`."""
+
+    cluster: str | None
+    topic: str
+
+    @property
+    def is_stdio(self) -> bool:
+        """`-`: stdin or stdout."""
+        return self.topic == STDIO
+
+    @property
+    def is_pattern(self) -> bool:
+        """`^regex`: every topic whose name it matches."""
+        return self.topic.startswith("^")
+
+    def __str__(self) -> str:
+        return self.topic if self.cluster is None else f"{self.cluster}:{self.topic}"
+
+
+def parse_place(text: str) -> Place:
+    """`[cluster:]topic`, `[cluster:]^regex` or `-`; UsageError for anything else.
+
+    The first colon ends the cluster's name, so a pattern keeps its own colons; a bare pattern has no cluster.
+    """
+    if text == STDIO:
+        return Place(None, STDIO)
+    cluster, colon, topic = text.partition(":")
+    if not colon or text.startswith("^"):
+        return Place(None, _check_topic(text, text))
+    if not cluster:
+        raise UsageError(
+            "the cluster's name before ':' is empty; leave the colon out for the current cluster", where=repr(text)
+        )
+    if topic == STDIO:
+        raise UsageError("'-' is stdin or stdout and belongs to no cluster; write '-' alone", where=repr(text))
+    return Place(check_cluster_name(cluster, where=repr(text)), _check_topic(topic, text))
+
+
+def parse_target(text: str) -> Place:
+    """A place to write to: like parse_place, but one topic, not a pattern."""
+    place = parse_place(text)
+    if place.is_pattern:
+        raise UsageError("a target is one topic, not a pattern; name the topic", where=repr(text))
+    return place
+
+
+def check_cluster_name(name: str, *, where: str) -> str:
+    """The name itself if it can stand before a colon: letters, digits, '.', '_', '-', first a letter or digit."""
+    if not _CLUSTER.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a cluster; use letters, digits, '.', '_' and '-'", where=where)
+    return name
+
+
+def _check_topic(topic: str, text: str) -> str:
+    """Kafka's rule for topic names (org.apache.kafka.common.internals.Topic): 1-249 of [a-zA-Z0-9._-], not . or .."""
+    if topic.startswith("^"):
+        return _check_pattern(topic, text)
+    if not topic:
+        raise UsageError("the topic's name is empty; write [cluster:]topic", where=repr(text))
+    if len(topic) > _TOPIC_MAX:
+        raise UsageError(
+            f"the topic's name has {len(topic)} characters; Kafka allows {_TOPIC_MAX}", where=repr(text[:40] + "...")
+        )
+    if topic in (".", ".."):
+        raise UsageError("'.' and '..' cannot be topics; write [cluster:]topic", where=repr(text))
+    if not _TOPIC.fullmatch(topic):
+        bad = _TOPIC.sub("", topic)[0]
+        advice = "a pattern starts with '^'" if bad in "*?[](){}|\\^$+" else "write [cluster:]topic"
+        raise UsageError(
+            f"{bad!r} cannot be in a topic's name, only letters, digits, '.', '_' and '-'; {advice}", where=repr(text)
+        )
+    return topic
+
+
+def _check_pattern(pattern: str, text: str) -> str:
+    """A pattern is a Python regular expression; what Python warns about (`[[:alpha:]]`) would not match as meant."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            re.compile(pattern)
+    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
+        raise UsageError(f"not a regular expression: {error}; mind the shell's quoting", where=repr(text)) from None
+    return pattern
+
+
+def parse_partitions(texts: Iterable[str]) -> list[int]:
+    """`["0", "2-5,7"]` → [0, 2, 3, 4, 5, 7]: the order as written, each number once; UsageError for anything else."""
+    chosen: dict[int, None] = {}
+    for text in texts:
+        for part in text.split(","):
+            first, last = _parse_range(part.strip(), text)
+            if last - first >= MAX_PARTITIONS or len(chosen) >= MAX_PARTITIONS:
+                raise UsageError(
+                    f"more than {MAX_PARTITIONS} partitions; leave -p out to read all", where=f"-p {text!r}"
+                )
+            chosen.update(dict.fromkeys(range(first, last + 1)))
+    return list(chosen)
+
+
+def _parse_range(part: str, text: str) -> tuple[int, int]:
+    """`7` → (7, 7), `2-5` → (2, 5)."""
+    match = _PARTITIONS.fullmatch(part)
+    if match is None:
+        raise UsageError("not a partition; write a number or a range: 0, 2-5 or 0,2-5,7", where=f"-p {text!r}")
+    first, last = match[1], match[2] or match[1]
+    if max(len(first.lstrip("0")), len(last.lstrip("0"))) > 10 or max(int(first), int(last)) > _MAX_PARTITION:
+        raise UsageError(f"a partition is at most {_MAX_PARTITION}; write a number or a range", where=f"-p {text!r}")
+    if int(last) < int(first):
+        raise UsageError(f"the range runs backwards; write {last}-{first}", where=f"-p {text!r}")
+    return int(first), int(last)

@@ -1,0 +1,156 @@
+"""What `kpipe config` answers: what is in force and from where, a starter file, where files are, and imports.
+
+Never prints, and never changes a file that exists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kpipe.clusters.configfile import SECRET_KEYS
+from kpipe.clusters.foreign import Foreign, read_foreign
+from kpipe.clusters.profiles import PROJECT_FILE, user_config_path
+from kpipe.clusters.secrets import holds_secret, mask
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from kpipe.clusters.profiles import Flags, Profiles
+
+STARTER = """\
+# kpipe's clusters. `kpipe config show --origin` tells what is in force and where it came from.
+# A place is written [cluster:]topic: kpipe forward prod:orders dev:orders
+
+# The cluster of a topic without a cluster's name:
+default = "local"
+
+[clusters.local]
+bootstrap.servers = "localhost:9092"
+
+# Any property of librdkafka can stand in a cluster, and these keys of kpipe's own:
+# [clusters.prod]
+# bootstrap.servers = "broker-1.example.com:9093,broker-2.example.com:9093"
+# security.protocol = "SASL_SSL"
+# ssl.ca.location = "prod-ca.pem"            # relative to this file
+# sasl.mechanism = "SCRAM-SHA-512"
+# sasl.username = "me"
+# password_command = ["pass", "show", "kafka/prod"]
+# # or one of: password_file = "…", password_env = "…", password_keyring = "service/username"
+# # the same for ssl.key.password (key_password_…), ssl.keystore.password (keystore_password_…)
+# # and OIDC's client secret (client_secret_…); token_command prints a bearer token
+# read_only = true                           # refuse to produce to this cluster
+# compression.type = "zstd"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of `config show`; `value` is masked where it is a secret."""
+
+    cluster: str
+    key: str
+    value: str
+    origin: str
+
+
+def show(profiles: Profiles, name: str | None = None) -> list[Row]:
+    """What is in force for one cluster: None is the current one. Secrets are never fetched for this."""
+    cluster = profiles.resolve(name)
+    values = mask(cluster.properties)
+    values |= {reference.property: str(reference) for reference in cluster.references}
+    if cluster.token is not None:
+        values["token"] = str(cluster.token)
+    if cluster.read_only:
+        values["read_only"] = "true"
+    return [Row(cluster.name, key, values[key], cluster.origins[key]) for key in sorted(values)]
+
+
+def paths(flags: Flags, environ: Mapping[str, str], cwd: Path) -> list[tuple[str, Path, bool]]:
+    """Where configuration is looked for, the strongest first: (whose, path, whether it exists)."""
+    user, _ = user_config_path(flags, environ, cwd)
+    places = [("project", cwd / PROJECT_FILE)] + ([("user", user)] if user is not None else [])
+    return [(whose, path, path.exists()) for whose, path in places]
+
+
+def init(path: Path) -> None:
+    """Write the starter file, readable by the owner only; UsageError when something is there already."""
+    write_new(path, STARTER)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a new file with mode 0600 and its folders with 0700; UsageError when the path exists, also as a link."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise UsageError(
+            "exists already and is left as it is; edit it, or name another path", where=str(path)
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}; check the folder's rights", where=str(path)) from None
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def import_files(files: Iterable[Path]) -> tuple[str, list[str]]:
+    """Other tools' files as TOML for kpipe's config, and notes for people.
+
+    No secret is copied: a reference to a variable stands where it was, and a note says which to set.
+    """
+    blocks, notes, taken, default = [], [], set[str](), ""
+    for path in files:
+        foreign = read_foreign(path)
+        notes += [note if note.startswith(str(path)) else f"{path}: {note}" for note in foreign.notes]
+        names = _free_names(foreign, taken)
+        default = default or names.get(foreign.default, "")
+        for old, new in names.items():
+            if old != new:
+                notes.append(f"{path}: {old!r} is called {new!r} here")
+            block, secrets = _to_toml(new, foreign.clusters[old])
+            blocks.append(f"# from {_quote(str(path))}\n{block}")
+            notes += [f"{path}: {secret}" for secret in secrets]
+    head = [f"default = {_quote(default)}\n"] if default else []
+    return "\n".join(head + blocks), notes
+
+
+def _free_names(foreign: Foreign, taken: set[str]) -> dict[str, str]:
+    """Names that can stand before a colon and that no other imported cluster has."""
+    names = {}
+    for old in foreign.clusters:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", old).lstrip("._-") or "imported"
+        new = next(name for name in (plain, *(f"{plain}-{n}" for n in range(2, 10_000))) if name not in taken)
+        taken.add(new)
+        names[old] = new
+    return names
+
+
+def _to_toml(name: str, properties: dict[str, str]) -> tuple[str, list[str]]:
+    """One `[clusters.NAME]`, and a note for each secret that was not copied."""
+    lines, notes = [f"[clusters.{_quote(name) if '.' in name else name}]"], []
+    for key, value in properties.items():
+        if not holds_secret(key):
+            if key.endswith(".location") and not value.startswith("/") and value != "probe":
+                notes.append(
+                    f"{name}: {key} = {_quote(value)} is now relative to kpipe's config; better write it in full"
+                )
+            lines.append(f"{_quote(key)} = {_quote(value)}")
+            continue
+        prefix = next((prefix for prefix, filled in SECRET_KEYS.items() if filled == key), None)
+        if prefix is None:
+            notes.append(f"{name}: {key} was not copied; keep it in a file of its own and add its path")
+            continue
+        variable = re.sub(r"[^A-Z0-9]", "_", f"KPIPE_{name}_{prefix}".upper())
+        lines.append(f"{prefix}_env = {_quote(variable)}  # or {prefix}_command, {prefix}_file, {prefix}_keyring")
+        notes.append(f"{name}: {key} was not copied; set {variable}, or use {prefix}_command")
+    return "\n".join(lines) + "\n", notes
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
