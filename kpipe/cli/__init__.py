@@ -1,0 +1,193 @@
+"""The porch: the only place that knows typer, turns an error into one line and a run into an exit code.
+
+It moves no record; commands are imported when they are called, because start-up is part of speed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from kpipe import __version__
+from kpipe.cli.startup import put_off
+from kpipe.cli.streams import keep_standard_streams
+from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError
+from kpipe.shutdown import die_by
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "produce": "Send stdin or files to a topic.",
+    "consume": "Print the records of topics.",
+    "forward": "Send records from topics to a topic, here or on another cluster.",
+    "check": "Say what is wrong between here and a cluster, and what to try.",
+    "config": "Show, find, start and import the configuration of clusters.",
+    "verify": "Compare a copy of a topic with its source.",
+    "broker": "Serve an embedded broker, in memory, for a first try.",
+    "transforms": "List the transforms, each with an example.",
+}
+SUMMARY = "The pipe fitting between Unix and Apache Kafka: nothing lost, nothing silently changed, every record traced."
+
+
+class LazyGroup(TyperGroup):
+    """Commands by name, imported on use: `--help` of one command must not pay for the others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All commands, in the order of a first reading."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command, built now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(importlib.import_module(f"kpipe.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command to run; UsageError naming the nearest one for a word that is none."""
+        if args and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            raise UsageError(f"no command {args[0]!r}; " + (f"did you mean {near[0]}?" if near else "see kpipe --help"))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), meaning) for code, meaning in EXIT_MEANING.items()])
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help=SUMMARY,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"kpipe {__version__}\n")
+        raise typer.Exit
+
+
+def _print_completion(shell: str) -> None:
+    if not shell:
+        return
+    from kpipe.cli.completion import SCRIPTS
+
+    if shell not in SCRIPTS:
+        raise UsageError(f"--completion {shell!r}: it takes {', '.join(SCRIPTS)}")
+    sys.stdout.write(SCRIPTS[shell])
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+    completion: str = typer.Option(
+        "",
+        "--completion",
+        metavar="bash|zsh|fish",
+        callback=_print_completion,
+        is_eager=True,
+        show_default=False,
+        help="Print the completion script of a shell.",
+    ),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run a command and end the process: the one place that decides the exit code."""
+    keep_standard_streams()
+    put_off("asyncio")
+    leave(run(arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; whatever goes wrong becomes one line on stderr and an exit code."""
+    try:
+        code = app(args=list(arguments), prog_name="kpipe", standalone_mode=False)
+    except TyperException as error:
+        return _refuse(error)
+    except KpipeError as error:
+        tell(str(error))
+        return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
+    except SystemExit as end:  # what typer makes of EPIPE, even when it is asked not to exit
+        if isinstance(end.__context__, BrokenPipeError):
+            die_by(signal.SIGPIPE)
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            return _report_bug(error)
+        tell(f"send: stdout: cannot write: {error.strerror}")
+        return int(Exit.UNDELIVERED)
+    except Exception as error:  # noqa: BLE001 - the one boundary: a fault of ours is told in one line, too
+        return _report_bug(error)
+    return code if isinstance(code, int) else 0
+
+
+def _report_bug(error: Exception) -> int:
+    if os.environ.get("KPIPE_DEBUG"):
+        raise error
+    kind = type(error).__name__
+    tell(f"internal error ({kind}: {error}); please report it, with the output of KPIPE_DEBUG=1")
+    return int(Exit.UNDELIVERED)
+
+
+def _refuse(error: Any) -> int:
+    """The command line cannot be understood; a bare command shows its help."""
+    text = error.format_message()
+    if "\n" in text.strip():
+        sys.stderr.write(f"{text}\n")
+    else:
+        tell(f"{text.strip().rstrip('.')}; see --help")
+    return int(Exit.USAGE)
+
+
+def tell(text: str) -> None:
+    """One line for people on stderr; control characters are made visible, so that no record can drive a terminal."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    try:
+        sys.stderr.write(f"kpipe: {line}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # nobody is left to tell
+
+
+def leave(code: int) -> NoReturn:
+    """End at once: client threads of a frozen cluster must not hold the interpreter's shutdown up."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
+    except (OSError, ValueError) as error:
+        if not code:
+            tell(f"send: stdout: cannot write: {getattr(error, 'strerror', None) or error}")
+            code = int(Exit.UNDELIVERED)
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,121 @@
+"""`kpipe check [CLUSTER…]`."""
+
+# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kpipe.cli import tell
+from kpipe.cli.command import build_command
+from kpipe.cli.options import OUTPUT, SELECTION, Connection, option
+from kpipe.errors import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kpipe.clusters.checkup import Checkup, Step
+
+HELP = (
+    "Connect to each CLUSTER of the configuration, the current one without a name, and say what is wrong in plain "
+    "words and what to try: name, port, TLS, certificate, login, answer, advertised addresses, and rights on topics "
+    "and groups. Nothing is changed and no group is joined. Exit code 0: all is fine; 2: the configuration is wrong; "
+    "4: the cluster cannot be reached or does not let us in; 1: a topic is not there."
+)
+EXAMPLES = (
+    ("the current cluster", "kpipe check"),
+    ("may I read this topic as this group?", "kpipe check prod --topic orders --group nightly"),
+    ("all of them, for a script", "kpipe check --json dev staging prod"),
+)
+ARGUMENTS: dict[str, Any] = {
+    "clusters": (
+        Annotated[list[str], typer.Argument(metavar="[CLUSTER]…", help="Clusters of the configuration.")],
+        [],
+    )
+}
+STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Check:
+    """What to check, and how to tell it."""
+
+    topic: Annotated[
+        list[str], option(SELECTION, "--topic", metavar="TOPIC", help="What may be done with this topic. Repeatable.")
+    ] = ()  # type: ignore[assignment]
+    group: Annotated[
+        list[str],
+        option(SELECTION, "--group", "-G", metavar="GROUP", help="What may be done with this group. Repeatable."),
+    ] = ()  # type: ignore[assignment]
+    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print JSON.")] = False
+
+
+def check(clusters: list[str], connection: Connection, options: Check) -> int:
+    """Check one after the other; the exit code is that of the worst."""
+    from kpipe.clusters.checkup import examine
+    from kpipe.plan.places import read_profiles
+
+    profiles = read_profiles(connection)
+    for warning in profiles.warnings:
+        tell(warning)
+    names: list[str | None] = [*clusters] or [None]
+    checkups = []
+    for name in names:
+        checkup = examine(
+            lambda name=name: profiles.resolve(name),  # type: ignore[misc]
+            name or profiles.current or "",
+            options.topic,
+            options.group,
+            connection.timeout,
+        )
+        checkups.append(checkup)
+        if not options.json:
+            _print(checkup)
+    if options.json:
+        _print_json(checkups)
+    return int(max(checkup.exit_code for checkup in checkups))
+
+
+def _print(checkup: "Checkup") -> None:
+    """A line a step, coloured on a terminal; nothing in it is read as markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    brokers = f" ({checkup.brokers})" if checkup.brokers and checkup.brokers != checkup.cluster else ""
+    console.print(Text(visible(f"{checkup.cluster or 'the current cluster'}{brokers}"), style="bold"))
+    for step in checkup.steps:
+        console.print(_line(step))
+
+
+def _line(step: "Step") -> Any:
+    from rich.text import Text
+
+    took = f" ({step.milliseconds:g} ms)" if step.milliseconds is not None and step.name != "answer" else ""
+    line = Text.assemble("  ", (f"{step.state.value:8}", STYLES[step.state.value]), f"{visible(step.name)}: ")
+    line.append(visible(step.text) + took)
+    if step.advice:
+        line.append(f"; {visible(step.advice)}")
+    return line
+
+
+def _print_json(checkups: "Sequence[Checkup]") -> None:
+    import json
+
+    answer = [
+        {
+            "cluster": checkup.cluster,
+            "brokers": checkup.brokers,
+            "ok": not checkup.exit_code,
+            "exit_code": int(checkup.exit_code),
+            "steps": [asdict(step) for step in checkup.steps],
+        }
+        for checkup in checkups
+    ]
+    sys.stdout.write(json.dumps({"clusters": answer}, indent=2) + "\n")
+
+
+app = build_command(
+    check, name="check", help=HELP, examples=EXAMPLES, arguments=ARGUMENTS, groups=(Connection, Check), transforms=False
+)

@@ -1,0 +1,218 @@
+"""`kpipe config show|path|init|import`."""
+
+# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
+import json as json_text
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kpipe.cli import tell
+from kpipe.cli.command import build_command
+from kpipe.cli.options import CONNECTION, MESSAGES, OUTPUT, Connection, option
+from kpipe.clusters.config import Row
+from kpipe.clusters.profiles import Flags
+from kpipe.errors import UsageError, visible
+
+HELP = "Show, find, start and import the configuration of clusters. Secrets are never shown and never copied."
+EXAMPLES = (
+    ("what is in force, and which file, variable or flag said so", "kpipe config show --origin"),
+    ("edit the user's file", 'kpipe config init; "$EDITOR" "$(kpipe config path)"'),
+    ("clusters of kcat, kaf and rpk found on this machine", "kpipe config import"),
+    ("a Java file as a cluster", "kpipe config import client.properties"),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Shown:
+    """How `config show` prints."""
+
+    origin: Annotated[bool, option(OUTPUT, "--origin", help="Add where each value comes from.")] = False
+    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print JSON.")] = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Where:
+    """Which file."""
+
+    config: Annotated[
+        str, option(CONNECTION, "--config", metavar="FILE", help="This file instead of the user's config.toml.")
+    ] = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Looked:
+    """Which places `config path` prints."""
+
+    all: Annotated[
+        bool, option(MESSAGES, "--all", help="Every place that is looked at, and whether a file is there.")
+    ] = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Imported:
+    """Where `config import` writes."""
+
+    output: Annotated[
+        str, option(OUTPUT, "--output", metavar="FILE", help="Write a new file, readable by you alone, not stdout.")
+    ] = ""
+
+
+def show(clusters: list[str], connection: Connection, shown: Shown) -> int:
+    """Print what is in force; without names, for every cluster, the current one first."""
+    from kpipe.clusters import config
+    from kpipe.plan.places import read_profiles
+
+    profiles = read_profiles(connection)
+    names: list[str | None] = [*clusters] or [None, *(name for name in profiles.names if name != profiles.current)]
+    found = [config.show(profiles, name) for name in names]
+    for warning in profiles.warnings:
+        tell(warning)
+    if shown.json:
+        settings = [asdict(row) for rows in found for row in rows]
+        _print(json_text.dumps({"current": profiles.current, "settings": settings}, indent=2))
+        return 0
+    for place, rows in enumerate(found):
+        _print(_block(rows, names[place] is None or names[place] == profiles.current, origin=shown.origin))
+    return 0
+
+
+def _block(rows: Iterable[Row], current: bool, *, origin: bool) -> str:
+    """One cluster: its name, then a line a setting, in columns."""
+    rows = list(rows)
+    name = rows[0].cluster if rows else ""
+    table = [(visible(row.key), visible(row.value), visible(row.origin)) for row in rows]
+    widths = [max(len(line[column]) for line in table) for column in (0, 1)]
+    lines = [visible(name or "(no name)") + (" (current)" if current else "")]
+    for key, value, place in table:
+        columns = (key.ljust(widths[0]), value.ljust(widths[1]), place) if origin else (key.ljust(widths[0]), value)
+        lines.append("  " + "  ".join(columns).rstrip())
+    return "\n".join(lines)
+
+
+def path(looked: Looked, where: Where) -> int:
+    """Print where the user's file is, or would be."""
+    from kpipe.clusters.config import paths
+
+    if not looked.all:
+        _print(str(_user_path(where)))
+        return 0
+    for whose, file, exists in paths(Flags(config_path=where.config), os.environ, Path.cwd()):
+        _print(f"{whose:8} {'exists' if exists else 'absent':8} {visible(str(file))}")
+    return 0
+
+
+def init(where: Where) -> int:
+    """Write a starter file and print its path."""
+    from kpipe.clusters import config
+
+    file = _user_path(where)
+    config.init(file)
+    _print(str(file))
+    return 0
+
+
+def import_(files: list[str], imported: Imported) -> int:
+    """Print other tools' clusters as TOML, and notes on stderr."""
+    from kpipe.clusters.config import import_files, write_new
+    from kpipe.clusters.foreign import find_foreign
+
+    found = [Path(file) for file in files] or find_foreign(os.environ)
+    if not found:
+        raise UsageError("no configuration of kcat, kaf or rpk was found here; name a FILE")
+    text, notes = import_files(found)
+    for note in notes:
+        tell(note)
+    if imported.output:
+        write_new(Path(imported.output), text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _user_path(where: Where) -> Path:
+    from kpipe.clusters.profiles import user_config_path
+
+    file, _ = user_config_path(Flags(config_path=where.config), os.environ, Path.cwd())
+    if file is None:
+        raise UsageError("there is no place for the user's config: KPIPE_CONFIG is empty, or HOME is not set")
+    return file
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+CLUSTERS: dict[str, Any] = {
+    "clusters": (
+        Annotated[list[str], typer.Argument(metavar="[CLUSTER]…", help="Which clusters; all without one.")],
+        [],
+    )
+}
+FILES: dict[str, Any] = {
+    "files": (
+        Annotated[
+            list[str],
+            typer.Argument(metavar="[FILE]…", help="Files of kcat, kaf, rpk or Java; without one, those found here."),
+        ],
+        [],
+    )
+}
+SUBCOMMANDS: dict[str, tuple[Any, str, dict[str, Any], tuple[Any, ...]]] = {
+    "show": (show, "Print what is in force for each cluster; secrets are stars.", CLUSTERS, (Connection, Shown)),
+    "path": (path, "Print the path of the user's configuration file.", {}, (Looked, Where)),
+    "init": (init, "Write a starter file, readable by you alone; a file that exists is left as it is.", {}, (Where,)),
+    "import": (
+        import_,
+        "Print other tools' clusters as TOML for kpipe's file. Passwords become references to variables.",
+        FILES,
+        (Imported,),
+    ),
+}
+
+
+class ConfigGroup(TyperGroup):
+    """The subcommands, each built when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of use."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        run, text, arguments, groups = SUBCOMMANDS[cmd_name]
+        app = build_command(
+            run, name=cmd_name, help=text, examples=(), arguments=arguments, groups=groups, transforms=False
+        )
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, each line as it is typed."""
+        with formatter.section("Examples"):
+            for text, line in EXAMPLES:
+                formatter.write(f"  {line}\n      {text}\n")
+
+
+app = typer.Typer(
+    cls=ConfigGroup,
+    help=HELP,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass

@@ -1,0 +1,76 @@
+"""`kpipe forward SOURCE… TARGET`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kpipe.cli.command import build_command
+from kpipe.cli.options import Connection, Forward, Run, Selection, Target, Trace
+
+if TYPE_CHECKING:
+    from kpipe.transform.step import Step
+
+HELP = (
+    "Send the records of SOURCE… to TARGET: raw bytes, all headers in order, keys and timestamps kept, trace headers "
+    "added. With --group nothing is lost: an offset is committed only when its record has been acknowledged. Follows "
+    "the sources; -e stops at their end as it was at the start."
+)
+EXAMPLES = (
+    ("copy a topic to another cluster, once", "kpipe forward -e prod:orders staging:orders"),
+    ("keep copying; a restart goes on where it was", "kpipe forward -G mirror prod:orders staging:orders"),
+    (
+        "only errors, with their service as the key",
+        "kpipe forward -G errors --grep ERROR --key-field .service logs errors",
+    ),
+    ("the same partition numbers", "kpipe forward -e --to-partition same a:orders b:orders"),
+)
+ARGUMENTS = {
+    "places": (
+        Annotated[list[str], typer.Argument(metavar="SOURCE… TARGET", help="Topics to read, then the topic to write.")],
+        ...,
+    )
+}
+
+
+def forward(
+    places: list[str],
+    connection: Connection,
+    selection: Selection,
+    options: Forward,
+    sending: Target,
+    trace: Trace,
+    run: Run,
+    steps: list[Step],
+) -> int:
+    """Plan and run, here or in several processes."""
+    worker = None
+    if options.workers:
+        from kpipe.cli import workers
+
+        workers.check(options.workers, selection)
+        worker, selection, run = workers.as_worker(selection, run)
+        if worker is None:
+            return workers.supervise(options.workers, sys.argv[1:], run, fail_if_empty=selection.fail_if_empty)
+    from kpipe.cli.run import execute
+    from kpipe.plan.forward import plan_forward
+
+    def plan(stop: Any, say: Any) -> Any:
+        planned = plan_forward(places, connection, selection, options, sending, trace, run, steps, stop, say)
+        if worker is not None:
+            planned.pipeline.progress = worker.teller(planned.pipeline.ledger)
+        return planned
+
+    return execute(plan, run, fail_if_empty=selection.fail_if_empty and worker is None)
+
+
+app = build_command(
+    forward,
+    name="forward",
+    help=HELP,
+    examples=EXAMPLES,
+    arguments=ARGUMENTS,
+    groups=(Connection, Selection, Forward, Target, Trace, Run),
+)

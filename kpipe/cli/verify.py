@@ -1,0 +1,193 @@
+"""`kpipe verify SOURCE TARGET`."""
+
+# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kpipe.cli import tell
+from kpipe.cli.command import build_command
+from kpipe.cli.options import DELIVERY, MESSAGES, OUTPUT, SELECTION, TRACE, Connection, option
+from kpipe.errors import DifferenceError, Interrupted, Stage
+
+if TYPE_CHECKING:
+    from kpipe.plan.verify import Verification
+    from kpipe.verify.compare import Example, Verdict
+
+HELP = (
+    "Compare TARGET with the SOURCE it was copied from, record by record, by the trace headers: what is missing, "
+    "duplicated, reordered (within a source partition), altered (key, value, headers, timestamp) or extra. Both are "
+    "read to their end of now, without a group, in bounded memory. Exit 0 when they agree, 5 when they differ."
+)
+EXAMPLES = (
+    ("after a migration", "kpipe verify old:orders new:orders"),
+    ("a filtered copy: what is there must be right", "kpipe verify --allow-missing orders errors"),
+    (
+        "what was written since this morning, for a program",
+        "kpipe verify -o @2026-01-31T06:00 --json a:orders b:orders",
+    ),
+)
+ARGUMENTS: dict[str, Any] = {
+    "source": (Annotated[str, typer.Argument(metavar="SOURCE", help="The topic that was copied.")], ...),
+    "target": (Annotated[str, typer.Argument(metavar="TARGET", help="The copy.")], ...),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Verify:
+    """What to compare, and how to tell."""
+
+    offset: Annotated[
+        list[str],
+        option(SELECTION, "--offset", "-o", metavar="OFFSET", help="Where in SOURCE to start; the forms of consume."),
+    ] = ()  # type: ignore[assignment]
+    until: Annotated[
+        str,
+        option(
+            SELECTION, "--until", metavar="OFFSET", help="Where in SOURCE to stop, exclusive. Default: its end of now."
+        ),
+    ] = ""
+    partitions: Annotated[
+        list[str],
+        option(
+            SELECTION, "--partition", "-p", metavar="N", help="Compare only these partitions of SOURCE: 3, 0-2, 0,4."
+        ),
+    ] = ()  # type: ignore[assignment]
+    ignore_timestamp: Annotated[
+        bool, option(SELECTION, "--ignore-timestamp", help="Another timestamp is no difference.")
+    ] = False
+    allow_missing: Annotated[
+        bool, option(SELECTION, "--allow-missing", help="A missing record is no difference: the copy was filtered.")
+    ] = False
+    allow_extra: Annotated[
+        bool,
+        option(SELECTION, "--allow-extra", help="A copy of what SOURCE lost since (compaction) is no difference."),
+    ] = False
+    trace_prefix: Annotated[
+        str, option(TRACE, "--trace-prefix", metavar="TEXT", help="What stands before the names of trace headers.")
+    ] = ""
+    memory: Annotated[
+        str,
+        option(
+            DELIVERY, "--memory", metavar="SIZE", show_default=True,
+            help="Memory for the comparison; what needs more goes to TMPDIR, about 40 bytes a record.",
+        ),
+    ] = "256M"  # fmt: skip
+    examples: Annotated[
+        int,
+        option(
+            OUTPUT, "--examples", metavar="N", min=0, show_default=True, help="Print the first N of each difference."
+        ),
+    ] = 10
+    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print the verdict as one JSON object.")] = False
+    quiet: Annotated[bool, option(MESSAGES, "--quiet", "-q", help="Print nothing but errors.")] = False
+
+
+def verify(source: str, target: str, connection: Connection, options: Verify) -> int:
+    """Compare and tell; DifferenceError when they differ."""
+    import signal
+
+    from kpipe.plan.verify import plan_verify
+    from kpipe.shutdown import Stop, die_by
+
+    stop = Stop()
+    stop.install()
+    try:
+        verification = plan_verify(source, target, connection, options, stop, tell)
+        verdict = _run(verification, stop, options)
+    except Interrupted:
+        die_by(stop.signal or signal.SIGINT)
+    verification.close()
+    found = verdict.differences(allow_missing=options.allow_missing, allow_extra=options.allow_extra)
+    if options.json:
+        sys.stdout.write(_as_json(verification, verdict, equal=not found))
+    elif not options.quiet:
+        sys.stdout.write(_as_text(verification, verdict))
+    sys.stdout.flush()
+    if found:
+        what = ", ".join(f"{count:,} {kind}" for kind, count in found.items())
+        raise DifferenceError(
+            what, where=f"{verification.source.where} -> {verification.target.where}", stage=Stage.SETTLE
+        )
+    return 0
+
+
+def _run(verification: "Verification", stop: Any, options: Verify) -> "Verdict":
+    if options.quiet or not sys.stderr.isatty():
+        return verification.run(stop, lambda: None)
+    from kpipe.ledger import Ledger
+    from kpipe.summary import LiveLine, Summary
+
+    ledger = Ledger()
+    live = LiveLine(
+        Summary(ledger), sys.stderr, lambda: float(ledger.read), lambda: float(verification.total()) or None
+    )
+
+    def show() -> None:
+        ledger.read = verification.read
+        live()
+
+    try:
+        return verification.run(stop, show)
+    finally:
+        live.close()
+
+
+def _as_text(verification: "Verification", verdict: "Verdict") -> str:
+    rows = [
+        ("source", f"{verdict.source:,} records in {verification.source.where}"),
+        ("target", f"{verdict.target:,} records in {verification.target.where}"),
+        *((kind, f"{getattr(verdict, kind):,}") for kind in ("missing", "duplicated", "reordered", "altered", "extra")),
+    ]
+    if verdict.foreign:
+        rows.append(("foreign", f"{verdict.foreign:,} (not made from the source)"))
+    if verdict.outside:
+        rows.append(("outside", f"{verdict.outside:,} (made from offsets that were not compared)"))
+    lines = [f"{name:<11} {text}" for name, text in rows]
+    return "\n".join([*lines, *(_line(verification, example) for example in verdict.examples)]) + "\n"
+
+
+def _line(verification: "Verification", example: "Example") -> str:
+    line = f"{example.kind}: {verification.source.where}[{example.partition}]@{example.offset}"
+    if example.target is None:
+        return line
+    partition, offset = example.target
+    return f"{line} -> {verification.target.where}[{partition}]@{offset}"
+
+
+def _as_json(verification: "Verification", verdict: "Verdict", *, equal: bool) -> str:
+    import orjson
+
+    counts = {kind: getattr(verdict, kind) for kind in ("missing", "duplicated", "reordered", "altered", "extra")}
+    found = {
+        "equal": equal,
+        "source": {"topic": verification.source.where, "records": verdict.source},
+        "target": {"topic": verification.target.where, "records": verdict.target},
+        **counts,
+        "foreign": verdict.foreign,
+        "outside": verdict.outside,
+        "examples": [
+            {
+                "difference": example.kind,
+                "partition": example.partition,
+                "offset": example.offset,
+                "target_partition": None if example.target is None else example.target[0],
+                "target_offset": None if example.target is None else example.target[1],
+            }
+            for example in verdict.examples
+        ],
+    }
+    return orjson.dumps(found).decode() + "\n"
+
+
+app = build_command(
+    verify,
+    name="verify",
+    help=HELP,
+    examples=EXAMPLES,
+    arguments=ARGUMENTS,
+    groups=(Connection, Verify),
+    transforms=False,
+)

@@ -1,0 +1,87 @@
+"""`--workers N`: the same command line in N processes, with one report and one exit code.
+
+It runs no pipeline itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kpipe.cli import tell
+from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.shutdown import Stop, die_by
+from kpipe.summary import LiveLine, Summary
+from kpipe.workers import Supervisor, Worker, worker_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kpipe.cli.options import Run, Selection
+
+
+def check(workers: int, selection: Selection) -> None:
+    """What several members of a group cannot do."""
+    for reason, given in (
+        ("need a group that shares the partitions out; add -G GROUP", not selection.group),
+        ("share the partitions out by themselves; drop -p", bool([p for p in selection.partitions if p != "same"])),
+        ("would each count by themselves; drop -c", selection.count is not None),
+    ):
+        if given:
+            raise UsageError(f"--workers {workers}: workers {reason}")
+
+
+def as_worker(selection: Selection, run: Run) -> tuple[Worker | None, Selection, Run]:
+    """The options of this process, if it is a worker: its own name in the group, its balance to the supervisor."""
+    worker = Worker.from_environment(os.environ)
+    if worker is None:
+        return None, selection, run
+    worker.drain_with_supervisor()
+    instance = f"{selection.instance}-{worker.slot}" if selection.instance else ""
+    return worker, replace(selection, instance=instance), replace(run, summary=worker.summary_path, verbose=False)
+
+
+def supervise(workers: int, arguments: Sequence[str], run: Run, *, fail_if_empty: bool) -> int:
+    """Run the workers to their end; returns the exit code, or dies by the signal that ended them well."""
+    stop = Stop(run.drain_timeout)
+    stop.install()
+    supervisor = Supervisor(worker_command(arguments), workers, stop, tell, lambda: None)
+    summary = Summary(supervisor.ledger, facts=supervisor.facts)
+    live: Any = None
+    if sys.stderr.isatty() and not run.quiet:
+        live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None)
+        supervisor.progress = live
+    try:
+        code = supervisor.run()
+    finally:
+        if live is not None:
+            live.close()
+    return _conclude(supervisor, summary, run, stop, code, fail_if_empty=fail_if_empty)
+
+
+def _conclude(supervisor: Supervisor, summary: Summary, run: Run, stop: Stop, code: int, *, fail_if_empty: bool) -> int:
+    ledger = supervisor.ledger
+    if not ledger.complete:
+        code = code or int(Exit.UNDELIVERED)
+    if not ledger.complete or run.verbose or (sys.stderr.isatty() and not run.quiet):
+        tell(summary.line())
+    code = _write(summary, run, stop) or code
+    if stop.signal is not None and not code:
+        die_by(stop.signal)
+    if not code and fail_if_empty and not ledger.read:
+        tell("read: no record was read (--fail-if-empty)")
+        return int(Exit.DIFFERENCE)
+    return code
+
+
+def _write(summary: Summary, run: Run, stop: Stop) -> int:
+    if not run.summary:
+        return 0
+    try:
+        summary.write(run.summary, signal=stop.signal.name if stop.signal is not None else None)
+    except KpipeError as error:
+        tell(str(error))
+        return int(Exit.UNDELIVERED)
+    return 0

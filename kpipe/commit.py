@@ -1,0 +1,213 @@
+"""When a settled prefix becomes a committed offset of the consumer group (at-least-once).
+
+It never commits what is not settled, never auto-commits, and never lets a late report move a partition that went away.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.diagnosis import denied
+from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.shutdown import run_bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from confluent_kafka import Consumer
+    from confluent_kafka import TopicPartition as ClientPartition
+
+    from kpipe.ledger import Ledger, TopicPartition
+
+INTERVAL = 1.0
+"""Seconds between commits while running: what a kill -9 may deliver twice is what was settled since the last one."""
+
+
+REJOINING = 5.0
+"""Seconds that a last commit waits for a rebalance to pass."""
+UNDER_WAY = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
+RETRY = 0.2
+"""Seconds between tries of the last commit."""
+PASSING = frozenset(
+    (
+        "_WAIT_COORD",
+        "_TRANSPORT",
+        "_TIMED_OUT",
+        "_ALL_BROKERS_DOWN",
+        "COORDINATOR_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "NOT_COORDINATOR",
+        "REQUEST_TIMED_OUT",
+        "NETWORK_EXCEPTION",
+    ),
+)
+"""Answers to a commit that say nothing about the next one."""
+TAKEN_OVER = frozenset(
+    ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_ASSIGNMENT_LOST"),
+)
+"""Answers that mean: the partitions are, or soon will be, somebody else's."""
+
+
+class NotCommitted(KpipeError):
+    """The coordinator is away; the same commit may succeed later."""
+
+    stage = Stage.COMMIT
+
+
+class Rebalancing(NotCommitted):
+    """A rebalance is under way and the member does not know its new generation yet; what it has not let go is its own.
+
+    A cooperative member keeps its partitions meanwhile (KIP-429), so the same commit succeeds a moment later.
+    """
+
+
+class NoCommit:
+    """For sources without a consumer group."""
+
+    def tick(self, ledger: Ledger) -> None:
+        """There is nothing to commit."""
+
+    def finish(self, ledger: Ledger, timeout: float) -> None:
+        """There is nothing to commit."""
+
+
+class GroupCommitter:
+    """Commits next offsets for one consumer; `at_eof` are positions behind the last record of idle partitions.
+
+    `note` gives what is committed beside the offsets of a topic, `tail` what more for one partition.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        where: str,
+        at_eof: Mapping[TopicPartition, int],
+        clock: Callable[[], float] = time.monotonic,
+        note: Callable[[str], str] = lambda _topic: "",
+        tail: Callable[[TopicPartition], str] = lambda _place: "",
+    ) -> None:
+        self._consumer = consumer
+        self._where = where
+        self._at_eof = at_eof
+        self._clock = clock
+        self._next = clock() + INTERVAL
+        self._committed: dict[TopicPartition, int] = {}
+        self._refusal: KpipeError | None = None
+        self._note = note
+        self._tail = tail
+
+    def tick(self, ledger: Ledger) -> None:
+        """Commit asynchronously once an interval; failures of it surface at the next one or at the end."""
+        if self._refusal is not None:
+            raise self._refusal
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + INTERVAL
+        if not (ledger.flights or ledger.cut_short):
+            self._pass_markers(ledger)
+        offsets = self._news(ledger.next_offsets)
+        if offsets:
+            from confluent_kafka import KafkaException
+
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                self.note_answer(error.args[0], offsets)
+
+    def note_answer(self, error: Any, partitions: list[ClientPartition]) -> None:
+        """What became of a commit, told by the client in a callback: it takes notes and never raises.
+
+        A coordinator that is away comes back, and a rebalance gives the partitions to somebody who reads on from the
+        last commit; only a refusal that stays one ends the run, at the next tick.
+        """
+        if error is None:
+            return
+        for entry in partitions:
+            self._committed.pop((entry.topic, entry.partition), None)
+        if error.name() not in PASSING | TAKEN_OVER:
+            self._refusal = self._explain(error)
+
+    def _pass_markers(self, ledger: Ledger) -> None:
+        """With nothing in flight, the end of a partition may be committed: transaction markers leave no lag behind."""
+        for place, offset in self._at_eof.items():
+            if offset > ledger.next_offsets.get(place, 0):
+                ledger.next_offsets[place] = offset
+
+    def _news(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
+        news = {place: offset for place, offset in offsets.items() if self._committed.get(place, -1) < offset}
+        self._committed.update(news)
+        return self._in_words_of_the_client(news)
+
+    def _in_words_of_the_client(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
+        """With the topic's id beside each offset: at the next start it tells a re-created topic from this one."""
+        from confluent_kafka import TopicPartition
+
+        return [
+            TopicPartition(
+                topic, partition, offset, metadata=f"{self._note(topic)} {self._tail((topic, partition))}".strip()
+            )
+            for (topic, partition), offset in sorted(offsets.items())
+        ]
+
+    def commit_now(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit and wait for the answer; called from the rebalance callback and at the end."""
+        from confluent_kafka import KafkaException
+
+        if not offsets:
+            return
+        wanted = self._in_words_of_the_client(offsets)
+        try:
+            answers = self._consumer.commit(offsets=wanted, asynchronous=False) or []
+        except KafkaException as error:
+            raise self._explain(error.args[0]) from None
+        for answer in answers:
+            if answer.error is not None:
+                raise self._explain(answer.error)
+
+    def forget(self, places: list[TopicPartition]) -> None:
+        """Partitions went away: what was committed for them says nothing about their next stay."""
+        for place in places:
+            self._committed.pop(place, None)
+
+    def finish(self, ledger: Ledger, timeout: float) -> None:
+        """Commit the exact prefix within `timeout` seconds: with a frozen broker a commit hangs for over a minute."""
+        ledger.settle()
+        if not (ledger.flights or ledger.cut_short):
+            self._pass_markers(ledger)  # in the ledger, for leaving the group commits its prefix once more
+        self.commit_within(ledger.prefix(), timeout)
+
+    def commit_within(self, offsets: Mapping[TopicPartition, int], timeout: float) -> None:
+        """Commit and wait for the answer at most `timeout` seconds; signals are served meanwhile."""
+        failure: list[KpipeError] = []
+        deadline = self._clock() + timeout
+        rejoined = min(deadline, self._clock() + REJOINING)
+
+        def commit() -> None:
+            while True:
+                try:
+                    return self.commit_now(offsets)
+                except NotCommitted as error:
+                    if self._clock() >= (rejoined if isinstance(error, Rebalancing) else deadline) - RETRY:
+                        return failure.append(error)
+                except KpipeError as error:
+                    return failure.append(error)
+                time.sleep(RETRY)
+
+        if not run_bounded(commit, max(0.5, timeout)):
+            message = "the last commit was not answered in time; records may come twice at the next start"
+            raise UnreachableError(message, where=self._where, stage=Stage.COMMIT)
+        if failure:
+            raise failure[0]
+
+    def _explain(self, error: Any) -> KpipeError:
+        name, text = str(error.name()), str(error.str())
+        if "AUTHORIZATION" in name:
+            group = self._where.rpartition(":")[2] if name.startswith("GROUP") else "the group's topics"
+            return denied(group, "READ").error(self._where, Stage.COMMIT)
+        if name in TAKEN_OVER:
+            what = f"another member took over before the commit ({text}); records may come twice"
+            return (Rebalancing if name in UNDER_WAY else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
+        kind = NotCommitted if name in PASSING else KpipeError
+        return kind(f"cannot commit: {text}", where=self._where, stage=Stage.COMMIT)

@@ -1,0 +1,408 @@
+"""Sends records in transactions that carry their source offsets: each record is in the target once, or not at all.
+
+It never commits past a record that is not in the transaction, and never goes on after an abort without going back.
+
+Within one group and one cluster. A transaction begins with the first record and ends after so many records or so much
+time, on a rebalance (inside the callback), and at the end of the run. An aborted one is read again from its start.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
+from kpipe.sinks.topic import NotSent, error_name
+from kpipe.transaction import Outcome, generation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.pipeline import Sink
+    from kpipe.record import Batch
+    from kpipe.transaction import TransactionLine
+
+ATTEMPTS = 5
+"""Transactions that may fail in a row before the run gives up."""
+
+OWN_FAULT = frozenset(
+    ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG_SIZE", "INVALID_RECORD", "INVALID_TIMESTAMP")
+)
+"""Refusals that the record itself earned. All others strike whole batches: the transaction was aborted, a neighbour
+was bad (KIP-467: `_INVALID_DIFFERENT_RECORD`), or the state of the producer was."""
+
+HOPELESS = ("AUTHORIZATION", "UNKNOWN_TOPIC", "UNKNOWN_PARTITION", "POLICY_VIOLATION")
+"""Refusals that the next transaction would meet again."""
+
+
+class RefusedRecord(BadRecord):
+    """A record that the target refused in an earlier transaction; the others of it go on without it."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.SEND
+
+
+class Books(Protocol):
+    """The run's balance, which goes back when a transaction does."""
+
+    def mark(self) -> None:
+        """Everything so far is final."""
+
+    def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
+        """What came since is read again."""
+
+    def write_off(self, next_offsets: Mapping[TopicPartition, int], *, unknown: bool = False) -> None:
+        """What came since did not get through."""
+
+
+class Rereadable(Protocol):
+    """A source that can be sent back."""
+
+    @property
+    def owned(self) -> set[TopicPartition]:
+        """The partitions that are read here now."""
+
+    @property
+    def at_eof(self) -> dict[TopicPartition, int]:
+        """Positions behind the last record of idle partitions."""
+
+    def rewind(self, offsets: dict[TopicPartition, int], count: int) -> None:
+        """Read again from these offsets."""
+
+
+class Member(Protocol):
+    """The group's consumer: who we are in it, and what it has committed."""
+
+    def metadata(self) -> bytes:
+        """As it is now; taken after the last poll, because it changes with every rebalance."""
+
+    def committed(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The group's offsets; raises KpipeError."""
+
+
+class ExactlyOnce:
+    """Sink, committer and transaction of one run. `make_sink` gives the sink for the producer that is in use."""
+
+    books: Books
+    ledger: Ledger
+
+    def __init__(
+        self,
+        line: TransactionLine,
+        make_sink: Callable[[], Sink],
+        source: Rereadable,
+        member: Member,
+        *,
+        records: int,
+        interval: float,
+        on_error: str,
+        stopped: Callable[[], bool],
+        forced: Callable[[], bool],
+        also_flush: Callable[[float], bool] = lambda _timeout: True,
+        on_abort: Callable[[], None] = lambda: None,
+        note: Callable[[str], str] = lambda _topic: "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._line = line
+        self._make_sink = make_sink
+        self._sink = make_sink()
+        self._source = source
+        self._member = member
+        self._records = records
+        self._interval = interval
+        self._on_error = on_error
+        self._stopped = stopped
+        self._forced = forced
+        self._also_flush = also_flush
+        self._on_abort = on_abort
+        self._note = note
+        self._clock = clock
+        self._base: dict[TopicPartition, int] = {}
+        self._sent = 0
+        self._due = clock() + interval
+        self._failures = 0
+        self._broken = False
+        self._concluded = False
+        self._refused: dict[tuple[str, int, int], RefusedRecord] = {}
+
+    # --- the sink ----------------------------------------------------------------------------------------------
+
+    def ensure_open(self) -> None:
+        """Have an open transaction to send in."""
+        if not self._line.is_open:
+            self._line.begin()
+            self._renew_sink()
+            self._due = self._clock() + self._interval
+
+    def join(self) -> None:
+        """A record that does not come through `send` (a dead letter) goes into the transaction, too."""
+        self.ensure_open()
+        self._sent += 1
+
+    def _renew_sink(self) -> None:
+        self._sink = self._make_sink()
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Send within the transaction.
+
+        A full queue is waited for without `idle`, which could start a rebalance in mid-batch; a transaction that is
+        open for too long is given up instead.
+        """
+        self.ensure_open()
+        self._sent += len(batch)
+        self._sink.send(batch, flight, self._has_patience)
+
+    def _has_patience(self) -> bool:
+        opened = self._line.opened
+        late = opened is None or self._clock() - opened > self._line.timeout * 0.75
+        self._broken = self._broken or late
+        return not (late or self._forced())
+
+    def poll(self) -> None:
+        """Serve delivery reports; raises FencedError."""
+        self._line.serve()
+        if not self._line.check():
+            self._broken = True
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """In the words of the topic's sink."""
+        return self._sink.explain(error, where)
+
+    def refused(self, error: object) -> bool:
+        """As the topic's sink knows it."""
+        return self._sink.refused(error)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait for delivery reports; that is not yet a commit. A doomed transaction is not waited for."""
+        done = self._sink.flush(timeout)
+        return done or self._broken or self._line.fenced or self.ledger.has_failed()
+
+    def purge(self) -> None:
+        """Give up what is in flight, and the transaction with it."""
+        self._broken = True
+        self._sink.purge()
+
+    def close(self, timeout: float) -> None:
+        """Close the client."""
+        if self._line.is_open or self._line.fenced:
+            self._line.discard(timeout)
+        else:
+            self._sink.close(timeout)
+
+    # --- the committer -----------------------------------------------------------------------------------------
+
+    def tick(self, ledger: Ledger) -> None:
+        """Commit when there are enough records, or it is time."""
+        if self._broken:
+            self._go_back("the producer could not go on" if not self._line.reason else self._line.reason)
+        elif self._sent >= self._records or self._clock() >= self._due:
+            self._commit(ledger.next_offsets)
+
+    def finish(self, ledger: Ledger, timeout: float) -> None:
+        """Nothing is left to do: `conclude` came before."""
+
+    # --- the transaction ---------------------------------------------------------------------------------------
+
+    def began(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Partitions were assigned, and begin here."""
+        self._base.update(starts)
+
+    def revoked(self, places: list[TopicPartition]) -> None:
+        """Commit before partitions go to somebody else; what is not committed is taken back."""
+        try:
+            if not self._concluded and not self._commit(self.ledger.next_offsets, leaving=set(places)):
+                self._go_back(self._line.reason or "records failed while partitions were given up", set(places))
+        finally:
+            self._forget(places)
+
+    def lost(self, places: list[TopicPartition]) -> None:
+        """Partitions are gone already: abort, for their offsets are somebody else's."""
+        try:
+            if not self._concluded and (self._line.is_open or self._sent):
+                self._go_back("the group gave our partitions away", set(places))
+        finally:
+            self._forget(places)
+
+    def _forget(self, places: list[TopicPartition]) -> None:
+        self.ledger.revoke(places)
+        for place in places:
+            self._base.pop(place, None)
+
+    def _commit(self, offsets: Mapping[TopicPartition, int], leaving: set[TopicPartition] | None = None) -> bool:
+        """Flush, check every report, send the offsets, commit. False when something failed and nobody dealt with it."""
+        self._flush_all()
+        self._line.check()
+        self.ledger.settle()
+        self._due = self._clock() + self._interval
+        if self._broken or self.ledger.has_news() or self.ledger.flights:
+            return False
+        news = self._news(offsets)
+        if not self._line.is_open:
+            if self._sent:
+                return False
+            if not news:
+                self._close_batch()
+                return True
+            self.ensure_open()  # a batch that was filtered out whole: its offsets alone are a transaction
+        metadata = self._member.metadata()
+        if generation(metadata) < 0:
+            return self._wait_for_group(leaving)
+        if not news:
+            self._go_back("no partition is ours any more", leaving)
+            return True
+        outcome = self._line.commit(news, metadata, self._time_left(), self._note)
+        if outcome is Outcome.UNKNOWN:
+            outcome = self._ask_group(news)
+        if outcome is not Outcome.COMMITTED:
+            self._go_back(self._line.reason, leaving)
+            return True
+        self._base.update(news)
+        self._close_batch()
+        return True
+
+    def _close_batch(self) -> None:
+        self._sent = 0
+        self._failures = 0
+        self.books.mark()
+
+    def _flush_all(self) -> None:
+        """Wait for every report, as long as the transaction may live; stop at the first failure."""
+        deadline = self._clock() + self._time_left() * 0.75
+        while not (self._sink.flush(0.1) and self._also_flush(0.1)):
+            if self.ledger.has_news() or self.ledger.has_failed():
+                return
+            if self._forced() or self._clock() > deadline or not self._line.check():
+                self._broken = True
+                return
+
+    def _time_left(self) -> float:
+        opened = self._line.opened
+        return max(1.0, self._line.timeout - (self._clock() - opened)) if opened is not None else self._line.timeout
+
+    def _news(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Offsets of partitions that are ours and that have moved."""
+        wanted = dict(offsets)
+        if not (self.ledger.flights or self.ledger.cut_short):
+            for place, offset in self._source.at_eof.items():
+                wanted[place] = max(offset, wanted.get(place, 0))
+        owned, base = self._source.owned, self._base
+        return {place: next_ for place, next_ in wanted.items() if place in owned and base.get(place, -1) < next_}
+
+    def _wait_for_group(self, leaving: set[TopicPartition] | None) -> bool:
+        """Offsets without a generation would be taken unchecked: wait for the group, or give up in time."""
+        if leaving is None and not self._stopped() and self._time_left() > self._line.timeout / 2:
+            return True
+        self._go_back("this process is no member of the group any more", leaving)
+        return True
+
+    def _ask_group(self, news: Mapping[TopicPartition, int]) -> Outcome:
+        """Records and offsets are one transaction: where the offsets are, the records are."""
+        found = self._member.committed(list(news))
+        self._line.in_doubt = False
+        there = [found.get(place, -1) >= offset for place, offset in news.items()]
+        return Outcome.COMMITTED if all(there) else Outcome.ABORTED
+
+    def _go_back(self, reason: str, leaving: set[TopicPartition] | None = None) -> None:
+        """Abort, and read again from the transaction's start; KpipeError after too many in a row."""
+        self._undo()
+        self._on_abort()
+        self._failures += 1
+        self._sent = 0
+        count = self.books.rewind(self._base)
+        gone = leaving or set()
+        places = {place: offset for place, offset in self._base.items() if place in self._source.owned - gone}
+        self._source.rewind(places, count)
+        if self._failures >= ATTEMPTS:
+            raise UndeliveredError(
+                f"{self._failures} transactions failed in a row: {reason}; nothing of them is in the target",
+                stage=Stage.COMMIT,
+            )
+
+    def _undo(self) -> None:
+        if self._broken and not self._line.check():
+            self._line.replace(self._line.timeout)
+        elif self._line.is_open:
+            self._line.abort(self._line.timeout)
+        self._broken = False
+        self._renew_sink()
+
+    # --- what the pipeline asks --------------------------------------------------------------------------------
+
+    def take_back(self, failures: Sequence[tuple[Flight, int, object]]) -> bool:
+        """Abort and go back, noting records that were refused for their own sake; False leaves them to the policy."""
+        for _, _, report in failures:
+            if any(word in error_name(report) for word in HOPELESS):
+                raise self._sink.explain(report, "")
+        own = [entry for entry in failures if self._is_own_fault(entry[2])]
+        if own and (self._on_error == "stop" or all(isinstance(report, NotSent) for _, _, report in failures)):
+            return False
+        for flight, index, report in own:
+            self._note_refusal(flight, index, report)
+        self._go_back(self._reason(failures[0][2]))
+        return True
+
+    def _is_own_fault(self, report: object) -> bool:
+        return not self._broken if isinstance(report, NotSent) else error_name(report) in OWN_FAULT
+
+    def _reason(self, report: object) -> str:
+        return self._sink.explain(report, "").what
+
+    def _note_refusal(self, flight: Flight, index: int, report: object) -> None:
+        origin = flight.origin
+        if origin is None:
+            return
+        error = self._sink.explain(report, origin.where_read(index))
+        refusal = RefusedRecord(error.what, where=error.where)
+        refusal.code = error.code
+        for place, (topic, partition), offset in flight.positions():
+            if place == index:
+                self._refused[topic, partition, offset] = refusal
+
+    def leave_out_refused(self, batch: Batch) -> None:
+        """The last stage: records that the target refused before are bad, and the others of their transaction pass."""
+        if not self._refused or batch.topics is None:
+            return
+        places = zip(batch.topics, batch.partitions or [], batch.offsets or [], strict=True)
+        errors: dict[int, BadRecord] = {}
+        for index, place in enumerate(places):
+            refusal = self._refused.get(place)  # type: ignore[arg-type]
+            if refusal is not None:
+                errors[index] = refusal
+        batch.reject(errors)
+
+    def commit_all(self) -> bool:
+        """Commit what there is; False when it must be read again or its failures are still to be judged."""
+        before = self._failures
+        return self._commit(self.ledger.next_offsets) and self._failures <= before and not self._line.is_open
+
+    def conclude(self, timeout: float) -> None:
+        """Commit the exact prefix, or abort: an open transaction would hold up every reader of the target."""
+        self._concluded = True
+        self.ledger.settle()
+        offsets = self._news(self.ledger.prefix())
+        if not (self._line.is_open or self._sent or offsets):
+            return
+        deadline = self._clock() + max(0.5, timeout)
+        committed = False
+        try:
+            committed = self._is_sound() and self._commit_last(offsets, deadline)
+            if self._line.is_open:
+                self._line.abort(max(0.3, deadline - self._clock()))
+        finally:
+            if not committed:
+                self.books.write_off(self._base, unknown=self._line.in_doubt)
+
+    def _is_sound(self) -> bool:
+        """Whether the transaction holds what lies before the offsets, all of it and nothing else."""
+        if self._line.fenced or self._broken or self._forced() or (self._sent and not self._line.is_open):
+            return False
+        return not (self.ledger.has_failed() or self.ledger.has_holes())
+
+    def _commit_last(self, offsets: Mapping[TopicPartition, int], deadline: float) -> bool:
+        metadata = self._member.metadata()
+        if generation(metadata) < 0 or (self._line.is_open and not offsets):
+            return False
+        self.ensure_open()
+        outcome = self._line.commit(offsets, metadata, deadline - self._clock(), self._note)
+        return (self._ask_group(offsets) if outcome is Outcome.UNKNOWN else outcome) is Outcome.COMMITTED

@@ -1,0 +1,26 @@
+"""The composition root: options and profiles become a wired pipeline; every rule that needs two options is here.
+
+It moves no record: what it returns is run by the porch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class Planned:
+    """A pipeline ready to run. `done` and `total` feed the live line; `notes` are told at the end, if any."""
+
+    pipeline: Pipeline
+    done: Callable[[], float] = lambda: 0.0
+    total: Callable[[], float | None] = lambda: None
+    notes: Callable[[], list[str]] = list
+    facts: Callable[[], dict[str, object]] = dict
+    warnings: list[str] = field(default_factory=list)

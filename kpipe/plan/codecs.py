@@ -1,0 +1,134 @@
+"""Which decoder or encoder the options ask for; contradictions are usage errors.
+
+It decodes nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kpipe import formats
+from kpipe.errors import UsageError
+from kpipe.plan.places import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+DUMPS = ("kcat", "kcl", "rpk", "kaf")
+INPUTS = ("lines", "json", "binary", *DUMPS)
+OUTPUTS = ("lines", "json", "binary")
+
+
+class FramingOptions(Protocol):
+    """The options that input and output share."""
+
+    format: str
+    null: bool
+    delimiter: str
+    key_delimiter: str
+    null_marker: str | None
+
+
+class InputOptions(FramingOptions, Protocol):
+    """How bytes become records."""
+
+    input: str
+    whole_file: bool
+    lenient: bool
+
+
+class OutputOptions(FramingOptions, Protocol):
+    """How records become bytes."""
+
+    json: bool
+    json_value: bool
+    output: str
+
+
+def make_decoder(options: InputOptions) -> Callable[[str], formats.Decoder]:
+    """A constructor of decoders, one per file."""
+    check_choice("--input", options.input, INPUTS)
+    chosen = [
+        name
+        for name, given in (
+            (f"--input {options.input}", options.input != "lines"),
+            ("--format", bool(options.format)),
+            ("--whole-file", options.whole_file),
+        )
+        if given
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
+    if chosen:
+        _refuse_framing(options, chosen[0])
+    if options.lenient and options.input not in ("json", *DUMPS):
+        raise UsageError("--lenient belongs to --input json and to other tools' dumps; add one")
+    name, arguments, more = _input_format(options)
+    formats.make_decoder(name, "stdin", *arguments, **more)  # a wrong option is found before anything is opened
+    return lambda file: formats.make_decoder(name, file, *arguments, **more)
+
+
+def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """The format's name, and what its constructor takes besides the file's name."""
+    if options.whole_file:
+        return "whole", (), {}
+    if options.format:
+        return "format", (options.format,), {}
+    if options.input in ("json", *DUMPS):
+        return options.input, (), {"lenient": options.lenient}
+    if options.input == "binary":
+        return "binary", (), {}
+    return "lines", (), _framing(options)
+
+
+def make_encoder(options: OutputOptions) -> formats.Encoder:
+    """The encoder of consume."""
+    check_choice("--output", options.output, OUTPUTS)
+    as_json = options.json or options.output == "json"
+    chosen = [
+        name
+        for name, given in (
+            ("--json", as_json or options.json_value),
+            ("--format", bool(options.format)),
+            ("--output binary", options.output == "binary"),
+        )
+        if given
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
+    if chosen:
+        _refuse_framing(options, chosen[0])
+    if as_json or options.json_value:
+        return formats.make_encoder("json", json_value=options.json_value)
+    if options.format:
+        return formats.make_encoder("format", options.format)
+    if options.output == "binary":
+        return formats.make_encoder("binary")
+    return formats.make_encoder("lines", **_framing(options))
+
+
+def _refuse_framing(options: FramingOptions, chosen: str) -> None:
+    for name, given in (
+        ("--null", options.null),
+        ("--delimiter", bool(options.delimiter)),
+        ("--key-delimiter", bool(options.key_delimiter)),
+        ("--null-marker", options.null_marker is not None),
+    ):
+        if given:
+            raise UsageError(f"{name} belongs to lines, not to {chosen}; drop one of them")
+
+
+def _framing(options: FramingOptions) -> dict[str, Any]:
+    """The delimiters and the null marker, as bytes."""
+    from kpipe.formats.escapes import parse_escapes
+
+    if options.null and options.delimiter:
+        raise UsageError("--null and --delimiter contradict each other; give one")
+    marker = options.null_marker
+    return {
+        "delimiter": b"\0" if options.null else parse_escapes(options.delimiter or "\n"),
+        "key_delimiter": parse_escapes(options.key_delimiter) if options.key_delimiter else None,
+        "null_marker": None if marker is None else os.fsencode(marker),
+    }

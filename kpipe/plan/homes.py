@@ -1,0 +1,54 @@
+"""`forward DLQ --to-origin`: which cluster is home, and the client that sends there.
+
+It only wires; the records move in `kpipe.pipeline`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.address import check_cluster_name
+from kpipe.clusters.client import check_topic, fetch_metadata, label, open_producer
+from kpipe.errors import UsageError
+from kpipe.plan.target import Target, TargetOptions, keep_partitions, producer_properties
+from kpipe.sinks.homes import HomesSink
+from kpipe.sinks.topic import TopicSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kpipe.clusters.profiles import Cluster
+
+
+def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:
+    """The dead-letter topics and the home cluster's name: `DLQ… [CLUSTER:]`, else the cluster of the dead letters."""
+    if places[-1].endswith(":") and len(places[-1]) > 1:
+        if len(places) < 2:
+            raise UsageError("--to-origin: the dead-letter topic is missing: kpipe forward DLQ CLUSTER: --to-origin")
+        return list(places[:-1]), check_cluster_name(places[-1][:-1], where=repr(places[-1]))
+    return list(places), None
+
+
+def open_home(
+    cluster: Cluster, options: TargetOptions, timeout: float, stopped: Callable[[], bool], own: dict[str, Any]
+) -> Target:
+    """A producer for a cluster; which topics are home is known only from the records."""
+    properties = producer_properties(options, cluster, own)
+    producer, troubles = open_producer(cluster, properties)
+    metadata = fetch_metadata(producer, troubles, timeout, None, stopped)
+    cluster_id = str(metadata.cluster_id or "")
+    return Target(
+        "its home", cluster, cluster_id, producer, troubles, 0, limit_bytes=None, compacted=False, properties=properties
+    )
+
+
+def home_sink(ready: Target, timeout: float) -> HomesSink:
+    """Sends to each record's own topic and partition."""
+
+    def open_topic(topic: str) -> TopicSink:
+        metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic)
+        partitions = check_topic(metadata, topic, label(ready.cluster))
+        choose = keep_partitions(partitions)
+        return TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=choose)
+
+    return HomesSink(ready.sink(None), open_topic)

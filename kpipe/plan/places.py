@@ -1,0 +1,86 @@
+"""Places named on the command line become clusters and topics.
+
+It reads configuration and connects to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from kpipe.clusters.address import Place, parse_place, parse_target
+from kpipe.clusters.profiles import Cluster, Flags, Profiles, Side, load_profiles
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ConnectionOptions(Protocol):
+    """What the command line says about clusters."""
+
+    brokers: str
+    cluster: str
+    properties: list[str]
+    config_file: str
+    config: str
+    timeout: float
+
+
+def read_profiles(options: ConnectionOptions) -> Profiles:
+    """The profiles in force. A value that came from KPIPE_BROKERS is left to the environment's place in the order."""
+    brokers = "" if options.brokers == os.environ.get("KPIPE_BROKERS") else options.brokers
+    flags = Flags(brokers, options.cluster, tuple(options.properties), options.config_file, options.config)
+    return load_profiles(flags, os.environ, Path.cwd())
+
+
+def source_places(texts: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The one cluster and the topics of SOURCE…; UsageError when the places are on different clusters."""
+    places = [parse_place(text) for text in texts]
+    for place in places:
+        if place.is_stdio:
+            raise UsageError("'-' is stdin; use kpipe produce to send stdin to a topic")
+    clusters = {place.cluster for place in places}
+    if len(clusters) > 1:
+        names = ", ".join(sorted(name or "the current cluster" for name in clusters))
+        raise UsageError(f"the sources are on different clusters ({names}); run one kpipe for each")
+    return places[0].cluster, [place.topic for place in places]
+
+
+def target_place(text: str) -> Place:
+    """The one topic to write to."""
+    place = parse_target(text)
+    if place.is_stdio:
+        raise UsageError("'-' is stdout; use kpipe consume to print records")
+    return place
+
+
+def resolve(profiles: Profiles, places: Sequence[tuple[str | None, Side]]) -> list[Cluster]:
+    """The clusters of the places, in order; a flag that no place can use is refused."""
+    profiles.refuse_unused(places)
+    return [profiles.resolve(name, side) for name, side in places]
+
+
+def prefix(cluster: Cluster) -> str:
+    """How positions name the cluster: by its profile, or not at all."""
+    return cluster.name
+
+
+def parse_size(text: str, option: str) -> int:
+    """`32M` in bytes (K, M, G are powers of 1024)."""
+    number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in "KMG" else (text, "")
+    if not number.isdigit() or int(number) == 0:
+        raise UsageError(f"{option} {text!r}: not a size; write 32M, 512K or 1G")
+    return int(number) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit]
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """One of the words an option takes; UsageError naming the nearest."""
+    if value in choices:
+        return value
+    import difflib
+
+    near = difflib.get_close_matches(value, choices, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(choices)}"
+    raise UsageError(f"{option} {value!r}: {hint}")

@@ -1,0 +1,356 @@
+"""`kpipe produce`: stdin or files -> decode -> transform -> trace -> topic.
+
+It only wires; the records move in `kpipe.pipeline`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import termios
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kpipe.commit import NoCommit
+from kpipe.errors import UsageError
+from kpipe.ledger import Ledger
+from kpipe.pipeline import Pipeline
+from kpipe.plan import Planned
+from kpipe.plan.codecs import InputOptions, make_decoder
+from kpipe.plan.outlet import Outlet, OutletOptions, also_places, also_sides, routes_in
+from kpipe.plan.places import check_choice, read_profiles, resolve, target_place
+from kpipe.plan.policy import Policy, parse_policy
+from kpipe.plan.stages import TraceOptions, build_stages, fixed_fields, fixed_timestamp, make_spill, refuse_cut_names
+from kpipe.plan.target import (
+    Target,
+    TargetOptions,
+    check_partition,
+    check_partition_word,
+    keep_partitions,
+    prepare_target,
+    refuse_keyless,
+    stick_keyless,
+)
+from kpipe.plan.ways import (
+    UNSENT,
+    bind_detours,
+    build_detours,
+    build_preview,
+    check_rates,
+    dry_warning,
+    refuse_together,
+    throttle,
+    unsent,
+)
+from kpipe.sources.stdin import FileSource
+from kpipe.trace import Hop, Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kpipe.backchannel import AckSender
+    from kpipe.clusters.address import Place
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.formats import Decoder
+    from kpipe.pipeline import Stage
+    from kpipe.plan.places import ConnectionOptions
+    from kpipe.record import Batch
+    from kpipe.restore import SpillRest
+    from kpipe.shutdown import Stop
+    from kpipe.sinks.dead_letters import DeadLetterTopic
+    from kpipe.sinks.reports import DeliveryLines
+    from kpipe.transform.step import Step
+
+ONE_SHOT = 65536  # bytes; what a pipe can hold
+ONE_SHOT_PRODUCER = {"enable.idempotence": False, "max.in.flight.requests.per.connection": 1}
+"""For an input that is complete and small: an idempotent producer's first record waits 500 ms. One request in flight
+keeps the order; after a lost acknowledgement a retry may write a record twice."""
+DELIVERY_TIMEOUT_MS = 120_000  # at the end of the input nobody waits longer than this for one record
+
+
+class RecordOptions(Protocol):
+    """What produce adds to each record."""
+
+    key: str | None
+    headers: list[str]
+    partition: str
+    timestamp: str
+    count: int | None
+    tee: bool
+    report: bool
+    restore: str
+    ack: str
+
+
+class RunOptions(Protocol):
+    """How a run goes on and stops."""
+
+    on_error: str
+
+
+def plan_produce(
+    target: str,
+    files: Sequence[str],
+    connection: ConnectionOptions,
+    options: InputOptions,
+    record: RecordOptions,
+    sending: OutletOptions,
+    trace: TraceOptions,
+    run: RunOptions,
+    steps: Sequence[Step],
+    stop: Stop,
+    say: Callable[[str], None],
+) -> Planned:
+    """Wire a run; UsageError before anything is opened, then what the cluster says."""
+    if record.restore:
+        options, trace = _restoring(files, options, record, sending, trace, steps)
+    paths = [record.restore] if record.restore else list(files) or ["-"]
+    place = target_place(target)
+    make = make_decoder(options)
+    policy = parse_policy(run.on_error)
+    _check_words(options, record, sending, paths)
+    also = also_places(sending.also, place)
+    if sending.dry_run:
+        policy, sending = Policy(policy.name), unsent(sending)
+    stages = _first_stages(options, record, steps)
+    stamping = fixed_timestamp(record.timestamp, keeps=True)
+    profiles = read_profiles(connection)
+    cluster, *letter_clusters = resolve(profiles, [(place.cluster, "target"), *policy.places, *also_sides(also)])
+    rest = _open_rest(record.restore, make) if record.restore else None
+    source = FileSource(paths, make, stop.fd, tee=_tee(stop) if record.tee else None)
+    one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
+    own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
+    acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
+    ready = prepare_target(
+        place.topic, cluster, sending, connection.timeout, lambda: stop.requested, own, limits=not one_shot
+    )
+    _check_keys(ready, options, record, steps)
+    outlet = Outlet(
+        ready,
+        lambda topic: _partition_choice(record.partition, sending.keyless, topic),
+        sending,
+        connection.timeout,
+        lambda: stop.requested,
+    )
+    outlet.open_others(also, letter_clusters[len(policy.places) :], own)
+    stages += [*_last_stages(outlet, ready, trace, steps), *stamping, *refuse_keyless(ready)]
+    lines = _delivery_lines(stop) if record.report else None
+    if sending.dry_run:
+        stages, sink = build_preview(steps, stages, ready.topic, stop, say)
+    else:
+        stages, sink = build_detours(steps, stages, throttle(outlet.sink(lines), sending.rate, stop), say)
+    letters = _open_letters(policy.letters, letter_clusters, sending, connection.timeout, trace, ready, stop)
+    ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)
+    pipeline = Pipeline(
+        source,
+        stages,
+        sink,
+        acks or rest or NoCommit(),
+        ledger,
+        stop,
+        on_error=policy.name,
+        limit=record.count,
+        dead_letters=letters,
+        say=say,
+        spill=rest or make_spill(sending.spill),
+    )
+    bind_detours(pipeline)
+    return Planned(
+        pipeline,
+        done=lambda: float(source.read_bytes),
+        total=lambda: source.total_bytes,
+        notes=lambda: _notes(source, rest, acks),
+        warnings=[*profiles.warnings, *dry_warning(sending)],
+    )
+
+
+def _check_words(options: InputOptions, record: RecordOptions, sending: OutletOptions, paths: Sequence[str]) -> None:
+    """What two options say together, before anything is opened."""
+    if record.tee and record.report:
+        raise UsageError("--tee and --report both print to stdout; give one")
+    if record.ack and (options.input != "json" or record.restore or list(paths) != ["-"]):
+        raise UsageError("--ack answers a kpipe consume -J at the start of the pipe; read stdin with --input json")
+    if sending.dry_run:
+        sent = (("--report", record.report), ("--ack", record.ack), ("--restore", record.restore))
+        refuse_together("--dry-run", (("--tee", record.tee), *sent))
+    check_rates(sending.rate)
+    check_choice("--keyless", sending.keyless, ("sticky", "spread", "key"))
+    check_partition_word(record.partition, "--partition")
+
+
+def _first_stages(options: InputOptions, record: RecordOptions, steps: Sequence[Step]) -> list[Stage]:
+    """Header names that the client would cut are found first; -k and -H come before the transforms."""
+    guard: list[Stage] = [refuse_cut_names] if options.input != "lines" else []
+    return [*guard, *fixed_fields(record.key, record.headers), *build_stages(steps)]
+
+
+def _producer_properties(cluster: Cluster, *, one_shot: bool) -> dict[str, Any]:
+    """What this run asks of the producer, unless the cluster's properties say otherwise."""
+    own: dict[str, Any] = {"delivery.timeout.ms": DELIVERY_TIMEOUT_MS, **(ONE_SHOT_PRODUCER if one_shot else {})}
+    return {name: value for name, value in own.items() if name not in cluster.properties}
+
+
+def _last_stages(outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step]) -> list[Stage]:
+    """Routes to other topics, the guards of the further targets, and the trace."""
+    hop = _hop(trace, ready)
+    routes = outlet.open_routes() if routes_in(steps) else []
+    return [*routes, *outlet.guards(hop), *([Tracer(hop)] if hop is not None else [])]
+
+
+def _open_letters(
+    place: Place | None,
+    clusters: Sequence[Cluster],
+    sending: TargetOptions,
+    timeout: float,
+    trace: TraceOptions,
+    ready: Target,
+    stop: Stop,
+) -> DeadLetterTopic | None:
+    """The dead-letter topic, if one is asked for, on the first of the clusters; it is not the target."""
+    if place is None:
+        return None
+    from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
+
+    own = {"delivery.timeout.ms": DELIVERY_TIMEOUT_MS}
+    topic = open_letters(place, clusters[0], sending, timeout, stop, own)
+    refuse_same(topic, ready.cluster_id, [ready.topic], "target")
+    return make_letters(topic, stop, prefix=trace.trace_prefix, host=socket.gethostname())
+
+
+def _restoring(
+    files: Sequence[str],
+    options: InputOptions,
+    record: RecordOptions,
+    sending: TargetOptions,
+    trace: TraceOptions,
+    steps: Sequence[Step],
+) -> tuple[InputOptions, TraceOptions]:
+    """The options that a spill's records are sent with: as they are, and traced already."""
+    for name, given in (
+        ("FILE", bool(files)),
+        (f"--input {options.input}", options.input not in ("lines", "json")),
+        ("--format", bool(options.format)),
+        ("--whole-file", options.whole_file),
+        ("--key", record.key is not None),
+        ("--header", bool(record.headers)),
+        ("--timestamp", record.timestamp != "keep"),
+        ("--tee", record.tee),
+        ("--count", record.count is not None),
+        ("--spill", bool(sending.spill)),
+        (f"--{steps[0].name}" if steps else "", bool(steps)),
+    ):
+        if given:
+            raise UsageError(f"--restore sends the spill's records as they are; drop {name}")
+    from copy import copy
+
+    options, trace = copy(options), copy(trace)
+    options.input, trace.trace = "json", "none"
+    return options, trace
+
+
+def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:
+    from kpipe.backchannel import AckSender
+
+    acks = AckSender(path, lambda: source.finished)
+    acks.connect(timeout, lambda: stop.requested)
+    return acks
+
+
+def _open_rest(path: str, make: Callable[[str], Decoder]) -> SpillRest:
+    from kpipe.restore import SpillRest, check_spill
+
+    rest = SpillRest(path)
+    check_spill(rest, make)
+    return rest
+
+
+def _notes(source: FileSource, rest: SpillRest | None, acks: AckSender | None) -> list[str]:
+    """What a person should know at the end."""
+    notes = [rest.note] if rest is not None and rest.note else []
+    if source.fragment:
+        what = f"{source.fragment:,} bytes of an unfinished record were read before the signal and not sent"
+        notes.insert(0, f"read: {what}")
+    return [*notes, *(acks.notes() if acks is not None else [])]
+
+
+def _small_and_complete(paths: Sequence[str]) -> bool:
+    total = 0
+    for path in paths:
+        try:
+            status = os.fstat(0) if path == "-" else os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
+            elif path == "-" and stat.S_ISFIFO(status.st_mode) and _writer_is_gone():
+                total += _bytes_waiting()
+            else:
+                return False
+        except OSError:
+            return False
+    return total <= ONE_SHOT
+
+
+def _writer_is_gone() -> bool:
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def _bytes_waiting() -> int:
+    answer = fcntl.ioctl(0, termios.FIONREAD, b"\0\0\0\0")
+    return int(struct.unpack("i", answer)[0])
+
+
+def _delivery_lines(stop: Stop) -> DeliveryLines:
+    from kpipe.sinks.reports import DeliveryLines
+
+    return DeliveryLines(_tee(stop))
+
+
+def _tee(stop: Stop) -> Callable[[bytes], None]:
+    """Writes to stdout as its reader takes it, until a second signal or the drain deadline."""
+    from kpipe.sinks.stdout import Stdout
+
+    stdout = Stdout()
+
+    def write(block: bytes) -> None:
+        stdout.write(block, lambda: not stop.forced)
+
+    return write
+
+
+def _hop(trace: TraceOptions, ready: Target) -> Hop | None:
+    if check_choice("--trace", trace.trace, ("none", "source", "full")) == "none":
+        return None
+    host = socket.gethostname() if trace.trace == "full" else ""
+    return Hop(
+        target_cluster=ready.cluster_id,
+        target_topic=ready.topic,
+        max_hops=trace.max_hops,
+        prefix=trace.trace_prefix,
+        host=host,
+    )
+
+
+def _partition_choice(partition: str, keyless: str, ready: Target) -> Callable[[Batch], Iterable[int]] | None:
+    if partition == "same":
+        return keep_partitions(ready.partitions)
+    if partition:
+        from itertools import repeat
+
+        number = check_partition(partition, ready.partitions, ready.where)
+        return lambda _batch: repeat(number)
+    return stick_keyless(ready.partitions) if keyless == "sticky" else None
+
+
+def _check_keys(ready: Target, options: InputOptions, record: RecordOptions, steps: Sequence[Step]) -> None:
+    """A compacted topic refuses records without a key: say so before the first one, not in mid-stream."""
+    if not ready.compacted or record.key is not None or options.key_delimiter or options.format:
+        return
+    if options.input != "lines" or any(step.name in ("set-key", "key-field", "map-key") for step in steps):
+        return
+    raise UsageError(
+        "the topic is compacted and takes no record without a key; add -k, -K or --key-field", where=ready.where
+    )

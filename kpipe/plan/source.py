@@ -1,0 +1,212 @@
+"""A topic source made ready: its topics found, its offset specs parsed, its consumer opened.
+
+It reads no record.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kpipe.clusters.address import parse_partitions
+from kpipe.clusters.client import check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
+from kpipe.clusters.group import PROTOCOLS, GroupAdmin, choose_protocol
+from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
+from kpipe.errors import UsageError
+from kpipe.plan.places import check_choice
+from kpipe.sources.bounds import OffsetResolver
+from kpipe.sources.gaps import POLICIES
+from kpipe.sources.identity import TopicIds
+from kpipe.sources.topic import BEGINNING, Hooks, Selection, TopicSource, match_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import Consumer
+
+    from kpipe.clusters.client import Troubles
+    from kpipe.clusters.profiles import Cluster
+
+
+class SelectionOptions(Protocol):
+    """Which records of a topic."""
+
+    offset: list[str]
+    until: str
+    exit: bool
+    count: int | None
+    partitions: list[str]
+    group: str
+    instance: str
+    group_protocol: str
+    min_age: str
+    on_gap: str
+    fail_if_empty: bool
+
+
+class RangeOptions(Protocol):
+    """Where to start and to stop."""
+
+    offset: list[str]
+    until: str
+    group: str
+
+
+class OpenSource:
+    """A source that is ready to read, and what else needs to know its consumer."""
+
+    def __init__(self, source: TopicSource, consumer: Consumer, cluster_id: str, metadata: Any) -> None:
+        self.source = source
+        self.consumer = consumer
+        self.cluster_id = cluster_id
+        self.metadata = metadata
+
+    def names(self, topics: Sequence[str]) -> list[str]:
+        """The topics that names and patterns mean."""
+        return match_topics(topics, self.metadata.topics)
+
+    def partitions(self, topics: Sequence[str]) -> int:
+        """The largest number of partitions among the topics."""
+        names = match_topics(topics, self.metadata.topics)
+        return max((len(self.metadata.topics[name].partitions) for name in names), default=1)
+
+
+def parse_range(options: RangeOptions) -> tuple[Offset, Offset | None]:
+    """`-o` and `--until`; kcat's `s@` and `e@` say themselves which of the two they are."""
+    now = int(time.time() * 1000)
+    start: Offset | None = None
+    until = parse_offset(options.until, now) if options.until else None
+    for text in options.offset:
+        spec = parse_offset(text, now)
+        if spec.side is Side.STOP:
+            if until is not None:
+                raise UsageError(f"-o {text}: the end is given twice; drop one")
+            until = spec
+        elif start is not None:
+            raise UsageError(f"-o {text}: the start is given twice; drop one")
+        else:
+            start = spec
+    if until is not None and until.kind is Kind.STORED:
+        raise UsageError("--until stored: a group's offset is a place to start, not to stop")
+    if start is not None and start.kind is Kind.STORED and not options.group:
+        raise UsageError("-o stored needs a group; add -G GROUP")
+    return start or BEGINNING, until
+
+
+def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cluster, columns: set[str]) -> Selection:
+    """What to read, from what was typed."""
+    start, until = parse_range(options)
+    partitions = None
+    numbers = [text for text in options.partitions if text != "same"]
+    if numbers:
+        partitions = frozenset(parse_partitions(numbers))
+    for topic in topics:
+        if topic.startswith("^"):
+            try:
+                re.compile(topic)
+            except re.error as error:
+                raise UsageError(f"{topic!r}: not a regular expression: {error}") from None
+    strategy = str(cluster.properties.get("partition.assignment.strategy", "cooperative-sticky"))
+    protocol = str(cluster.properties.get("group.protocol", "classic"))
+    if options.instance and not options.group:
+        raise UsageError("--instance belongs to a group; add -G GROUP")
+    return Selection(
+        topics=tuple(topics),
+        start=start,
+        until=until,
+        at_end=options.exit,
+        partitions=partitions,
+        group=options.group or None,
+        incremental="cooperative" in strategy or protocol == "consumer",
+        on_gap=check_choice("--on-gap", options.on_gap, POLICIES),
+        instance=options.instance,
+        protocol=check_choice("--group-protocol", options.group_protocol, PROTOCOLS),
+        columns=frozenset(columns),
+        min_age=_min_age(options.min_age),
+    )
+
+
+def _min_age(text: str) -> float:
+    """Seconds of `--min-age`, 0 without it."""
+    if not text:
+        return 0.0
+    from kpipe.transform.age import parse_duration
+
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise UsageError(f"--min-age {text!r}: not a duration; write 500ms, 30s, 5m, 2h or 7d")
+    return seconds
+
+
+def prepare_source(
+    cluster: Cluster,
+    selection: Selection,
+    hooks: Hooks,
+    timeout: float,
+    stopped: Callable[[], bool],
+) -> OpenSource:
+    """Open the consumer, check that every topic exists, and fix where each partition starts and ends.
+
+    Without a group the consumer still needs an id for one; it never joins or commits.
+    """
+    own: dict[str, Any] = {"group.id": selection.group or "kpipe-without-group"}
+    ids = TopicIds(lambda: open_admin(cluster))
+    if selection.group is not None:
+        admin = GroupAdmin(cluster)
+        ids = TopicIds(lambda: admin.client)
+        selection = _join_as(selection, cluster, admin, own, timeout, stopped)
+    if selection.group is not None:
+        own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later
+    if any(topic.startswith("^") for topic in selection.topics):
+        own["topic.metadata.refresh.interval.ms"] = 30_000
+    own = {name: value for name, value in own.items() if name not in cluster.properties}
+    consumer, troubles = open_consumer(cluster, own)
+    metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
+    resolver = OffsetResolver(consumer, label(cluster), timeout)
+    source = TopicSource(consumer, cluster.name, troubles, selection, resolver, hooks, ids)
+    return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
+
+
+def _join_as(
+    selection: Selection,
+    cluster: Cluster,
+    admin: GroupAdmin,
+    own: dict[str, Any],
+    timeout: float,
+    stopped: Callable[[], bool],
+) -> Selection:
+    """Choose the group protocol and the member's own name; the broker is asked what it speaks only when it matters."""
+    if selection.instance:
+        own["group.instance.id"] = selection.instance
+    if selection.partitions is not None or "group.protocol" in cluster.properties:
+        return selection
+    single = selection.topics[0] if len(selection.topics) == 1 and not selection.topics[0].startswith("^") else None
+    fetch_metadata(admin.client, admin.troubles, timeout, single, stopped)
+    # Under KIP-848 a killed static member cannot come back before its session has ended (UNRELEASED_INSTANCE_ID).
+    wanted = "classic" if selection.instance and selection.protocol == "auto" else selection.protocol
+    own["group.protocol"] = choose_protocol(wanted, cluster, selection.topics, admin)
+    return replace(selection, incremental=selection.incremental or own["group.protocol"] == "consumer")
+
+
+def _find_topics(
+    consumer: Consumer,
+    troubles: Troubles,
+    selection: Selection,
+    cluster: Cluster,
+    timeout: float,
+    stopped: Callable[[], bool],
+) -> Any:
+    topics = selection.topics
+    single = topics[0] if len(topics) == 1 and not topics[0].startswith("^") else None
+    metadata = fetch_metadata(consumer, troubles, timeout, single, stopped)
+    for topic in topics:
+        if topic.startswith("^"):
+            continue
+        entry = metadata.topics.get(topic)
+        if entry is None or (entry.error is not None and entry.error.name().startswith(("UNKNOWN", "_UNKNOWN"))):
+            everything = fetch_metadata(consumer, troubles, timeout, None, stopped)
+            raise unknown_topic(topic, label(cluster), list(everything.topics))
+        check_topic(metadata, topic, label(cluster))
+    return metadata

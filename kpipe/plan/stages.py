@@ -1,0 +1,126 @@
+"""The stages between source and sink that options ask for, in order.
+
+It builds them once, at the start; they run in `kpipe.pipeline`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from kpipe.errors import BadRecord, UsageError
+from kpipe.record import TIMESTAMP_CREATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kpipe.pipeline import Stage
+    from kpipe.record import Batch, Headers
+    from kpipe.sinks.spill import SpillFile
+    from kpipe.transform.step import Step
+
+
+class TraceOptions(Protocol):
+    """Which headers say where a record came from."""
+
+    trace: str
+    trace_prefix: str
+    max_hops: int
+
+
+def build_stages(steps: Sequence[Step]) -> list[Stage]:
+    """The transforms, in the order given; nothing is imported when there are none."""
+    if not steps:
+        return []
+    from kpipe.transform.chain import build
+
+    return build(steps, environ=os.environ, read_file=lambda path: Path(path).read_bytes())
+
+
+def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:
+    """`-k` and `-H`: the same key for every record that has none, the same headers behind its own."""
+    stages: list[Stage] = []
+    if key is not None:
+        stages.append(_key_setter(os.fsencode(key)))
+    if headers:
+        stages.append(_header_adder([parse_header(text) for text in headers]))
+    return stages
+
+
+def parse_header(text: str) -> tuple[str, bytes | None]:
+    """`NAME=VALUE`; `NAME=` has an empty value, `NAME` alone a null one (as in kcat)."""
+    name, sign, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--header {text!r}: the name is empty; write NAME=VALUE")
+    return name, os.fsencode(value) if sign else None
+
+
+def _key_setter(key: bytes) -> Stage:
+    def set_key(batch: Batch) -> None:
+        if batch.keys is None:
+            batch.keys = [key] * len(batch)
+        else:
+            batch.keys = [key if own is None else own for own in batch.keys]
+
+    return set_key
+
+
+def _header_adder(headers: Headers) -> Stage:
+    def add_headers(batch: Batch) -> None:
+        if batch.headers is None:
+            batch.headers = [headers] * len(batch)
+        else:
+            batch.headers = [headers if own is None else own + headers for own in batch.headers]
+
+    return add_headers
+
+
+def fixed_timestamp(text: str, *, keeps: bool) -> list[Stage]:
+    """`--timestamp keep|now|TIME`; keep is what happens without a stage."""
+    if text == "keep":
+        return []
+    if text == "now":
+        return [_drop_timestamps]
+    if not keeps:
+        raise UsageError(f"--timestamp {text!r}: it takes keep or now")
+    from kpipe.clusters.offsets import Kind, parse_offset
+
+    spec = parse_offset(f"@{text.removeprefix('@')}", int(time.time() * 1000))
+    if spec.kind is not Kind.TIME or spec.value <= 0:
+        raise UsageError(f"--timestamp {text!r}: not a time; write epoch ms or 2026-01-31T12:00:00Z")
+    stamp = (TIMESTAMP_CREATE, spec.value)
+
+    def set_timestamps(batch: Batch) -> None:
+        batch.timestamps = [stamp] * len(batch)
+
+    return [set_timestamps]
+
+
+def refuse_cut_names(batch: Batch) -> None:
+    """Take out records with a NUL byte in a header's name: the client would silently cut the name there."""
+    if batch.headers is None:
+        return
+    what = "a header's name holds a NUL byte, which the client cannot send; rename the header"
+    batch.reject(
+        {
+            place: BadRecord(what)
+            for place, headers in enumerate(batch.headers)
+            if headers and any("\0" in name for name, _ in headers)
+        }
+    )
+
+
+def _drop_timestamps(batch: Batch) -> None:
+    batch.timestamps = None
+
+
+def make_spill(path: str) -> SpillFile | None:
+    """The spill file, if one is asked for."""
+    if not path:
+        return None
+    from kpipe.formats.envelope import EnvelopeEncoder
+    from kpipe.sinks.spill import SpillFile
+
+    return SpillFile(path, EnvelopeEncoder())

@@ -1,0 +1,142 @@
+"""`kpipe verify`: two topics read side by side, without a group, into a comparison.
+
+It sends nothing and commits nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from kpipe.clusters.address import parse_partitions
+from kpipe.clusters.client import label
+from kpipe.errors import Interrupted, UsageError
+from kpipe.plan.places import parse_size, read_profiles, resolve, source_places
+from kpipe.plan.source import OpenSource, parse_range, prepare_source
+from kpipe.sources.topic import BEGINNING, Hooks, Selection
+from kpipe.verify.compare import Comparison, Verdict
+from kpipe.verify.digest import Digester, Tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.plan.places import ConnectionOptions
+    from kpipe.shutdown import Stop
+
+COLUMNS = frozenset(("keys", "headers", "timestamps", "positions"))
+LEAST_MEMORY = 1 << 20
+
+
+class VerifyOptions(Protocol):
+    """What to compare, and in how much memory."""
+
+    offset: list[str]
+    until: str
+    partitions: list[str]
+    trace_prefix: str
+    ignore_timestamp: bool
+    memory: str
+    examples: int
+
+
+@dataclass(slots=True)
+class _Range:
+    offset: list[str]
+    until: str
+    group: str = ""
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two topics, ready to be read to its end of now."""
+
+    where: str
+    topic: str
+    opened: OpenSource
+
+
+class Verification:
+    """Both topics and their comparison; `read` counts the records of both sides, out of `total`."""
+
+    def __init__(self, source: Side, target: Side, comparison: Comparison) -> None:
+        self.source, self.target = source, target
+        self.read = 0
+        self._comparison = comparison
+
+    def total(self) -> int:
+        """Records to read, at most."""
+        return sum(side.opened.source.progress.expected() for side in (self.source, self.target))
+
+    def run(self, stop: Stop, progress: Callable[[], None]) -> Verdict:
+        """Read both sides by turns, then compare; Interrupted when a signal comes."""
+        sides = [
+            (self.source.opened.source, self._comparison.add_source),
+            (self.target.opened.source, self._comparison.add_target),
+        ]
+        with self._comparison.buckets:
+            while any(not source.finished for source, _ in sides):
+                for source, add in sides:
+                    batch = None if source.finished else source.read()
+                    if batch is not None:
+                        self.read += len(batch)
+                        add(batch)
+                    if stop.requested:
+                        raise Interrupted("stopped before both topics were read")
+                progress()
+            return self._comparison.conclude()
+
+    def close(self) -> None:
+        """Let go of both topics."""
+        for side in (self.source, self.target):
+            side.opened.source.close(2.0)
+
+
+def plan_verify(
+    source: str,
+    target: str,
+    connection: ConnectionOptions,
+    options: VerifyOptions,
+    stop: Stop,
+    say: Callable[[str], None],
+) -> Verification:
+    """Open both topics; the source first, so that a copy that is still being made is not found to lack its newest."""
+    memory = parse_size(options.memory, "--memory")
+    if memory < LEAST_MEMORY:
+        raise UsageError(f"--memory {options.memory!r}: too little; give 1M or more")
+    start, until = parse_range(_Range(options.offset, options.until))
+    (from_cluster, from_topics), (to_cluster, to_topics) = source_places([source]), source_places([target])
+    for topic in (*from_topics, *to_topics):
+        if topic.startswith("^"):
+            raise UsageError(f"{topic!r}: verify compares two topics; name them")
+    profiles = read_profiles(connection)
+    one, other = resolve(profiles, [(from_cluster, "source"), (to_cluster, "target")])
+    for warning in profiles.warnings:
+        say(warning)
+    partitions = frozenset(parse_partitions(options.partitions)) or None
+    wanted = Selection((from_topics[0],), start, until, at_end=True, partitions=partitions, columns=COLUMNS)
+    left = _open(one, wanted, connection, stop, say)
+    right = _open(other, Selection((to_topics[0],), BEGINNING, at_end=True, columns=COLUMNS), connection, stop, say)
+    if left.opened.cluster_id == right.opened.cluster_id and left.topic == right.topic:
+        raise UsageError("source and target are the same topic; name the copy", where=left.where)
+    progress = left.opened.source.progress
+    starts = {partition: offset for (_, partition), offset in progress.starts.items()}
+    ends = {partition: offset for (_, partition), offset in progress.ends.items()}
+    comparison = Comparison(
+        starts,
+        ends,
+        Digester(options.trace_prefix, timestamps=not options.ignore_timestamp),
+        Tracing(left.topic, left.opened.cluster_id, options.trace_prefix),
+        memory,
+        options.examples,
+    )
+    return Verification(left, right, comparison)
+
+
+def _open(
+    cluster: Cluster, selection: Selection, connection: ConnectionOptions, stop: Stop, say: Callable[[str], None]
+) -> Side:
+    opened = prepare_source(cluster, selection, Hooks(say=say), connection.timeout, lambda: stop.requested)
+    opened.source.open(opened.metadata)
+    prefix = f"{cluster.name}:" if cluster.name else ""
+    return Side(f"{prefix or label(cluster) + ':'}{selection.topics[0]}", selection.topics[0], opened)

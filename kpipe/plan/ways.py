@@ -1,0 +1,130 @@
+"""What stands between the stages and the target: filters, a throttle, or a preview instead of it all.
+
+It moves no record.
+"""
+
+from __future__ import annotations
+
+import sys
+from copy import copy
+from typing import TYPE_CHECKING, Any, cast
+
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kpipe.pipeline import Pipeline, Sink
+    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.plan.outlet import OutletOptions
+    from kpipe.shutdown import Stop
+    from kpipe.sinks.preview import Preview
+    from kpipe.transform.step import Step
+
+FILTERS = ("through", "through-json")
+
+
+def filter_in(steps: Sequence[Step]) -> str:
+    """The first step that is a Unix filter, empty when there is none."""
+    return next((step.name for step in steps if step.name in FILTERS), "")
+
+
+def build_detours(
+    steps: Sequence[Step],
+    stages: Sequence[PipelineStage],
+    sink: Sink,
+    say: Callable[[str], None],
+    preview: Preview | None = None,
+) -> tuple[list[PipelineStage], Sink]:
+    """Put every filter before the sink, with the stages behind it; what is left runs before the first filter."""
+    if not filter_in(steps):
+        return list(stages), sink
+    from kpipe.through.detour import Filter
+    from kpipe.through.envelopes import Envelopes
+    from kpipe.through.lines import Lines, refuse_newlines
+    from kpipe.transform.detour import Detour
+
+    behind: list[PipelineStage] = []
+    for stage in reversed(stages):
+        if not isinstance(stage, Detour):
+            behind.insert(0, stage)
+            continue
+        what = Filter(stage.command, stage.title, stage.timeout, stage.jobs)
+        detour: Any = (Envelopes if stage.json else Lines)(what, sink, behind, say)
+        if preview is not None:
+            detour.note = preview.note
+        sink = cast("Sink", detour)
+        behind = [] if stage.json else [refuse_newlines(stage.title)]
+    return behind, sink
+
+
+def bind_detours(pipeline: Pipeline) -> None:
+    """Tell the filters where to see that the input has ended."""
+    sink: Any = pipeline.sink
+    while sink is not None:
+        if hasattr(sink, "ending"):
+            sink.ending = lambda: pipeline.draining
+        sink = getattr(sink, "inner", None)
+
+
+def throttle(sink: Sink, rates: Sequence[str], stop: Stop) -> Sink:
+    """`--rate`: the sink behind a throttle, if there is a limit."""
+    if not rates:
+        return sink
+    from kpipe.sinks.throttle import Throttle, parse_rates
+
+    records, size = parse_rates(rates)
+    return Throttle(sink, records, size, lambda: stop.requested)
+
+
+def check_rates(rates: Sequence[str]) -> None:
+    """A rate that is none is found before anything is opened."""
+    if rates:
+        from kpipe.sinks.throttle import parse_rates
+
+        parse_rates(rates)
+
+
+UNSENT: dict[str, Any] = {"enable.idempotence": False}
+"""Nothing is produced in a dry run, so the cluster is not asked for a producer id either."""
+
+
+def unsent(sending: OutletOptions) -> OutletOptions:
+    """The options of a dry run: no topic is created."""
+    sending = copy(sending)
+    sending.create = False
+    return sending
+
+
+def dry_warning(sending: OutletOptions) -> list[str]:
+    """What is said before a dry run: the summary's words would mislead without it."""
+    return ["dry run: nothing is produced, committed or joined"] if sending.dry_run else []
+
+
+def build_preview(
+    steps: Sequence[Step], stages: Sequence[PipelineStage], topic: str, stop: Stop, say: Callable[[str], None]
+) -> tuple[list[PipelineStage], Sink]:
+    """The stages and the sink of a dry run; filters do run."""
+    preview = make_preview(topic, stop)
+    before, sink = build_detours(steps, stages, preview, say, preview)
+    return [preview.enter, *before, preview.leave], sink
+
+
+def make_preview(topic: str, stop: Stop) -> Preview:
+    """`--dry-run`: to stdout, a diff on a terminal and JSON lines otherwise."""
+    from kpipe.sinks.preview import Preview
+    from kpipe.sinks.stdout import Stdout
+
+    stdout = Stdout()
+
+    def write(block: bytes) -> None:
+        stdout.write(block, lambda: not stop.forced)
+
+    return Preview(topic, write, terminal=sys.stdout.isatty())
+
+
+def refuse_together(exclusive: str, given: Sequence[tuple[str, object]]) -> None:
+    """One way of delivering that leaves no room for others."""
+    for name, is_given in given:
+        if is_given:
+            raise UsageError(f"{exclusive} and {name} do not go together; drop one")

@@ -1,0 +1,291 @@
+"""Leaves out records that are in the target already, as their trace headers there say (`--resume-by-trace`).
+
+It never trusts a highest offset: with several target partitions the records behind a lost one may have landed, so what
+is left out is a set, and holes are filled.
+
+How far back the target must be read is proven, not guessed. The set only has to hold offsets from the group's committed
+one on. With every commit goes the `floor`: positions in the target before which no such record can be. At first it is
+where one was found, or the end that was looked at; later it is the end of each target partition at a moment, once all
+that was read before that moment is committed: the rest was sent later, and lies behind it. Without a floor (no group,
+or commits of another tool) the target is read from its beginning, up to a limit.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.errors import KpipeError, Stage, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from confluent_kafka import Consumer
+
+    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.record import Batch
+
+PAGE = 8192
+"""Offsets per page of a set: 1 KiB of bits, made only where there are any."""
+
+INTERVAL = 10.0
+"""Seconds between moments that may become a floor: what a restart reads of the target is about twice that."""
+
+SILENCE = 30.0
+"""Seconds without a record after which reading the target's tail is given up."""
+
+MARK = "tail="
+MAX_METADATA = 4000
+"""Bytes of a commit's metadata: brokers take 4096 (offset.metadata.max.bytes)."""
+
+
+class OffsetSet:
+    """Offsets of one partition, one bit each."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self.highest = -1
+
+    def add(self, offset: int) -> None:
+        """Put an offset in."""
+        page, bit = divmod(offset, PAGE)
+        if page not in self._pages:
+            self._pages[page] = bytearray(PAGE // 8)
+        self._pages[page][bit >> 3] |= 1 << (bit & 7)
+        self.highest = max(self.highest, offset)
+
+    def __contains__(self, offset: int) -> bool:
+        page, bit = divmod(offset, PAGE)
+        held = self._pages.get(page)
+        return held is not None and bool(held[bit >> 3] & (1 << (bit & 7)))
+
+
+class TargetTail:
+    """Reads the end of the target topic; `open_consumer` gives a consumer for an isolation level."""
+
+    def __init__(
+        self,
+        topic: str,
+        where: str,
+        open_consumer: Callable[[str], Consumer],
+        limit: int,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.topic = topic
+        self.where = where
+        self._open_consumer = open_consumer
+        self._limit = limit
+        self._stopped = stopped
+        self._asking: Consumer | None = None
+
+    def ends(self) -> dict[int, int]:
+        """The end of each partition, open transactions included. Raises UnreachableError."""
+        return {partition: high for partition, (_, high) in self._bounds().items()}
+
+    def _bounds(self) -> dict[int, tuple[int, int]]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        if self._asking is None:
+            self._asking = self._open_consumer("read_uncommitted")
+        try:
+            partitions = sorted(self._asking.list_topics(self.topic, timeout=10).topics[self.topic].partitions)
+            places = [TopicPartition(self.topic, partition) for partition in partitions]
+            return {
+                place.partition: self._asking.get_watermark_offsets(place, timeout=10) or (0, 0) for place in places
+            }
+        except KafkaException as error:
+            message = f"cannot find the end of the target: {error.args[0].str()}; try again"
+            raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
+
+    def read(self, floors: Mapping[int, int], take: Callable[[list[Any]], None]) -> dict[int, int]:
+        """Give every committed record behind the floors to `take`; returns the ends up to which it has looked."""
+        bounds = self._bounds()
+        starts = {p: min(max(floors.get(p, 0), low), high) for p, (low, high) in bounds.items()}
+        todo = {p: bounds[p][1] for p, start in starts.items() if start < bounds[p][1]}
+        count = sum(high - starts[p] for p, high in todo.items())
+        if count > self._limit:
+            what = f"{count:,} records would have to be read to know what is there already"
+            advice = f"raise --resume-limit ({self._limit:,}), or commit with -G so that the next start needs less"
+            raise KpipeError(f"{what}; {advice}", where=self.where, stage=Stage.READ)
+        if todo:
+            self._read_to_ends(starts, todo, take)
+        return {partition: high for partition, (_, high) in bounds.items()}
+
+    def _read_to_ends(self, starts: Mapping[int, int], todo: dict[int, int], take: Callable[[list[Any]], None]) -> None:
+        from confluent_kafka import TopicPartition
+
+        consumer = self._open_consumer("read_committed")
+        try:
+            consumer.assign([TopicPartition(self.topic, p, starts[p]) for p in todo])
+            deadline = time.monotonic() + SILENCE
+            while todo:
+                messages = consumer.consume(500, 0) or consumer.consume(1, 0.1)
+                if messages:
+                    deadline = time.monotonic() + SILENCE
+                if self._stopped() or time.monotonic() > deadline:
+                    what = (
+                        "the end of the target was not reached; is a transaction open there? wait for it, or abort it"
+                    )
+                    raise UnreachableError(what, where=self.where, stage=Stage.READ)
+                take([message for message in messages if message.error() is None])
+                self._cross_off(messages, todo)
+        finally:
+            consumer.close()
+
+    def _cross_off(self, messages: Sequence[Any], todo: dict[int, int]) -> None:
+        """Partitions whose end was reached; one that ends with transaction markers only says so itself."""
+        for message in messages:
+            error = message.error()
+            if error is not None and error.name() != "_PARTITION_EOF":
+                if error.retriable():
+                    continue
+                raise UnreachableError(error.str(), where=self.where, stage=Stage.READ)
+            reached = message.offset() + (error is None)
+            if reached >= todo.get(message.partition(), reached + 1):
+                todo.pop(message.partition(), None)
+
+    def close(self) -> None:
+        """Let go of the target."""
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
+
+
+class Resume:
+    """The stage that leaves out what is there, and the floor that makes the next start cheap.
+
+    `committed_with` gives the metadata that partitions were committed with. `skipped` counts records left out.
+    """
+
+    def __init__(
+        self,
+        tail: TargetTail,
+        cluster_id: str,
+        target_id: str,
+        committed_with: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, str]],
+        *,
+        prefix: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.skipped = 0
+        self._tail = tail
+        self._cluster = cluster_id.encode()
+        self._mark = f"{MARK}{target_id}/{tail.topic}/"
+        self._committed_with = committed_with
+        self._names = tuple(
+            prefix + name for name in ("source_cluster", "source_topic", "source_partition", "source_offset")
+        )
+        self._clock = clock
+        self._there: dict[TopicPartition, OffsetSet] = {}
+        self._floors: dict[TopicPartition, dict[int, int]] = {}
+        self._candidate: tuple[int, dict[int, int]] | None = None
+        self._due = clock() + INTERVAL
+
+    # --- what is there -----------------------------------------------------------------------------------------
+
+    def look(self, starts: Mapping[TopicPartition, int]) -> None:
+        """Partitions begin at these offsets: find out which of the records from there on are in the target."""
+        notes = self._committed_with(starts)
+        floors = {place: self._parse(notes.get(place, "")) for place in starts}
+        for place in starts:
+            self._there[place] = OffsetSet()
+        wanted = {(topic.encode(), b"%d" % partition): (topic, partition) for topic, partition in starts}
+        known = [floor for floor in floors.values() if floor is not None]
+        lowest: dict[int, int] = {}
+        if known and len(known) == len(floors):
+            lowest = {p: min(floor.get(p, 0) for floor in known) for p in set().union(*known)}
+        firsts: dict[TopicPartition, dict[int, int]] = {place: {} for place in starts}
+        ends = self._tail.read(lowest, lambda messages: self._take(messages, wanted, starts, firsts))
+        self._there = {place: found for place, found in self._there.items() if found.highest >= 0}
+        self._floors.update({place: {**ends, **firsts[place]} for place in starts})
+        self._candidate = None
+
+    def _take(
+        self,
+        messages: list[Any],
+        wanted: Mapping[tuple[bytes, bytes], TopicPartition],
+        starts: Mapping[TopicPartition, int],
+        firsts: Mapping[TopicPartition, dict[int, int]],
+    ) -> None:
+        cluster_name, topic_name, partition_name, offset_name = self._names
+        for message in messages:
+            known = dict(message.headers() or ())
+            if known.get(cluster_name) != self._cluster:
+                continue
+            place = wanted.get((known.get(topic_name) or b"", known.get(partition_name) or b""))
+            offset = known.get(offset_name) or b""
+            if place is not None and offset.isdigit() and int(offset) >= starts[place]:
+                self._there[place].add(int(offset))
+                firsts[place].setdefault(message.partition(), message.offset())
+
+    def forget(self, places: Iterable[TopicPartition]) -> None:
+        """Partitions went to somebody else."""
+        for place in places:
+            self._there.pop(place, None)
+            self._floors.pop(place, None)
+
+    def leave_out(self, batch: Batch) -> None:
+        """The first stage: records that are there already are filtered."""
+        if not self._there or batch.topics is None:
+            return
+        there = self._there
+        places = list(zip(batch.topics, batch.partitions or [], strict=True))
+        offsets = batch.offsets or []
+        keep = [
+            (found := there.get(place)) is None or offset not in found  # type: ignore[arg-type,operator]
+            for place, offset in zip(places, offsets, strict=True)
+        ]
+        self.skipped += keep.count(False)
+        for place, offset in dict(zip(places, offsets, strict=True)).items():
+            if place in there and offset is not None and offset >= there[place].highest:
+                del there[place]
+        if not all(keep):
+            batch.keep(keep)
+
+    # --- the floor ---------------------------------------------------------------------------------------------
+
+    def tick(self, ledger: Ledger) -> None:
+        """Take note of the target's end now and then; it is the floor once what was read until then is committed."""
+        if self._candidate is not None and ledger.read - ledger.in_flight >= self._candidate[0]:
+            _, ends = self._candidate
+            self._floors = dict.fromkeys(self._floors, ends)
+            self._candidate = None
+        if self._candidate is None and not self._there and self._clock() >= self._due:
+            self._due = self._clock() + INTERVAL
+            try:
+                self._candidate = (ledger.read, self._tail.ends())
+            except UnreachableError:
+                return  # the old floor is still right
+
+    def end(self, ledger: Ledger) -> None:
+        """The last commit: with everything settled, the target's end is the floor."""
+        if not (self._there or ledger.in_flight):
+            try:
+                self._floors = dict.fromkeys(self._floors, self._tail.ends())
+            except UnreachableError:
+                return
+
+    def note(self, place: TopicPartition) -> str:
+        """What to commit beside an offset; nothing when it would be too long for a broker to take."""
+        floor = self._floors.get(place)
+        if floor is None:
+            return ""
+        text = self._mark + ",".join(f"{partition}:{position}" for partition, position in sorted(floor.items()))
+        return text if len(text) <= MAX_METADATA else ""
+
+    def _parse(self, metadata: str) -> dict[int, int] | None:
+        """The floor in a commit's metadata; None when there is none for this target."""
+        found = next((word for word in metadata.split(" ") if word.startswith(self._mark)), None)
+        if found is None:
+            return None
+        floor: dict[int, int] = {}
+        for entry in found.removeprefix(self._mark).split(","):
+            partition, _, position = entry.partition(":")
+            if not (partition.isdigit() and position.isdigit()):
+                return None
+            floor[int(partition)] = int(position)
+        return floor
+
+    def close(self) -> None:
+        """Let go of the target."""
+        self._tail.close()

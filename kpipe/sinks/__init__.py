@@ -1,0 +1,1 @@
+"""Sinks: where records go (stdout, topics, a spill file); they report outcomes and never commit."""

@@ -1,0 +1,59 @@
+"""Whether the target topic got more partitions while records are sent to it: keys then go to other ones than before.
+
+It changes no record and never waits for an answer; it says it once for each change.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.group import ask_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.record import Batch
+
+LOOK = 30.0  # seconds between looks; librdkafka itself sees new partitions after up to 5 min
+
+
+class GrowthWatch:
+    """A stage that looks at nothing but the clock; `open_admin` is called at the first look."""
+
+    def __init__(
+        self,
+        open_admin: Callable[[], Any],
+        topic: str,
+        partitions: int,
+        where: str,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_admin = open_admin
+        self._admin: Any = None
+        self._topic, self._partitions, self._where = topic, partitions, where
+        self._say = say
+        self._clock = clock
+        self._next = clock() + LOOK
+        self._asked: Any = None
+
+    def __call__(self, _batch: Batch) -> None:
+        """Ask when it is time to, and pick the answer up with a later batch."""
+        if self._clock() < self._next:
+            return
+        if self._asked is None:
+            if self._admin is None:
+                self._admin = self._open_admin()
+            self._asked = ask_ids(self._admin, [self._topic]).get(self._topic)
+        if self._asked is None or self._asked.done():
+            self._next = self._clock() + LOOK
+            asked, self._asked = self._asked, None
+            if asked is not None and asked.exception() is None:
+                self._compare(len(asked.result().partitions))
+
+    def _compare(self, partitions: int) -> None:
+        if partitions != self._partitions:
+            change = f"has {partitions} partitions now, {self._partitions} at the start"
+            self._say(f"send: {self._where}: {change}; keys go to other partitions than before, see --partitioner")
+            self._partitions = partitions

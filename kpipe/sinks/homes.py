@@ -1,0 +1,148 @@
+"""Sends each record of a dead-letter topic home: to the topic and partition it came from, one attempt more on it.
+
+It never sends a record to another cluster than its own, and none more often than it is told to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpipe.errors import BadRecord, Exit, KpipeError, Stage
+from kpipe.sinks.dead_letters import ATTEMPTS, ERROR_HEADERS, attempts_so_far
+from kpipe.sinks.topic import NotSent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.ledger import Flight
+    from kpipe.record import Batch, Headers
+    from kpipe.sinks.topic import TopicSink
+
+
+class ExhaustedRecord(BadRecord):
+    """A record that failed as often as is allowed."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.TRACE
+    code = "TOO_MANY_ATTEMPTS"
+
+
+class HomewardBound:
+    """The last stage of `--to-origin`: reads where each record came from, then lets `stamp` write this hop over it."""
+
+    def __init__(
+        self,
+        cluster_id: str,
+        letters: list[str],
+        stamp: Callable[[Batch], None],
+        *,
+        max_attempts: int,
+        same_cluster: bool,
+        prefix: str = "",
+    ) -> None:
+        self._cluster = cluster_id.encode()
+        self._letters = frozenset(letters) if same_cluster else frozenset()
+        self._stamp = stamp
+        self._max_attempts = max_attempts
+        self._prefix = prefix
+        self._errors = frozenset(prefix + name for name in (*ERROR_HEADERS, ATTEMPTS))
+
+    def __call__(self, batch: Batch) -> None:
+        """Set targets and partitions to those of the origin; what has no home, or failed too often, is bad."""
+        homes: list[str | None] = []
+        partitions: dict[int, int | None] = {}
+        headers: list[Headers | None] = []
+        errors: dict[int, BadRecord] = {}
+        index = range(len(batch)) if batch.index is None else batch.index
+        for place, entry in enumerate(index):
+            own = batch.header(place)
+            try:
+                topic, partitions[entry] = self._home(own)
+                attempts = self._count(own)
+            except BadRecord as error:
+                errors[place] = error
+                topic, attempts = "", 0
+            homes.append(topic)
+            kept = [header for header in own if header[0] not in self._errors]
+            headers.append([*kept, (self._prefix + ATTEMPTS, b"%d" % (attempts + 1))])
+        batch.headers, batch.targets = headers, homes
+        batch.reject(errors)
+        self._stamp(batch)
+        index = range(len(batch)) if batch.index is None else batch.index
+        batch.partitions = [partitions[entry] for entry in index]
+
+    def _home(self, headers: Headers) -> tuple[str, int | None]:
+        known = dict(headers)
+        topic, cluster = known.get(f"{self._prefix}source_topic"), known.get(f"{self._prefix}source_cluster")
+        if not topic or not cluster:
+            name = "source_cluster" if topic else "source_topic"
+            raise BadRecord(f"it has no header {name}, so nobody knows its home", stage=Stage.TRACE)
+        if cluster != self._cluster:
+            what = f"its home is on cluster {cluster.decode(errors='replace')}, not on {self._cluster.decode()}"
+            raise BadRecord(f"{what}; name its cluster: kpipe forward DLQ CLUSTER: --to-origin", stage=Stage.TRACE)
+        name = topic.decode(errors="replace")
+        if name in self._letters:
+            raise BadRecord(f"would loop: {name} is its home and the topic it is read from", stage=Stage.TRACE)
+        partition = known.get(f"{self._prefix}source_partition") or b""
+        return name, int(partition) if partition.isdigit() and len(partition) < 10 else None
+
+    def _count(self, headers: Headers) -> int:
+        attempts = attempts_so_far(headers, self._prefix)
+        if attempts >= self._max_attempts:
+            what = f"it failed {attempts} times (--max-attempts {self._max_attempts}); correct it or raise the limit"
+            raise ExhaustedRecord(what)
+        return max(1, attempts)
+
+
+class HomesSink:
+    """Several topics of one cluster, over one client. `open_topic` gives a topic's sink; KpipeError if it is gone."""
+
+    def __init__(self, first: TopicSink, open_topic: Callable[[str], TopicSink]) -> None:
+        self._first = first
+        self._open_topic = open_topic
+        self._topics: dict[str, TopicSink | KpipeError] = {}
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Send each topic's records in their order."""
+        targets = batch.targets or []
+        for topic in dict.fromkeys(targets):
+            part = batch.snapshot()
+            part.keep([target == topic for target in targets])
+            sink = self._sink_for(str(topic))
+            if isinstance(sink, KpipeError):
+                for report in flight.take_reports(part):
+                    report(NotSent(sink.what), None)
+            else:
+                sink.send(part, flight, idle)
+
+    def _sink_for(self, topic: str) -> TopicSink | KpipeError:
+        if topic not in self._topics:
+            try:
+                self._topics[topic] = self._open_topic(topic)
+            except KpipeError as error:
+                self._topics[topic] = error
+        return self._topics[topic]
+
+    def poll(self) -> None:
+        """Serve delivery reports."""
+        self._first.poll()
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """In the words of a topic's sink; which home it was stands in the record's headers."""
+        return self._first.explain(error, where)
+
+    def refused(self, error: object) -> bool:
+        """As a topic's sink knows it."""
+        return self._first.refused(error)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for what was sent."""
+        return self._first.flush(timeout)
+
+    def purge(self) -> None:
+        """Give up what is in flight."""
+        self._first.purge()
+
+    def close(self, timeout: float) -> None:
+        """Close the client."""
+        self._first.close(timeout)

@@ -1,0 +1,164 @@
+"""Shows what would be sent (`--dry-run`): each record before and after, as a diff or as a JSON line.
+
+It never sends anything, and lets no record drive the terminal.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kpipe.errors import BadRecord, KpipeError, Stage, visible
+from kpipe.formats.envelope import EnvelopeEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.ledger import Flight
+    from kpipe.record import Batch
+
+MOST_LINES = 400
+"""Lines of one record that a diff looks at; a difference costs quadratic time."""
+WIDEST = 2000
+"""Characters of one line that are shown."""
+
+
+class Preview:
+    """A sink that writes to `write` instead of sending. `target` is the topic of records without one of their own.
+
+    `enter` and `leave` are the first and the last stage: what left between them was filtered or bad.
+    """
+
+    def __init__(self, target: str, write: Callable[[bytes], None], *, terminal: bool) -> None:
+        self._target = target
+        self._write = write
+        self._encode = EnvelopeEncoder()
+        self._show = self._diff if terminal else self._json
+        self._origin: Batch | None = None
+        self._waiting: list[tuple[int, bytes]] = []
+
+    def enter(self, batch: Batch) -> None:
+        """Note the records as they were read."""
+        self._origin = batch.snapshot()
+
+    def leave(self, batch: Batch) -> None:
+        """Note what left on the way; with nothing to send it is shown at once."""
+        bad = {each.index: each.error for each in reversed(batch.bad)}
+        kept = range(batch.read) if batch.index is None else batch.index
+        for index in sorted(set(range(batch.read)).difference(kept, bad)):
+            self.note(self._origin, index, None)
+        for index, error in bad.items():
+            self.note(self._origin, index, error)
+        if not len(batch):
+            self._flush_notes()
+
+    def note(self, origin: Batch | None, index: int, error: KpipeError | None) -> None:
+        """A record that will not be sent: it was filtered, or is bad."""
+        self._waiting.append((index, self._show(self._before(origin, index, error), None, error)))
+
+    def _flush_notes(self) -> None:
+        self._waiting.sort(key=lambda entry: entry[0])
+        block = b"".join(text for _, text in self._waiting)
+        self._waiting.clear()
+        self._write(block)
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Show the batch in the order it was read, and settle it."""
+        index = range(len(batch)) if batch.index is None else batch.index
+        for row, own in enumerate(index):
+            before = self._before(flight.origin, own, None)
+            after = self._record(batch, row)
+            target = (batch.targets[row] if batch.targets is not None else None) or self._target
+            for name in ("topic", "partition", "offset", "at"):
+                after.pop(name, None)
+            self._waiting.append((own, self._show(before, {"topic": target, **after}, None)))
+        self._flush_notes()
+        flight.settle_sent(batch)
+
+    def _before(self, origin: Batch | None, index: int, error: KpipeError | None) -> dict[str, object]:
+        """The record as it was read; of one that could not be decoded only its position is known."""
+        if origin is None:
+            return {}
+        if origin.index is None:
+            return self._record(origin, index)
+        if index in origin.index:
+            return self._record(origin, origin.index.index(index))
+        return {"at": error.where if error is not None else ""}
+
+    def _record(self, batch: Batch, row: int) -> dict[str, object]:
+        one = batch.snapshot()
+        one.bad, one.index = [], None
+        one.keep([place == row for place in range(len(batch))])
+        record: dict[str, object] = orjson.loads(self._encode(one))
+        if batch.lines is not None:
+            return {"at": batch.where(row), **record}
+        return record
+
+    @staticmethod
+    def _json(before: dict[str, object], after: dict[str, object] | None, error: KpipeError | None) -> bytes:
+        outcome = "bad" if error is not None else "sent" if after is not None else "filtered"
+        line: dict[str, object] = {"before": before, "after": after, "outcome": outcome}
+        if error is not None:
+            line["error"] = str(error)
+        return orjson.dumps(line) + b"\n"
+
+    @staticmethod
+    def _diff(before: dict[str, object], after: dict[str, object] | None, error: KpipeError | None) -> bytes:
+        from rich.style import Style
+
+        red, green, dim, bold = (Style.parse(each) for each in ("red", "green", "dim", "bold"))
+        where = before.get("at") or f"{before.get('topic')}[{before.get('partition')}]@{before.get('offset')}"
+        if after is None:
+            outcome = f"bad: {error}" if error is not None else "filtered"
+            lines = [bold.render(visible(f"--- {where}  {outcome}"))]
+            lines += [red.render(f"- {text}") for text in _lines(before)]
+        else:
+            lines = [bold.render(visible(f"--- {where}  -> {after['topic']}"))]
+            for text in difflib.ndiff(_lines(before), _lines(after)):
+                if text[:1] != "?":
+                    style = {"-": red, "+": green}.get(text[:1], dim)
+                    lines.append(style.render(text))
+        return "\n".join([*lines, ""]).encode()
+
+    def poll(self) -> None:
+        """Show what was dropped behind a filter."""
+        if self._waiting:
+            self._flush_notes()
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """Nothing is sent, so nothing is refused."""
+        return BadRecord(str(error), where=where, stage=Stage.SEND)
+
+    def refused(self, error: object) -> bool:
+        """Nothing is sent, so nothing is refused."""
+        return True
+
+    def flush(self, timeout: float) -> bool:
+        """Show what is left to be shown."""
+        self.poll()
+        return True
+
+    def purge(self) -> None:
+        """Nothing is in flight."""
+
+    def close(self, timeout: float) -> None:
+        """Stdout belongs to the process."""
+
+
+def _lines(record: dict[str, object]) -> list[str]:
+    """A record as lines for a diff: a field each, a JSON value spread out; every control character is escaped."""
+    lines: list[str] = []
+    for name, field in record.items():
+        if name in ("topic", "partition", "offset", "at"):
+            continue
+        texts = [orjson.dumps(field).decode()]
+        if name == "value" and isinstance(field, str) and field[:1] in ("{", "["):
+            with suppress(orjson.JSONDecodeError):
+                texts = orjson.dumps(orjson.loads(field), option=orjson.OPT_INDENT_2).decode().splitlines()
+        elif name == "headers" and isinstance(field, list):
+            texts = [orjson.dumps(header).decode() for header in field]
+        lines += [f"{name}: {visible(text)[:WIDEST]}" for text in texts[:MOST_LINES]]
+    return lines

@@ -1,0 +1,58 @@
+"""What to do where the log is not what it was: records deleted before they were read, a topic truncated or re-created.
+
+It never goes on silently: a gap stops the run, or is told and counted as the policy of `--on-gap` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpipe.errors import KpipeError, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.ledger import TopicPartition
+    from kpipe.sources.bounds import Bounds
+
+POLICIES = ("stop", "warn", "earliest", "latest")
+"""`warn` goes on behind records that retention deleted, as `earliest` does, but still stops at a topic that was
+truncated or created again: there, only a person knows where to go on."""
+
+
+class Gaps:
+    """The gaps met in a run.
+
+    `missing` counts offsets that were skipped unread (an upper bound of records, where compaction or transaction
+    markers left holes); `crossed` counts gaps that were passed.
+    """
+
+    def __init__(self, policy: str, cluster: str, say: Callable[[str], None]) -> None:
+        self.missing = 0
+        self.crossed = 0
+        self._policy = policy
+        self._cluster = cluster
+        self._say = say
+
+    def cross(self, place: TopicPartition, offset: int, bound: Bounds, *, created_again: bool = False) -> int:
+        """Where to go on reading instead of `offset`; KpipeError under a policy that stops."""
+        where = f"{self._cluster}:{place[0]}[{place[1]}]@{offset}"
+        target = bound.high if self._policy == "latest" else bound.low
+        if created_again:
+            lost, what = 0, f"the topic was deleted and created again (offsets {bound.low} to {bound.high} exist now)"
+        elif offset < bound.low:
+            lost = target - offset
+            what = f"{bound.low - offset:,} offsets ({offset} to {bound.low - 1}) were deleted before they were read"
+        else:
+            lost, what = 0, f"the next offset is past the end ({bound.high}): the topic was truncated or created again"
+        if self._policy == "stop" or (self._policy == "warn" and (created_again or offset > bound.high)):
+            choices = "earliest|latest" if self._policy == "warn" or created_again else "warn|earliest|latest"
+            raise KpipeError(f"{what}; go on with --on-gap {choices}", where=where, stage=Stage.READ)
+        self.missing += lost
+        self.crossed += 1
+        self._say(f"read: {where}: {what}; going on at {target} (--on-gap {self._policy})")
+        return target
+
+    def facts(self) -> dict[str, object]:
+        """What the summary says about them."""
+        return {"gaps": self.crossed, "missing": self.missing} if self.crossed else {}

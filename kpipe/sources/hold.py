@@ -1,0 +1,78 @@
+"""Holds messages back until they are old enough (`--min-age`), each partition on its own.
+
+It never lets a later message of a partition pass an earlier one, and holds no more than was fetched when it began.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from confluent_kafka import Message
+
+    from kpipe.ledger import TopicPartition
+
+
+class Hold:
+    """Messages that are younger than `min_age` seconds, per partition.
+
+    `pause` and `resume` are called with the partitions that need not, or need, be fetched.
+    """
+
+    def __init__(
+        self,
+        min_age: float,
+        pause: Callable[[list[TopicPartition]], None],
+        resume: Callable[[list[TopicPartition]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.held: dict[TopicPartition, list[Message]] = {}
+        self._min_age = min_age * 1000
+        self._pause = pause
+        self._resume = resume
+        self._clock = clock
+
+    def sift(self, messages: Iterable[Message]) -> list[Message]:
+        """Those that may go now; the others are kept. What the client says of a partition stays in its place."""
+        ready: list[Message] = []
+        fresh: list[TopicPartition] = []
+        for message in messages:
+            place = (str(message.topic()), int(message.partition() or 0))
+            queue = self.held.get(place)
+            if queue is not None:
+                queue.append(message)
+            elif self._is_young(message):
+                self.held[place] = [message]
+                fresh.append(place)
+            else:
+                ready.append(message)
+        if fresh:
+            self._pause(fresh)
+        return ready
+
+    def release(self) -> list[Message]:
+        """Those that have become old enough."""
+        ready: list[Message] = []
+        for place, queue in list(self.held.items()):
+            count = next((at for at, message in enumerate(queue) if self._is_young(message)), len(queue))
+            if count:
+                ready += queue[:count]
+                self.held[place] = queue[count:]
+            if count == len(queue):
+                del self.held[place]
+                self._resume([place])
+        return ready
+
+    def drop(self, places: Iterable[TopicPartition]) -> None:
+        """These partitions went away or are read again: what is held of them was never read."""
+        for place in places:
+            self.held.pop(place, None)
+
+    def _is_young(self, message: Message) -> bool:
+        if message.error() is not None:
+            return False
+        kind, ms = message.timestamp()
+        return bool(kind) and self._clock() * 1000 - ms < self._min_age

@@ -1,0 +1,95 @@
+"""Whether a topic is still the one that was opened: Kafka gives a re-created topic another id under the same name.
+
+It reads no record and changes nothing. The client itself goes on silently, at the old offset of the new topic.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.group import ID_TIMEOUT, ask_ids, collect_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LOOK = 5.0  # seconds between looks; one small request
+FIRST_LOOK = 1.0  # a run shorter than this needs no further connection
+SOON = 1.0  # a topic that is said to be unknown is asked for again: a broker that has just started may not know it yet
+
+_PREFIX = "topic-id="
+
+
+class TopicIds:
+    """The ids of topics, learnt when they are first asked for. `open_admin` is called at the first look."""
+
+    def __init__(self, open_admin: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self.known: dict[str, str] = {}
+        self._open_admin = open_admin
+        self._admin: Any = None
+        self._clock = clock
+        self.next_look = clock() + FIRST_LOOK
+        self._asked: dict[str, Any] = {}
+        self._asked_at = 0.0
+        self._absent: set[str] = set()
+
+    def learn(self, topics: Iterable[str]) -> None:
+        """Ask for the ids of topics that are not known yet, and wait for them."""
+        new = set(topics) - self.known.keys()
+        if new:
+            found = collect_ids(ask_ids(self._client(), new), ID_TIMEOUT)
+            self.known.update({topic: known for topic, known in found.items() if known})
+
+    def accept(self, topics: Iterable[str]) -> None:
+        """Take the topics as they are now for the ones that are meant."""
+        for topic in topics:
+            self.known.pop(topic, None)
+        self.learn(topics)
+
+    def metadata(self, topic: str) -> str:
+        """What to commit beside an offset, so that the next run can tell a re-created topic from this one."""
+        known = self.known.get(topic)
+        return f"{_PREFIX}{known}" if known else ""
+
+    def contradicts(self, topic: str, metadata: str) -> bool:
+        """Whether an offset that was committed with this metadata belongs to an earlier topic of the same name."""
+        known = self.known.get(topic)
+        committed = metadata.partition(" ")[0]  # what follows is about the target, see `kpipe.resume`
+        return bool(known) and committed.startswith(_PREFIX) and committed != f"{_PREFIX}{known}"
+
+    def look(self, topics: Iterable[str]) -> tuple[set[str], set[str]]:
+        """The topics that were (created again, deleted) since; empty while it is not time or the answer is out.
+
+        It never waits: an answer is picked up by a later call.
+        """
+        now = self._clock()
+        if now < self.next_look:
+            return set(), set()
+        if not self._asked:
+            self._asked = ask_ids(self._client(), topics)
+            self._asked_at = now
+            return set(), set()
+        if not all(future.done() for future in self._asked.values()) and now < self._asked_at + 2 * ID_TIMEOUT:
+            return set(), set()
+        found, self._asked = collect_ids(self._asked, 0.0), {}
+        return self._compare(found, now)
+
+    def check(self, topics: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Look now and wait for the answer."""
+        return self._compare(collect_ids(ask_ids(self._client(), topics), ID_TIMEOUT), self._clock())
+
+    def _compare(self, found: dict[str, str], now: float) -> tuple[set[str], set[str]]:
+        absent = {topic for topic, known in found.items() if not known and topic in self.known}
+        again = {topic for topic, known in found.items() if known and self.known.get(topic, known) != known}
+        for topic, known in found.items():
+            if known:
+                self.known.setdefault(topic, known)
+        gone = absent & self._absent
+        self._absent = absent
+        self.next_look = now + (SOON if absent else LOOK)
+        return again, gone
+
+    def _client(self) -> Any:
+        if self._admin is None:
+            self._admin = self._open_admin()
+        return self._admin

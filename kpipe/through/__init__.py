@@ -1,0 +1,1 @@
+"""Sends records through a Unix filter, a child process, and takes back what it answers."""

@@ -1,0 +1,219 @@
+"""A sink that stands before another one and sends records through a filter on the way; what both modes share.
+
+It never lets a record count as done before everything that came back for it has reached its target.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+from zlib import crc32
+
+from kpipe.errors import BadRecord, KpipeError, Stage
+from kpipe.through.child import Child, pump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kpipe.ledger import Flight
+    from kpipe.pipeline import Sink
+    from kpipe.record import Batch
+
+    PipelineStage: TypeAlias = Callable[[Batch], None]
+    Note: TypeAlias = Callable[[Batch | None, int, KpipeError | None], None]
+
+TURN = 0.05
+"""Seconds of one wait for the filter."""
+PATIENCE = 0.5
+"""Seconds of waiting after which the source is asked to keep its place in the group."""
+BYTES = 4 << 20
+"""Bytes that are given to the filter before its answers are awaited; a larger value goes alone."""
+NOT_ANSWERED = "the filter did not give it back"
+LAST_WORDS = 0.2
+"""Seconds to wait for the stderr and the exit code of a filter that died."""
+
+
+class FilterError(KpipeError):
+    """The filter died, hung or could not be started; no record is to blame."""
+
+    stage = Stage.TRANSFORM
+    code = "FILTER"
+
+
+class FilterMismatch(BadRecord):
+    """The filter answered too much, too little, or something that belongs to no record."""
+
+    stage = Stage.TRANSFORM
+    code = "FILTER"
+
+
+class Unanswered:
+    """What stands for the delivery report of a record that the filter never gave back."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class Refused:
+    """What stands for the delivery report of a record that a stage behind the filter refused."""
+
+    def __init__(self, error: BadRecord) -> None:
+        self.error = error
+
+
+@dataclass(slots=True, frozen=True)
+class Filter:
+    """What to run: `command` for /bin/sh, `title` as it was typed, `timeout` in seconds, `jobs` processes of it."""
+
+    command: str
+    title: str
+    timeout: float = 60.0
+    jobs: int = 1
+
+
+class Detour:
+    """The part of a way through a filter that does not depend on what is written to it.
+
+    `stages` run on what came back; `ending` says whether the input has ended; `note` hears of filtered and bad records.
+    """
+
+    def __init__(self, what: Filter, inner: Sink, stages: Sequence[PipelineStage], tell: Callable[[str], None]) -> None:
+        self.inner = inner
+        self.ending: Callable[[], bool] = lambda: False
+        self.note: Note = lambda _origin, _index, _error: None
+        self.what = what
+        self.children: dict[int, Child] = {}
+        self._stages = stages
+        self._tell = tell
+        self._passing = False
+
+    # --- the filter --------------------------------------------------------------------------------------------
+
+    def child(self, number: int) -> Child:
+        """The filter's process with this number, started when it is not there."""
+        if number not in self.children:
+            self.children[number] = Child(self.what.command, lambda line: self._tell(f"through: {line}"))
+        return self.children[number]
+
+    def number_of(self, batch: Batch, place: int) -> int:
+        """Which process a record goes to: equal keys to the same one; without a key, by the source partition."""
+        if self.what.jobs == 1:
+            return 0
+        key = batch.keys[place] if batch.keys is not None else None
+        if key is None:
+            return ((batch.partitions[place] if batch.partitions is not None else None) or 0) % self.what.jobs
+        return crc32(key) % self.what.jobs
+
+    def numbers_of(self, batch: Batch) -> list[int]:
+        """Which process each record goes to."""
+        if self.what.jobs == 1:
+            return [0] * len(batch)
+        return [self.number_of(batch, place) for place in range(len(batch))]
+
+    def hangs(self, child: Child) -> bool:
+        """Whether it has neither read nor answered for too long; to be asked only while it owes something."""
+        return time.monotonic() - child.busy > self.what.timeout
+
+    def hung(self) -> FilterError:
+        """The error for a filter that hangs."""
+        advice = (
+            "it may hold its output back (jq --unbuffered, sed -u, mawk -W interactive), or raise --through-timeout"
+        )
+        return FilterError(f"{self.what.title}: no answer for {self.what.timeout:g} s; {advice}")
+
+    def died(self, child: Child) -> FilterError:
+        """The error for a filter that ended on its own, after it has said its last words."""
+        pump([child], LAST_WORDS)
+        code = child.reap(LAST_WORDS)
+        how = "ended" if not code else f"died by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        return FilterError(f"{self.what.title}: the filter {how} before its input did; what it owes is not sent")
+
+    def end(self) -> None:
+        """Kill what runs."""
+        for child in self.children.values():
+            child.kill()
+        self.children.clear()
+
+    # --- what came back ----------------------------------------------------------------------------------------
+
+    def pass_on(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Run the stages behind the filter and send what is left; each entry of `batch` is one that is awaited."""
+        entered = Counter(range(flight.read) if batch.index is None else batch.index)
+        for stage in self._stages:
+            stage(batch)
+        batch.unite_bad()
+        bad = {each.index: each.error for each in batch.bad}
+        left = entered if batch.index is None else Counter(batch.index)
+        for index, count in entered.items():
+            if index in bad:
+                flight.settled += [index] * (count - 1)  # a failure below stands for the last one
+                self.note(flight.origin, index, bad[index])
+            elif left[index] > count:
+                flight.expect(index, left[index] - count)
+            else:
+                for _ in range(count - left[index]):
+                    flight.drop(index)
+                if not left[index]:
+                    self.note(flight.origin, index, None)
+        flight.failures += [(index, Refused(error)) for index, error in bad.items()]
+        if len(batch):
+            self._passing = True
+            try:
+                self.inner.send(batch, flight, idle)
+            finally:
+                self._passing = False
+
+    # --- the sink's other duties -------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """As the sink behind it."""
+        self.inner.poll()
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """What became of a record on its way through the filter and behind it."""
+        if isinstance(error, Unanswered):
+            return FilterError(error.reason, where=where)
+        if isinstance(error, Refused):
+            error.error.where = error.error.where or where
+            return error.error
+        return self.inner.explain(error, where)
+
+    def refused(self, error: object) -> bool:
+        """Whether the record was certainly not written; after the filter's death nobody goes on with the next one."""
+        if isinstance(error, Unanswered):
+            return False
+        return isinstance(error, Refused) or self.inner.refused(error)
+
+    def purge(self) -> None:
+        """End the filter; what it has not answered is not sent."""
+        self.end()
+        self.inner.purge()
+
+    def close(self, timeout: float) -> None:
+        """Nothing outlives the run."""
+        self.end()
+        self.inner.close(timeout)
+
+
+def cut_out(batch: Batch, start: int, end: int) -> Batch:
+    """The records from `start` to `end`, as a batch of its own."""
+    part = batch.snapshot()
+    part.bad = []
+    if (start, end) != (0, len(batch)):
+        part.keep([start <= place < end for place in range(len(batch))])
+    return part
+
+
+def slices(batch: Batch) -> Iterator[tuple[int, int]]:
+    """(start, end) of parts of at most BYTES, or one record."""
+    start = size = 0
+    for place, value in enumerate(batch.values):
+        length = len(value or b"") + 1
+        if size and size + length > BYTES:
+            yield start, place
+            start, size = place, 0
+        size += length
+    if len(batch):
+        yield start, len(batch)

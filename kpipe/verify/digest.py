@@ -1,0 +1,77 @@
+"""What a record is, in 16 bytes: key, value, timestamp and headers without the trace; and where a copy came from.
+
+It never looks at where a record stands: a copy has another partition and offset.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import repeat
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from kpipe.trace import HOPS, ORIGIN, SOURCE
+
+if TYPE_CHECKING:
+    from kpipe.record import Batch, Headers
+
+SIZE = 16
+_length = Struct("<q").pack
+_NULL = _length(-1)
+
+
+def _field(field: bytes | None) -> bytes:
+    return _NULL if field is None else _length(len(field)) + field
+
+
+class Digester:
+    """Digests of whole batches. `prefix` is that of the trace headers' names."""
+
+    def __init__(self, prefix: str = "", *, timestamps: bool = True) -> None:
+        self._trace = frozenset(
+            [
+                prefix + HOPS,
+                *(f"{prefix}source_{name}" for name in SOURCE),
+                *(f"{prefix}origin_{name}" for name in ORIGIN),
+            ]
+        )
+        self._timestamps = timestamps
+
+    def __call__(self, batch: Batch) -> list[bytes]:
+        """One digest per record, in order."""
+        times = [ms for _, ms in batch.timestamps] if self._timestamps and batch.timestamps else repeat(-1)
+        columns = zip(batch.values, batch.keys or repeat(None), batch.headers or repeat(None), times, strict=False)
+        return [self._digest(*record) for record in columns]
+
+    def _digest(self, value: bytes | None, key: bytes | None, headers: Headers | None, ms: int) -> bytes:
+        parts = [_field(value), _field(key), _length(ms)]
+        for name, content in headers or ():
+            if name not in self._trace:
+                parts += (_field(name.encode()), _field(content))
+        return blake2b(b"".join(parts), digest_size=SIZE).digest()
+
+
+class Tracing:
+    """Reads the trace of a copy: which record of `topic` (on the cluster with this id) it was made from."""
+
+    def __init__(self, topic: str, cluster_id: str, prefix: str = "") -> None:
+        self._topic_name, self._partition_name, self._offset_name, self._cluster_name = (
+            f"{prefix}source_{name}" for name in ("topic", "partition", "offset", "cluster")
+        )
+        self._topic = topic.encode()
+        self._cluster = cluster_id.encode()
+
+    def __call__(self, headers: Headers | None) -> tuple[int, int] | None:
+        """(partition, offset), or None for a record that was made from something else."""
+        if not headers:
+            return None
+        known = dict(headers)
+        if known.get(self._topic_name) != self._topic:
+            return None
+        cluster = known.get(self._cluster_name)
+        if cluster is not None and self._cluster and cluster != self._cluster:
+            return None
+        partition, offset = known.get(self._partition_name), known.get(self._offset_name)
+        if partition is None or offset is None or not (partition.isdigit() and offset.isdigit()):
+            return None
+        return int(partition), int(offset)

@@ -1,0 +1,215 @@
+"""Run the installed `kpipe` as a person or a script would: a process with its own home and a clean environment.
+
+It never imports kpipe, and no process outlives its test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from tests.broker.lab.leash import leashed
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterator, Mapping
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "kpipe"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: `code` as in subprocess (negative: died by that signal)."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+class Running:
+    """A started kpipe; its output goes to files, so that it never waits for its reader (unless `stdout` was given)."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def out(self) -> bytes:
+        """What it has written to stdout so far."""
+        return self._out.read_bytes()
+
+    @property
+    def err(self) -> str:
+        """What it has written to stderr so far."""
+        return self._err.read_text(errors="replace")
+
+    def write(self, data: bytes) -> None:
+        """Write to its stdin, past every buffer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def close_stdin(self) -> None:
+        """End its input (EOF)."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 30) -> Result:
+        """Wait for its end; a failed assertion with what it wrote when it does not come."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout:g} s{self._said()}") from None
+        return Result(code, self.out, self.err)
+
+    def wait_for(self, condition: Callable[[], object], timeout: float = 20, what: str = "condition") -> None:
+        """Wait until `condition()` is true; a failed assertion when time is over or the process ended before."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.process.poll()
+            if condition():
+                return
+            assert ended is None, f"{what}: the process ended with {ended} before{self._said()}"
+            assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s{self._said()}"
+            time.sleep(0.01)
+
+    def wait_for_stderr(self, text: str, timeout: float = 20) -> None:
+        self.wait_for(lambda: text in self.err, timeout, f"{text!r} on stderr")
+
+    def wait_for_stdout(self, data: bytes, timeout: float = 20) -> None:
+        self.wait_for(lambda: data in self.out, timeout, f"{data!r} on stdout")
+
+    def end(self) -> None:
+        """Kill it if it still lives, and close its pipes."""
+        self.process.kill()
+        self.process.wait(10)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def _said(self) -> str:
+        return f"\nstderr: {self.err[-2000:]}\nstdout: {self.out[-500:]!r}"
+
+
+class Kpipe:
+    """Calls the command: `kpipe("produce", "-b", address, "topic", stdin=b"a\\n")` runs it to its end."""
+
+    def __init__(self, home: Path, bootstrap: str = "") -> None:
+        self.home = home
+        self._bootstrap = bootstrap
+        self._started: list[Running] = []
+
+    def at(self, bootstrap: str) -> Kpipe:
+        """Give the same, with `-b bootstrap` put behind the subcommand of each call."""
+        bound = Kpipe(self.home, bootstrap)
+        bound._started = self._started
+        return bound
+
+    def __call__(
+        self,
+        *args: str | Path,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        config: str | None = None,
+        cwd: Path | None = None,
+        timeout: float = 60,
+    ) -> Result:
+        """Run to the end; stdin is empty unless given. A failed assertion after `timeout` seconds."""
+        try:
+            done = subprocess.run(
+                self._command(args),
+                input=stdin if stdin is not None else b"",
+                capture_output=True,
+                env=self.environment(env, config),
+                cwd=cwd or self.home,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as slow:
+            said = f"stderr: {(slow.stderr or b'')[-2000:]!r}\nstdout: {(slow.stdout or b'')[-500:]!r}"
+            raise AssertionError(f"kpipe {args}: still running after {timeout:g} s\n{said}") from None
+        return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+    def start(
+        self,
+        *args: str | Path,
+        stdin: int | IO[bytes] | None = subprocess.PIPE,
+        stdout: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+        config: str | None = None,
+        cwd: Path | None = None,
+    ) -> Running:
+        """Start it and go on. stdin is a pipe (`write`, `close_stdin`), stdout a file (`out`) unless given.
+
+        Start it from the main thread: it dies with the thread that started it.
+        """
+        number = len(self._started)
+        out, err = self.home / f"{number}.out", self.home / f"{number}.err"
+        with out.open("wb") as out_file, err.open("wb") as err_file:
+            process = subprocess.Popen(
+                self._command(args),
+                stdin=stdin,
+                stdout=out_file if stdout is None else stdout,
+                stderr=err_file,
+                env=self.environment(env, config),
+                cwd=cwd or self.home,
+            )
+        running = Running(process, out, err)
+        self._started.append(running)
+        return running
+
+    def environment(self, env: Mapping[str, str] | None = None, config: str | None = None) -> dict[str, str]:
+        """Give the environment of a call: nothing inherited but PATH, then `env`; `config` is TOML for KPIPE_CONFIG."""
+        clean = {
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "PATH": os.pathsep.join([str(COMMAND.parent), os.environ.get("PATH", os.defpath)]),
+            "TMPDIR": str(self.home),
+            "XDG_CACHE_HOME": str(self.home / "cache"),
+            "XDG_CONFIG_HOME": str(self.home / "config"),
+        }
+        if config is not None:
+            path = self.home / "kpipe-test.toml"
+            path.touch(mode=0o600)
+            path.write_text(config)
+            clean["KPIPE_CONFIG"] = str(path)
+        return {**clean, **(env or {})}
+
+    def end(self) -> None:
+        """Kill what still runs of all that was started."""
+        for running in self._started:
+            running.end()
+
+    def _command(self, args: tuple[str | Path, ...]) -> list[str]:
+        words = [str(arg) for arg in args]
+        if self._bootstrap:
+            words[1:1] = ["-b", self._bootstrap]
+        return leashed([str(COMMAND), *words])
+
+
+@pytest.fixture
+def kpipe(tmp_path: Path) -> Iterator[Kpipe]:
+    """The installed command, in a home of its own; what the test started ends with the test."""
+    home = tmp_path / "home"
+    home.mkdir()
+    command = Kpipe(home)
+    yield command
+    command.end()

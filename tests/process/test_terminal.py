@@ -1,0 +1,158 @@
+"""What a person sees: a live line on a terminal only, gone at the end, and nothing that a record could draw with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pexpect
+import pytest
+
+from kpipe.broker import EmbeddedBroker
+from tests.conftest import COMMAND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Kpipe
+
+LIVE = rb"kpipe: [\d,]+ read, [^\r\n]*/s, [\d,]+ in flight"
+SUMMARY = rb"kpipe: 2 read, 2 delivered, 0 failed in [\d.]+ s \([\d.]+[kM]?/s\)\r\n"
+CURSOR_AND_COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with EmbeddedBroker(topics={"t": 1, "u": 1}) as started:
+        yield started.bootstrap
+
+
+def spawn(kpipe: Kpipe, broker: str, *args: str, shell: str = 'exec "$0" "$@"', **env: str) -> pexpect.spawn:
+    """Start kpipe on a terminal of 80 columns, through a shell that may redirect some of its streams."""
+    command = ["-c", shell, str(COMMAND), args[0], "-b", broker, *args[1:]]
+    environment = kpipe.environment({"TERM": "xterm-256color", **env})
+    return pexpect.spawn("sh", command, env=environment, dimensions=(24, 80), timeout=20)
+
+
+def screen(output: bytes) -> list[bytes]:
+    """Play what a terminal got: carriage returns, line feeds, cursor up and erase line; give the lines left on it."""
+    rows, row, column = [bytearray()], 0, 0
+    for token in re.findall(rb"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", output):
+        if token == b"\r":
+            column = 0
+        elif token == b"\n":
+            row += 1
+            rows += [bytearray()] * (row == len(rows))
+            rows[row] = bytearray(rows[row])
+        elif token.endswith(b"A"):
+            row = max(0, row - int(token[2:-1] or b"1"))
+        elif token == b"\x1b[2K":
+            rows[row] = bytearray()
+        elif not token.startswith(b"\x1b"):
+            rows[row][column : column + len(token)] = token
+            column += len(token)
+    return [bytes(line).rstrip() for line in rows if line.strip()]
+
+
+@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}], ids=str)
+def test_a_live_line_comes_and_goes_and_the_summary_stays(kpipe: Kpipe, broker: str, env: dict[str, str]) -> None:
+    child = spawn(kpipe, broker, "produce", "t", **env)
+    child.setecho(False)
+    child.sendline("one")
+    child.expect(LIVE)
+    live = child.before + child.after
+    child.sendline("two")
+    child.expect(rb"2 read")
+    live += child.before + child.after
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    left = screen(live + child.before)
+    assert re.fullmatch(SUMMARY.replace(rb"\r\n", b""), left[-1])
+    assert not [line for line in left if b"in flight" in line]
+    if "NO_COLOR" in env:
+        assert not COLOUR.search(live + child.before)
+
+
+def test_a_dumb_terminal_gets_no_live_line(kpipe: Kpipe, broker: str) -> None:
+    child = spawn(kpipe, broker, "produce", "t", TERM="dumb")
+    child.setecho(False)
+    child.sendline("one")
+    child.sendline("two")
+    with pytest.raises(pexpect.TIMEOUT):
+        child.expect(LIVE, timeout=1)
+    child.sendeof()
+    child.expect(SUMMARY)
+    child.expect(pexpect.EOF)
+    assert not CURSOR_AND_COLOUR.search(child.before)
+
+
+def test_quiet_prints_nothing_on_a_terminal(kpipe: Kpipe, broker: str) -> None:
+    child = spawn(kpipe, broker, "produce", "-q", "t", shell='printf "a\\nb\\n" | exec "$0" "$@"')
+    assert child.read() == b""
+
+
+def test_a_terminal_that_gets_the_records_gets_no_live_line_between_them(kpipe: Kpipe, broker: str) -> None:
+    assert kpipe.at(broker)("produce", "u", stdin=b"one\ntwo\n").code == 0
+    child = spawn(kpipe, broker, "consume", "-c", "2", "u")
+    shown = child.read()
+    assert re.fullmatch(rb"one\r\ntwo\r\n" + SUMMARY, shown)
+
+
+def test_nothing_but_records_goes_to_stdout(kpipe: Kpipe, broker: str) -> None:
+    """Whatever the environment says: a live line and colours belong to a terminal on stderr."""
+    kpipe.at(broker)("produce", "u", stdin=b"one\ntwo\n")
+    child = spawn(kpipe, broker, "consume", "-c", "2", "u", shell='exec "$0" "$@" >"$HOME/records"', FORCE_COLOR="1")
+    child.expect(SUMMARY)
+    child.expect(pexpect.EOF)
+    forced = subprocess.run(
+        [COMMAND, "consume", "-b", broker, "-c", "2", "-v", "u"],
+        capture_output=True, env=kpipe.environment({"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}), timeout=20, check=False,
+    )  # fmt: skip
+    assert forced.stdout == b"one\ntwo\n"
+    assert b"\x1b" not in forced.stderr
+    assert forced.stderr.count(b"\n") == 1
+
+
+def test_control_characters_never_reach_the_terminal_through_a_message(kpipe: Kpipe, broker: str) -> None:
+    bad = b'{"value":"a","\\u001b]0;owned\\u0007\\u009b2J":1}\n'
+    ended = kpipe.at(broker)("produce", "--input", "json", "t", stdin=bad)
+    assert ended.code == 3
+    assert "owned" in ended.err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", ended.err)
+    named = kpipe.at(broker)("consume", "-e", "evil\x1b[2J\x07")
+    assert named.code in (1, 2)
+    assert "evil" in named.err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", named.err)
+
+
+def test_ctrl_c_on_a_terminal_drains_and_dies_by_the_signal(kpipe: Kpipe, broker: str) -> None:
+    child = spawn(kpipe, broker, "produce", "t")
+    child.setecho(False)
+    child.sendline("one")
+    child.expect(rb"1 read")
+    child.sendintr()
+    child.expect(rb"kpipe: 1 read, 1 delivered, 0 failed")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.signalstatus == 2
+
+
+def test_a_shell_loop_ends_with_the_command_in_it(kpipe: Kpipe, broker: str) -> None:
+    """A shell goes on with its loop when a child exits with 130, and ends it when the child died by SIGINT."""
+    loop = 'for n in 1 2 3; do echo "turn $n"; "$0" "$@"; done; echo "went on"'
+    child = pexpect.spawn(
+        "bash", ["-c", loop, str(COMMAND), "produce", "-b", broker, "-q", "t"], env=kpipe.environment(), timeout=20
+    )
+    child.setecho(False)
+    child.expect(rb"turn 1")
+    child.sendline("one")
+    follower = kpipe.at(broker).start("consume", "-o", "-1", "t")
+    follower.wait_for_stdout(b"one\n")
+    child.sendintr()
+    shown = child.read()
+    assert b"turn 2" not in shown
+    assert b"went on" not in shown

@@ -1,0 +1,81 @@
+"""Which options of input and output belong together; the others are refused with both names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kpipe.cli.options import Input, Output
+from kpipe.errors import UsageError
+from kpipe.plan.codecs import make_decoder, make_encoder
+from kpipe.record import Batch
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"input": "json", "whole_file": True}, "--input json and --whole-file contradict each other"),
+        ({"input": "kcat", "format": "%s"}, "--input kcat and --format contradict each other"),
+        ({"whole_file": True, "null": True}, "--null belongs to lines, not to --whole-file"),
+        ({"input": "json", "delimiter": ";"}, "--delimiter belongs to lines, not to --input json"),
+        ({"format": "%s", "key_delimiter": ":"}, "--key-delimiter belongs to lines, not to --format"),
+        ({"input": "json", "null_marker": ""}, "--null-marker belongs to lines, not to --input json"),
+        ({"null": True, "delimiter": ";"}, "--null and --delimiter contradict each other"),
+        ({"lenient": True}, "--lenient belongs to --input json"),
+        ({"input": "kcta"}, "did you mean kcat?"),
+        ({"input": "xml"}, "it takes lines, json, binary"),
+    ],
+)
+def test_input_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_decoder(Input(**options))("stdin")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"json": True, "format": "%s"}, "--json and --format contradict each other"),
+        ({"json": True, "output": "binary"}, "--json and --output binary contradict each other"),
+        ({"json": True, "null": True}, "--null belongs to lines, not to --json"),
+        ({"format": "%s", "key_delimiter": ":"}, "--key-delimiter belongs to lines, not to --format"),
+        ({"output": "jsno"}, "did you mean json?"),
+    ],
+)
+def test_output_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_encoder(Output(**options))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"json": True},
+        {"output": "json"},
+        {"output": "binary"},
+        {"format": "%R%s"},
+        {"null": True},
+        {"null_marker": "N"},
+        {},
+    ],
+)
+def test_every_output_encodes_and_its_input_reads_it_back(options: dict[str, Any]) -> None:
+    batch = Batch([b"a", b"b"], topics=["t"] * 2, partitions=[0] * 2, offsets=[1, 2], timestamps=[(1, 5)] * 2)
+    block = make_encoder(Output(**options))(batch)
+    into = {"input": "json" if options.get("json") else options.get("output", "lines")}
+    into |= {name: options[name] for name in ("format", "null", "null_marker") if name in options}
+
+    decoder = make_decoder(Input(**into))("stdin")
+
+    first, last = decoder.feed(block), decoder.finish()
+    assert [*first.values, *last.values] == [b"a", b"b"]
+
+
+def test_every_file_has_a_decoder_of_its_own() -> None:
+    make = make_decoder(Input(key_delimiter=":"))
+    one, two = make("a"), make("b")
+    one.feed(b"unfinished")
+    assert two.finish().values == []
+    assert one.finish().where(0) == "a:1"
