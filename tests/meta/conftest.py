@@ -1,0 +1,23 @@
+"""What the house checks itself with: the tree, and the commands as typer built them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kpipe.cli import COMMANDS
+from kpipe.cli.manual import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def all_commands() -> dict[str, Any]:
+    """Every command by its full name: `config show` for one of a group."""
+    found = {}
+    for name in COMMANDS:
+        command, _ = load(name)
+        if hasattr(command, "list_commands"):
+            found |= {f"{name} {sub}": command.get_command(None, sub) for sub in command.list_commands(None)}
+        else:
+            found[name] = command
+    return found
