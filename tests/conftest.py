@@ -6,6 +6,7 @@ It never imports kpipe, and no process outlives its test.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sysconfig
 import time
@@ -19,8 +20,13 @@ import pytest
 from tests.broker.lab.leash import leashed
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterator, Mapping
+
+# A runner in the background of a script ignores SIGINT, one under nohup SIGHUP, and both are inherited by what it starts;
+# the tests of signals need the signals a person has.
+for inherited in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(inherited) is signal.SIG_IGN:
+        signal.signal(inherited, signal.default_int_handler if inherited is signal.SIGINT else signal.SIG_DFL)
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "kpipe"
 

@@ -5,6 +5,7 @@ It reads no records. Ends are fixed here, at the start, so that `-e` means "as i
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,28 @@ if TYPE_CHECKING:
 EARLIEST, LATEST = -2, -1
 """Timestamps with a special meaning in a list-offsets request (KIP-79); latest is the last stable offset under
 `read_committed` (KIP-98)."""
+
+
+PAUSE = 0.1
+"""Seconds between tries."""
+PASSING = frozenset(
+    (
+        "_UNKNOWN_PARTITION",
+        "_TRANSPORT",
+        "_TIMED_OUT",
+        "_ALL_BROKERS_DOWN",
+        "_WAIT_COORD",
+        "LEADER_NOT_AVAILABLE",
+        "NOT_LEADER_FOR_PARTITION",
+        "NETWORK_EXCEPTION",
+        "REQUEST_TIMED_OUT",
+        "COORDINATOR_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "NOT_COORDINATOR",
+    ),
+)
+"""Answers of a cluster that is just moving a leader or getting a connection back: asked again, a rebalance in a network
+that breaks must not end a run that goes on for months."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,11 +78,20 @@ class OffsetResolver:
         asked = [Asked(topic, partition, timestamp_ms) for topic, partition in places]
         if not asked:
             return {}
-        try:
-            answers = self._consumer.offsets_for_times(asked, timeout=self._timeout)
-        except KafkaException as error:
-            message = f"no answer to a list-offsets request: {error.args[0].str()}; kpipe check says why"
-            raise UnreachableError(message, where=self._cluster, stage=Stage.READ) from None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                answers = self._consumer.offsets_for_times(asked, timeout=max(0.1, deadline - time.monotonic()))
+            except KafkaException as error:
+                if error.args[0].name() in PASSING and time.monotonic() < deadline:
+                    time.sleep(PAUSE)
+                    continue
+                message = f"no answer to a list-offsets request: {error.args[0].str()}; kpipe check says why"
+                raise UnreachableError(message, where=self._cluster, stage=Stage.READ) from None
+            leaderless = any(answer.error is not None and answer.error.name() in PASSING for answer in answers)
+            if not leaderless or time.monotonic() >= deadline:
+                break
+            time.sleep(PAUSE)
         for answer in answers:
             if answer.error is not None:
                 where = f"{self._cluster}:{answer.topic}[{answer.partition}]"

@@ -16,6 +16,7 @@ from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
+from kpipe.sources.bounds import PASSING, PAUSE
 from kpipe.sources.gaps import Gaps
 from kpipe.sources.hold import Hold
 
@@ -192,10 +193,16 @@ class TopicSource:
         from confluent_kafka import KafkaException, TopicPartition
 
         asked = [TopicPartition(topic, partition) for topic, partition in places]
-        try:
-            answers = self._consumer.committed(asked, timeout=timeout) if asked else []
-        except KafkaException as error:
-            raise self._group_error(error.args[0]) from None
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                left = max(0.1, deadline - time.monotonic())
+                answers = self._consumer.committed(asked, timeout=left) if asked else []
+                break
+            except KafkaException as error:
+                if error.args[0].name() not in PASSING or time.monotonic() >= deadline:
+                    raise self._group_error(error.args[0]) from None
+            time.sleep(PAUSE)
         for answer in answers:
             if answer.error is not None:
                 raise self._group_error(answer.error)

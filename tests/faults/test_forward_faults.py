@@ -107,7 +107,7 @@ def test_broker_killed_and_restarted(lab: tuple[Cluster, Proxy], kpipe: Kpipe, n
     cluster.broker.kill()
     time.sleep(1)
     cluster.broker.start()
-    until(lambda: arrived(cluster, target) >= RECORDS, "all records at the target", WAIT)
+    running.wait_for(lambda: arrived(cluster, target) >= RECORDS, WAIT, "all records at the target")
     running.signal(signal.SIGTERM)
     assert running.wait(30).code in (-signal.SIGTERM, 1), running.err
     finish(kpipe, cluster.bootstrap, source, target)
@@ -126,7 +126,7 @@ def test_broker_frozen(lab: tuple[Cluster, Proxy], kpipe: Kpipe, note) -> None:
     cluster.broker.pause()
     time.sleep(seconds)
     cluster.broker.resume()
-    until(lambda: arrived(cluster, target) >= RECORDS, "all records at the target", WAIT)
+    running.wait_for(lambda: arrived(cluster, target) >= RECORDS, WAIT, "all records at the target")
     running.signal(signal.SIGTERM)
     assert running.wait(30).code == -signal.SIGTERM, running.err
     finish(kpipe, cluster.bootstrap, source, target)
@@ -164,7 +164,7 @@ def test_connections_reset_under_load(lab: tuple[Cluster, Proxy], kpipe: Kpipe, 
     for _ in range(max(4, RUNS)):
         time.sleep(chance.uniform(0.2, 1.0))
         proxy.reset_all()
-    until(lambda: arrived(cluster, target) >= RECORDS, "all records at the target", WAIT)
+    running.wait_for(lambda: arrived(cluster, target) >= RECORDS, WAIT, "all records at the target")
     running.signal(signal.SIGTERM)
     assert running.wait(30).code == -signal.SIGTERM, running.err
     finish(kpipe, cluster.bootstrap, source, target)
@@ -184,7 +184,7 @@ def test_answers_cut_after_the_request(lab: tuple[Cluster, Proxy], kpipe: Kpipe,
         proxy.cut_answers(1)
         time.sleep(0.3)
     proxy.heal()
-    until(lambda: arrived(cluster, target) >= RECORDS, "all records at the target", WAIT)
+    running.wait_for(lambda: arrived(cluster, target) >= RECORDS, WAIT, "all records at the target")
     running.signal(signal.SIGTERM)
     assert running.wait(30).code == -signal.SIGTERM, running.err
     finish(kpipe, cluster.bootstrap, source, target)
@@ -215,7 +215,7 @@ def test_silent_network(lab: tuple[Cluster, Proxy], kpipe: Kpipe, note) -> None:
     proxy.silent = True
     time.sleep(6)
     proxy.silent = False
-    until(lambda: arrived(cluster, target) >= RECORDS, "all records at the target", WAIT)
+    running.wait_for(lambda: arrived(cluster, target) >= RECORDS, WAIT, "all records at the target")
     running.signal(signal.SIGTERM)
     assert running.wait(30).code == -signal.SIGTERM, running.err
     finish(kpipe, cluster.bootstrap, source, target)
