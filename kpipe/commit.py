@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import denied
+from kpipe.clusters.diagnosis import COORDINATOR_AWAY, denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.shutdown import run_bounded
 
@@ -29,20 +29,6 @@ REJOINING = 5.0
 UNDER_WAY = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
 RETRY = 0.2
 """Seconds between tries of the last commit."""
-PASSING = frozenset(
-    (
-        "_WAIT_COORD",
-        "_TRANSPORT",
-        "_TIMED_OUT",
-        "_ALL_BROKERS_DOWN",
-        "COORDINATOR_NOT_AVAILABLE",
-        "COORDINATOR_LOAD_IN_PROGRESS",
-        "NOT_COORDINATOR",
-        "REQUEST_TIMED_OUT",
-        "NETWORK_EXCEPTION",
-    ),
-)
-"""Answers to a commit that say nothing about the next one."""
 TAKEN_OVER = frozenset(
     ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_ASSIGNMENT_LOST"),
 )
@@ -126,7 +112,7 @@ class GroupCommitter:
             return
         for entry in partitions:
             self._committed.pop((entry.topic, entry.partition), None)
-        if error.name() not in PASSING | TAKEN_OVER:
+        if error.name() not in COORDINATOR_AWAY | TAKEN_OVER:
             self._refusal = self._explain(error)
 
     def _pass_markers(self, ledger: Ledger) -> None:
@@ -209,5 +195,5 @@ class GroupCommitter:
         if name in TAKEN_OVER:
             what = f"another member took over before the commit ({text}); records may come twice"
             return (Rebalancing if name in UNDER_WAY else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
-        kind = NotCommitted if name in PASSING else KpipeError
+        kind = NotCommitted if name in COORDINATOR_AWAY else KpipeError
         return kind(f"cannot commit: {text}", where=self._where, stage=Stage.COMMIT)

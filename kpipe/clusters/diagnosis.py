@@ -53,6 +53,24 @@ PASSING = frozenset((Fault.DNS, Fault.REFUSED, Fault.SILENT, Fault.LISTENER))
 """What waiting may mend: a broker that is starting, a name that is being made. Anything else ends the wait at once."""
 
 
+COORDINATOR_AWAY = frozenset(
+    (
+        "_WAIT_COORD",
+        "_TRANSPORT",
+        "_TIMED_OUT",
+        "_ALL_BROKERS_DOWN",
+        "COORDINATOR_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "NOT_COORDINATOR",
+        "REQUEST_TIMED_OUT",
+        "NETWORK_EXCEPTION",
+    ),
+)
+"""The client's names of answers that say nothing about the next one: a coordinator or a connection comes back."""
+MOVING = COORDINATOR_AWAY | {"_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"}
+"""The same for questions about partitions, whose leader may just be moving."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong: `what`, and the `advice` to try."""

@@ -67,10 +67,6 @@ class GroupAdmin:
             self.client.poll(0.01)
         return (self._versions.highest or 0) >= 1
 
-    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """The id of each topic (KIP-516), without those the cluster does not tell."""
-        return collect_ids(ask_ids(self.client, topics), ID_TIMEOUT)
-
 
 def ask_ids(client: Any, topics: Iterable[str]) -> dict[str, Any]:
     """Ask for the ids of topics without waiting: topic -> future."""

@@ -62,11 +62,6 @@ def resolve(profiles: Profiles, places: Sequence[tuple[str | None, Side]]) -> li
     return [profiles.resolve(name, side) for name, side in places]
 
 
-def prefix(cluster: Cluster) -> str:
-    """How positions name the cluster: by its profile, or not at all."""
-    return cluster.name
-
-
 def parse_size(text: str, option: str) -> int:
     """`32M` in bytes (K, M, G are powers of 1024)."""
     number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in "KMG" else (text, "")

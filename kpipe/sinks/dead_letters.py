@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ERROR_HEADERS = ("error_code", "error_message", "error_stage")
 ATTEMPTS = "source_attempts"
-PURGED = frozenset(("_PURGE_QUEUE", "_PURGE_INFLIGHT"))
 
 
 def attempts_so_far(headers: Headers, prefix: str = "") -> int:

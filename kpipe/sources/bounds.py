@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.diagnosis import denied
+from kpipe.clusters.diagnosis import MOVING, denied
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
 
@@ -26,25 +26,7 @@ EARLIEST, LATEST = -2, -1
 
 
 PAUSE = 0.1
-"""Seconds between tries."""
-PASSING = frozenset(
-    (
-        "_UNKNOWN_PARTITION",
-        "_TRANSPORT",
-        "_TIMED_OUT",
-        "_ALL_BROKERS_DOWN",
-        "_WAIT_COORD",
-        "LEADER_NOT_AVAILABLE",
-        "NOT_LEADER_FOR_PARTITION",
-        "NETWORK_EXCEPTION",
-        "REQUEST_TIMED_OUT",
-        "COORDINATOR_NOT_AVAILABLE",
-        "COORDINATOR_LOAD_IN_PROGRESS",
-        "NOT_COORDINATOR",
-    ),
-)
-"""Answers of a cluster that is just moving a leader or getting a connection back: asked again, a rebalance in a network
-that breaks must not end a run that goes on for months."""
+"""Seconds between tries: a rebalance in a network that breaks must not end a run that goes on for months."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,12 +65,12 @@ class OffsetResolver:
             try:
                 answers = self._consumer.offsets_for_times(asked, timeout=max(0.1, deadline - time.monotonic()))
             except KafkaException as error:
-                if error.args[0].name() in PASSING and time.monotonic() < deadline:
+                if error.args[0].name() in MOVING and time.monotonic() < deadline:
                     time.sleep(PAUSE)
                     continue
                 message = f"no answer to a list-offsets request: {error.args[0].str()}; kpipe check says why"
                 raise UnreachableError(message, where=self._cluster, stage=Stage.READ) from None
-            leaderless = any(answer.error is not None and answer.error.name() in PASSING for answer in answers)
+            leaderless = any(answer.error is not None and answer.error.name() in MOVING for answer in answers)
             if not leaderless or time.monotonic() >= deadline:
                 break
             time.sleep(PAUSE)

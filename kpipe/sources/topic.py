@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import denied, plain_reason
+from kpipe.clusters.diagnosis import MOVING, denied, plain_reason
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
-from kpipe.sources.bounds import PASSING, PAUSE
+from kpipe.sources.bounds import PAUSE
 from kpipe.sources.gaps import Gaps
 from kpipe.sources.hold import Hold
 
@@ -200,7 +200,7 @@ class TopicSource:
                 answers = self._consumer.committed(asked, timeout=left) if asked else []
                 break
             except KafkaException as error:
-                if error.args[0].name() not in PASSING or time.monotonic() >= deadline:
+                if error.args[0].name() not in MOVING or time.monotonic() >= deadline:
                     raise self._group_error(error.args[0]) from None
             time.sleep(PAUSE)
         for answer in answers:
