@@ -27,12 +27,18 @@ INTERVAL = 1.0
 REJOINING = 5.0
 """Seconds that a last commit waits for a rebalance to pass."""
 UNDER_WAY = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
+LETTING_GO = 5.0
+"""Seconds that a commit may hold a rebalance up: the group's other members wait, and a second signal is not seen."""
 RETRY = 0.2
 """Seconds between tries of the last commit."""
 TAKEN_OVER = frozenset(
     ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_ASSIGNMENT_LOST"),
 )
 """Answers that mean: the partitions are, or soon will be, somebody else's."""
+
+
+OVERTAKEN = "another member took over before the commit"
+REPEATS = "records may come twice"
 
 
 class NotCommitted(KpipeError):
@@ -46,6 +52,10 @@ class Rebalancing(NotCommitted):
 
     A cooperative member keeps its partitions meanwhile (KIP-429), so the same commit succeeds a moment later.
     """
+
+
+class LetGo(Rebalancing):
+    """Partitions went before their commit was known to be in time: the next owner may repeat records, none is lost."""
 
 
 class NoCommit:
@@ -79,6 +89,7 @@ class GroupCommitter:
         self._clock = clock
         self._next = clock() + INTERVAL
         self._committed: dict[TopicPartition, int] = {}
+        self._acknowledged: dict[TopicPartition, int] = {}
         self._refusal: KpipeError | None = None
         self._note = note
         self._tail = tail
@@ -138,24 +149,57 @@ class GroupCommitter:
         ]
 
     def commit_now(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit and wait for the answer; called from the rebalance callback and at the end."""
+        """Commit before partitions go, within a rebalance callback; LetGo when it is not known to be in time.
+
+        There, no second thread can bound a commit that waits: the client serves one call at a time. So the commit is
+        sent without waiting, and the question what is committed, which has a time limit, goes after it.
+        """
+        from confluent_kafka import KafkaException
+
+        news = {place: offset for place, offset in offsets.items() if self._acknowledged.get(place) != offset}
+        if not news:
+            return
+        wanted = self._in_words_of_the_client(news)
+        try:
+            self._consumer.commit(offsets=wanted, asynchronous=True)
+            answers = self._consumer.committed(wanted, timeout=LETTING_GO)
+        except KafkaException as error:
+            raise self._explain_parting(error.args[0]) from None
+        for answer in answers:
+            if answer.error is not None:
+                raise self._explain_parting(answer.error)
+            if answer.offset < news[answer.topic, answer.partition]:
+                raise LetGo(f"{OVERTAKEN}; {REPEATS}", where=self._where, stage=Stage.COMMIT)
+
+    def _explain_parting(self, error: Any) -> KpipeError:
+        if error.name() in COORDINATOR_AWAY:
+            what = f"no answer to the commit before partitions went to others ({error.str()})"
+        elif error.name() in TAKEN_OVER:
+            what = f"{OVERTAKEN} ({error.str()})"
+        else:
+            return self._explain(error)
+        return LetGo(f"{what}; {REPEATS}", where=self._where, stage=Stage.COMMIT)
+
+    def _commit_and_wait(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit and wait for the answer, however long it takes."""
         from confluent_kafka import KafkaException
 
         if not offsets:
             return
-        wanted = self._in_words_of_the_client(offsets)
         try:
-            answers = self._consumer.commit(offsets=wanted, asynchronous=False) or []
+            answers = self._consumer.commit(offsets=self._in_words_of_the_client(offsets), asynchronous=False) or []
         except KafkaException as error:
             raise self._explain(error.args[0]) from None
         for answer in answers:
             if answer.error is not None:
                 raise self._explain(answer.error)
+        self._acknowledged.update(offsets)
 
     def forget(self, places: list[TopicPartition]) -> None:
         """Partitions went away: what was committed for them says nothing about their next stay."""
         for place in places:
             self._committed.pop(place, None)
+            self._acknowledged.pop(place, None)
 
     def finish(self, ledger: Ledger, timeout: float) -> None:
         """Commit the exact prefix within `timeout` seconds: with a frozen broker a commit hangs for over a minute."""
@@ -165,7 +209,11 @@ class GroupCommitter:
         self.commit_within(ledger.prefix(), timeout)
 
     def commit_within(self, offsets: Mapping[TopicPartition, int], timeout: float) -> None:
-        """Commit and wait for the answer at most `timeout` seconds; signals are served meanwhile."""
+        """Commit and wait for the answer at most `timeout` seconds; signals are served meanwhile.
+
+        No answer is an error (exit 4), also after a signal and with everything delivered: the end is a clean one only
+        when the next start goes on behind it, and this one will repeat what came since the last commit.
+        """
         failure: list[KpipeError] = []
         deadline = self._clock() + timeout
         rejoined = min(deadline, self._clock() + REJOINING)
@@ -173,7 +221,7 @@ class GroupCommitter:
         def commit() -> None:
             while True:
                 try:
-                    return self.commit_now(offsets)
+                    return self._commit_and_wait(offsets)
                 except NotCommitted as error:
                     if self._clock() >= (rejoined if isinstance(error, Rebalancing) else deadline) - RETRY:
                         return failure.append(error)
@@ -193,7 +241,7 @@ class GroupCommitter:
             group = self._where.rpartition(":")[2] if name.startswith("GROUP") else "the group's topics"
             return denied(group, "READ").error(self._where, Stage.COMMIT)
         if name in TAKEN_OVER:
-            what = f"another member took over before the commit ({text}); records may come twice"
+            what = f"{OVERTAKEN} ({text}); {REPEATS}"
             return (Rebalancing if name in UNDER_WAY else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
         kind = NotCommitted if name in COORDINATOR_AWAY else KpipeError
         return kind(f"cannot commit: {text}", where=self._where, stage=Stage.COMMIT)

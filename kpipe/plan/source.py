@@ -19,7 +19,9 @@ from kpipe.plan.places import check_choice
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.gaps import POLICIES
 from kpipe.sources.identity import TopicIds
-from kpipe.sources.topic import BEGINNING, Hooks, Selection, TopicSource, match_topics
+from kpipe.sources.protocol import classic_assignor
+from kpipe.sources.selection import BEGINNING, Hooks, Selection, match_topics
+from kpipe.sources.topic import TopicSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,7 +167,7 @@ def prepare_source(
     consumer, troubles = open_consumer(cluster, own)
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
     resolver = OffsetResolver(consumer, label(cluster), timeout)
-    source = TopicSource(consumer, cluster.name, troubles, selection, resolver, hooks, ids)
+    source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids)
     return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
 
 
@@ -187,6 +189,13 @@ def _join_as(
     # Under KIP-848 a killed static member cannot come back before its session has ended (UNRELEASED_INSTANCE_ID).
     wanted = "classic" if selection.instance and selection.protocol == "auto" else selection.protocol
     own["group.protocol"] = choose_protocol(wanted, cluster, selection.topics, admin)
+    if own["group.protocol"] == "consumer" and wanted == "auto":
+        assignor = classic_assignor(admin.client, selection.group or "")
+        if assignor is not None:
+            own["group.protocol"] = "classic"
+        if assignor:
+            own["partition.assignment.strategy"] = assignor
+            return replace(selection, incremental=False)
     return replace(selection, incremental=selection.incremental or own["group.protocol"] == "consumer")
 
 

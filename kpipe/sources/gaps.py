@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
+from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ class Gaps:
 
     def cross(self, place: TopicPartition, offset: int, bound: Bounds, *, created_again: bool = False) -> int:
         """Where to go on reading instead of `offset`; KpipeError under a policy that stops."""
-        where = f"{self._cluster}:{place[0]}[{place[1]}]@{offset}"
+        at = where(self._cluster, *place, offset)
         target = bound.high if self._policy == "latest" else bound.low
         if created_again:
             lost, what = 0, f"the topic was deleted and created again (offsets {bound.low} to {bound.high} exist now)"
@@ -47,10 +48,10 @@ class Gaps:
             lost, what = 0, f"the next offset is past the end ({bound.high}): the topic was truncated or created again"
         if self._policy == "stop" or (self._policy == "warn" and (created_again or offset > bound.high)):
             choices = "earliest|latest" if self._policy == "warn" or created_again else "warn|earliest|latest"
-            raise KpipeError(f"{what}; go on with --on-gap {choices}", where=where, stage=Stage.READ)
+            raise KpipeError(f"{what}; go on with --on-gap {choices}", where=at, stage=Stage.READ)
         self.missing += lost
         self.crossed += 1
-        self._say(f"read: {where}: {what}; going on at {target} (--on-gap {self._policy})")
+        self._say(f"read: {at}: {what}; going on at {target} (--on-gap {self._policy})")
         return target
 
     def facts(self) -> dict[str, object]:

@@ -160,6 +160,28 @@ def test_a_topic_created_again_under_a_reader(kafka: Cluster, kpipe: Kpipe, grou
             assert kafka.committed(name, topic) == {0: 20}
 
 
+@pytest.mark.parametrize("policy", ["stop", "earliest"])
+def test_a_topic_created_again_in_the_first_second_of_a_follow(kafka: Cluster, kpipe: Kpipe, policy: str) -> None:
+    """Without a group nobody had asked for its id by then, and the first records of the new one were never read."""
+    topic = kafka.topic()
+    kafka.write(topic, numbers(0, 10))
+    run = kpipe.at(kafka.bootstrap).start("consume", "--on-gap", policy, topic)
+    run.wait_for_stdout(b"9\n")
+
+    create_again(kafka, topic)
+    kafka.write(topic, numbers(0, 20, "new"))
+
+    if policy == "stop":
+        result = run.wait(20)
+        assert result.code == 1
+        assert result.err.startswith(f"kpipe: read: {topic}[0]@")
+        assert "the topic was deleted and created again" in result.err
+    else:
+        run.wait_for_stdout(b"new0\nnew1\n", 20)
+        run.wait_for_stdout(b"new9\n", 20)
+        assert "the topic was deleted and created again" in run.err
+
+
 def ids_are_known(run: Running) -> None:
     """The first look at the topic's id is made a second after the start."""
     started = time.monotonic()

@@ -7,12 +7,14 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer
+import pytest
+from confluent_kafka import Consumer, KafkaException
 
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.test_shutdown import drained, ending, lines, slow_pipe, start_piped, wait_until_full
 
 if TYPE_CHECKING:
+    from tests.broker.conftest import NewKafka
     from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe
 
@@ -24,7 +26,12 @@ SHORT_SESSION = ("-X", "session.timeout.ms=1000")  # the dead member's partition
 
 def members(cluster: Cluster, group: str) -> list[str]:
     """Give the client ids of a group's members, with how many partitions each has."""
-    described = cluster.admin.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+    try:
+        described = cluster.admin.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+    except KafkaException as error:
+        if error.args[0].name() != "GROUP_ID_NOT_FOUND":
+            raise
+        return []
     return sorted(f"{each.member_id}:{len(each.assignment.topic_partitions)}" for each in described.members)
 
 
@@ -118,3 +125,119 @@ def test_another_client_takes_over_where_kpipe_stopped(kafka: Cluster, kpipe: Kp
         assert message.value() == b"0000004"
     finally:
         consumer.close()
+
+
+PROTOCOL = pytest.mark.parametrize("protocol", ["classic", "consumer"])
+
+
+@PROTOCOL
+def test_a_signal_while_the_group_is_joined_leaves_it(kafka: Cluster, kpipe: Kpipe, protocol: str) -> None:
+    """The join came to its end while the client was closed: it asked for offsets then, hung, and stayed a member."""
+    topic = kafka.topic(2)
+    kafka.write(topic, lines(10))
+    for turn in range(12):  # the moment lies a few tenths of a second after the start, and lasts some 50 ms
+        group = f"g-{topic}-{turn}"
+        running = kpipe.at(kafka.bootstrap).start("consume", topic, "-G", group, "--group-protocol", protocol)
+        time.sleep(0.15 + turn * 0.03)
+        asked = time.monotonic()
+        running.signal(signal.SIGTERM)
+        assert running.wait(15).code == -signal.SIGTERM
+        assert time.monotonic() - asked < 4
+        assert members(kafka, group) == []
+
+
+ENDINGS = {
+    "a filter that fails at once": (1, "forward", "--through", "false"),
+    "a filter that dies": (1, "forward", "--through", "sed -u 300q3"),
+    "a filter that is not there": (1, "forward", "--through", "no-such-command"),
+    "a bad record": (3, "forward", "--map", ".n"),
+    "a bad record to stdout": (3, "consume", "--map", ".n"),
+    "a refused record": (1, "forward", "--set-header", "pad=" + "x" * 2000),
+    "a limit": (0, "consume", "-c", "10"),
+    "the end": (0, "consume", "-e"),
+}
+
+
+@PROTOCOL
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_ending_leaves_the_group(kafka: Cluster, kpipe: Kpipe, ending: str, protocol: str) -> None:
+    """Who stays a member keeps its partitions from the next start, up to the session timeout (45 s) and a heartbeat."""
+    topic, target = kafka.topic(2), kafka.topic(max_message_bytes=1500)
+    kafka.write(topic, [Rec(b"{bad" if n == 700 else b'{"n":%d}' % n, partition=n % 2) for n in range(1000)])
+    code, command, *options = ENDINGS[ending]
+    places = [topic, target] if command == "forward" else [topic]
+    group = ("-G", f"g-{topic}", "--group-protocol", protocol)
+
+    ended = kpipe.at(kafka.bootstrap)(command, *group, *options, *places)
+
+    assert ended.code == code, ended.err
+    assert members(kafka, group[1]) == []
+    kafka.write(topic, [b"{}", b"{}"])
+    again = kpipe.at(kafka.bootstrap).start("consume", *group, topic)
+    again.wait_for(lambda: again.out, 5, "the next start has its partitions")
+
+
+@PROTOCOL
+@pytest.mark.parametrize("number", [1, 2], ids=["a signal", "two signals"])
+def test_a_filter_that_holds_back_does_not_keep_the_membership(
+    kafka: Cluster, kpipe: Kpipe, number: int, protocol: str
+) -> None:
+    topic, target = kafka.topic(), kafka.topic()
+    kafka.write(topic, lines(10))
+    group = f"g-{topic}"
+    slow = ("--drain-timeout", "2", "--through", "read -r line; echo has one >&2; sleep 30")
+    running = kpipe.at(kafka.bootstrap).start(
+        "forward", "-G", group, "--group-protocol", protocol, *slow, topic, target
+    )
+    running.wait_for_stderr("through: has one")
+    for _ in range(number):
+        running.signal(signal.SIGTERM)
+        time.sleep(0.7)  # the same signal within half a second is the same wish
+    assert running.wait(15).code == 1
+    assert members(kafka, group) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "assignor"),
+    [("bidirectional", "range"), ("disabled", "cooperative-sticky"), ("disabled", "range")],
+)
+def test_a_start_joins_what_a_dead_classic_member_left(
+    new_kafka: NewKafka, kpipe: Kpipe, policy: str, assignor: str
+) -> None:
+    """To a member of the newer protocol the broker says that a group does not exist which it cannot convert (KIP-848)."""
+    kafka = new_kafka({"group.consumer.migration.policy": policy})
+    topic = kafka.topic()
+    kafka.write(topic, lines(10))
+    at, group = kpipe.at(kafka.bootstrap), f"g-{topic}"
+    classic = ("--group-protocol", "classic", "-X", f"partition.assignment.strategy={assignor}")
+    killed = at.start("consume", "-G", group, *classic, "-X", "session.timeout.ms=6000", topic)
+    killed.wait_for_stdout(b"0000009")
+    until(lambda: kafka.committed(group, topic) == {0: 10}, "all is committed")
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    kafka.write(topic, lines(10, 10))
+
+    if policy == "disabled":
+        refused = at("consume", "-G", group, "-e", "--group-protocol", "consumer", topic)
+        assert refused.code == 1
+        assert refused.err == (
+            f"kpipe: read: group {group}: it has classic members, and the cluster does not convert it; "
+            "join with --group-protocol classic, or stop them first\n"
+        )
+    again = at("consume", "-G", group, "-e", topic)
+    assert again.code == 0, again.err
+    assert again.out.split() == lines(10, 10)
+    assert at("consume", "-G", group, "-e", topic) == ending(0)
+
+
+def test_a_member_without_partitions_says_why(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic()
+    kafka.write(topic, lines(10))
+    at = kpipe.at(kafka.bootstrap)
+    first = at.start("consume", topic, "-G", f"g-{topic}")
+    first.wait_for_stdout(b"0000009")
+    second = at.start("consume", topic, "-G", f"g-{topic}")
+    second.wait_for_stderr(f"read: group g-{topic}: no partition came yet: other members have them", 20)
+    second.signal(signal.SIGTERM)
+    assert second.wait().code == -signal.SIGTERM
+    assert first.err == ""

@@ -1,0 +1,83 @@
+"""Where each partition begins in this run: at its offset spec, or where the group's last commit left it.
+
+It commits nothing, and never passes a gap between a committed offset and the log silently.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.diagnosis import MOVING, denied
+from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.sources.bounds import PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kpipe.ledger import TopicPartition
+    from kpipe.sources.bounds import Bounds
+    from kpipe.sources.reading import Reading
+
+ANSWER = 10.0
+"""Seconds for the coordinator's answer when partitions are taken over."""
+
+
+class NoAnswer(UnreachableError):
+    """The group's coordinator did not say what is committed."""
+
+
+class Beginnings:
+    """Starts of the partitions of one source."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def find(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        """The first offset to read in each partition."""
+        reading = self._reading
+        starts = reading.resolver.starts(reading.selection.start, bounds)
+        if reading.selection.group is not None:
+            starts.update(self._left_off(bounds))
+        return starts
+
+    def _left_off(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        """Committed offsets of the group that still exist; `--on-gap` decides about the others."""
+        ids, gaps = self._reading.ids, self._reading.gaps
+        ids.learn({topic for topic, _ in bounds})
+        found: dict[TopicPartition, int] = {}
+        for place, (offset, metadata) in self.committed(bounds).items():
+            bound = bounds[place]
+            created_again = ids.contradicts(place[0], metadata)
+            if offset < 0 or (bound.low <= offset <= bound.high and not created_again):
+                found[place] = offset
+            else:
+                found[place] = gaps.cross(place, offset, bound, created_again=created_again)
+        return {place: offset for place, offset in found.items() if offset >= 0}
+
+    def committed(
+        self, places: Iterable[TopicPartition], timeout: float = ANSWER
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        """Per partition the committed offset (negative: none) and what was committed beside it."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        asked = [TopicPartition(*place) for place in places]
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                left = max(0.1, deadline - time.monotonic())
+                answers = self._reading.consumer.committed(asked, timeout=left) if asked else []
+                break
+            except KafkaException as error:
+                if error.args[0].name() not in MOVING or time.monotonic() >= deadline:
+                    raise self._explain(error.args[0]) from None
+            time.sleep(PAUSE)
+        for answer in answers:
+            if answer.error is not None:
+                raise self._explain(answer.error)
+        return {(answer.topic, answer.partition): (answer.offset, answer.metadata or "") for answer in answers}
+
+    def _explain(self, error: Any) -> KpipeError:
+        if "AUTHORIZATION" in error.name():
+            return denied(f"group {self._reading.selection.group}", "READ").error(self._reading.group, Stage.READ)
+        return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._reading.group)

@@ -1,0 +1,156 @@
+"""Reads as a member of a consumer group: takes partitions over, lets them go, and leaves before it closes.
+
+Callbacks never raise: an exception in one makes the binding drop records it had fetched. They note an error instead.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kpipe.errors import KpipeError
+from kpipe.sources.beginnings import NoAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Consumer
+    from confluent_kafka import TopicPartition as ClientPartition
+
+    from kpipe.ledger import TopicPartition
+    from kpipe.sources.beginnings import Beginnings
+    from kpipe.sources.reading import Reading
+    from kpipe.sources.watch import Watch
+
+REFRESH = 1.0
+"""Seconds between looks at what the other members have committed, for one that is done."""
+SHORT = 0.3
+"""Seconds for that answer. While the group is being joined none comes: the broker serves a connection in order, and
+the join it holds back (up to a dead member's session timeout) stands before the question."""
+PATIENCE = 10.0
+"""Seconds without a partition after which a person may wonder."""
+JOINING = 0.5
+"""Seconds that a member which is still joining waits for the answer, so that it can leave: who leaves before its first
+heartbeat is answered stays a member (KIP-848) until its session ends."""
+POLL = 0.005
+"""Seconds of one poll while leaving: the client does not return from it when it has called back."""
+
+
+class Membership:
+    """One member; `note` keeps an error of a callback for the next read."""
+
+    def __init__(
+        self, reading: Reading, beginnings: Beginnings, watch: Watch, note: Callable[[KpipeError], None]
+    ) -> None:
+        self._reading = reading
+        self._consumer = reading.consumer
+        self._selection = reading.selection
+        self._extents = reading.extents
+        self._tap = reading.tap
+        self._beginnings = beginnings
+        self._watch = watch
+        self._note = note
+        self._next_look = time.monotonic() + REFRESH
+        self._patience: float | None = time.monotonic() + PATIENCE
+        self._joining = False
+        self._leaving = False
+
+    def join(self) -> None:
+        """Ask for partitions; they come in a callback of a later poll."""
+        self._consumer.subscribe(
+            list(self._selection.topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        self._joining = True
+
+    # --- callbacks ---------------------------------------------------------------------------------------------
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        self._joining = False
+        try:
+            if self._leaving:
+                self._take_nothing()
+            else:
+                self._take_over([(entry.topic, entry.partition) for entry in partitions])
+        except KpipeError as error:
+            self._note(error)
+        except Exception as error:
+            self._note(KpipeError(f"cannot take over partitions: {error}", where=self._reading.cluster))
+
+    def _take_nothing(self) -> None:
+        """The join came to its end after all: to ask where to begin would wait for a client that is being closed."""
+        if self._selection.incremental:
+            self._consumer.incremental_assign([])
+        else:
+            self._consumer.assign([])
+
+    def _take_over(self, places: list[TopicPartition]) -> None:
+        if self._watch.knows_topics:
+            self._watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
+        if places:
+            self._patience = None
+        bounds = self._reading.resolver.bounds(places)
+        starts = self._beginnings.find(bounds)
+        self._reading.hooks.began(starts)
+        self._extents.take(starts, bounds)
+        self._tap.assign(starts, shared=True)
+        self._extents.check_finished()
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        self._let_go(partitions, self._reading.hooks.revoked)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        self._let_go(partitions, self._reading.hooks.lost)
+
+    def _let_go(self, partitions: list[ClientPartition], hook: Callable[[list[TopicPartition]], None]) -> None:
+        try:
+            places = [(entry.topic, entry.partition) for entry in partitions]
+            self._tap.forget(places)
+            try:
+                hook(places)
+            finally:
+                self._extents.let_go(places)
+                self._tap.unassign(partitions)
+        except KpipeError as error:
+            self._note(error)
+        except Exception as error:
+            self._note(KpipeError(f"cannot let partitions go: {error}", where=self._reading.cluster))
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def idle(self) -> None:
+        """Look whether the others have committed up to the ends, if the own share is done; say why there is none."""
+        now = time.monotonic()
+        if self._patience is not None and now >= self._patience:
+            self._patience = None
+            what = "no partition came yet: other members have them; one that died keeps them until its session ends"
+            self._reading.hooks.say(f"read: {self._reading.group}: {what}")
+        if now >= self._next_look and self._extents.ends and self._extents.share_is_done:
+            self._next_look = now + REFRESH
+            others = self._extents.others()
+            with suppress(NoAnswer):
+                committed = self._beginnings.committed(others, timeout=SHORT)
+                self._extents.finished = all(committed[place][0] >= end for place, end in others.items())
+
+    def close(self, timeout: float) -> None:
+        """Leave first, then close: a client that is given partitions while it closes hangs (librdkafka#4527, #4884).
+
+        A static member only closes: to leave would give its partitions away, which a restart must not.
+        """
+        from confluent_kafka import KafkaException
+
+        self._leaving = True
+        if not self._selection.instance:
+            deadline = time.monotonic() + timeout
+            joined = time.monotonic() + min(JOINING, timeout / 2)
+            with suppress(KafkaException):  # a fatal error was told already; the rest is closed all the same
+                while self._joining and time.monotonic() < joined:
+                    self._consumer.poll(POLL)
+                self._consumer.unsubscribe()
+                while self._consumer.assignment() and time.monotonic() < deadline:
+                    self._consumer.poll(POLL)
+        with suppress(KafkaException, RuntimeError):
+            self._consumer.close()

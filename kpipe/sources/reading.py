@@ -1,0 +1,40 @@
+"""What the parts of one topic source have in common: the client, what was asked of it, and how far it is.
+
+It does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+
+    from kpipe.sources.bounds import OffsetResolver
+    from kpipe.sources.extents import Extents
+    from kpipe.sources.gaps import Gaps
+    from kpipe.sources.identity import TopicIds
+    from kpipe.sources.selection import Hooks, Selection
+    from kpipe.sources.tap import Tap
+
+
+@dataclass(slots=True, frozen=True)
+class Reading:
+    """One source's parts; `cluster` is its name for messages, maybe empty."""
+
+    consumer: Consumer
+    cluster: str
+    selection: Selection
+    resolver: OffsetResolver
+    hooks: Hooks
+    ids: TopicIds
+    gaps: Gaps
+    extents: Extents
+    tap: Tap
+
+    @property
+    def group(self) -> str:
+        """The group for messages: `prod: group billing`; empty without one."""
+        name = f"group {self.selection.group}" if self.selection.group is not None else ""
+        return f"{self.cluster}: {name}" if self.cluster and name else name

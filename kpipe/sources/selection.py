@@ -1,0 +1,109 @@
+"""What to read of which topics, and whom to tell when partitions come and go.
+
+It asks no cluster: metadata is a parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.offsets import Kind, Offset
+from kpipe.errors import KpipeError, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from confluent_kafka import TopicPartition as ClientPartition
+
+    from kpipe.ledger import TopicPartition
+
+BEGINNING = Offset(Kind.BEGINNING, 0)
+
+
+@dataclass(slots=True, frozen=True)
+class Selection:
+    """What to read. `topics` may hold `^regex` patterns; `start` and `until` are offset specs.
+
+    `at_end` stops at the end as it was at the start; `partitions` None means all; `columns` are the record fields
+    somebody will look at.
+    """
+
+    topics: tuple[str, ...]
+    start: Offset
+    until: Offset | None = None
+    at_end: bool = False
+    partitions: frozenset[int] | None = None
+    group: str | None = None
+    incremental: bool = True
+    on_gap: str = "stop"
+    instance: str = ""
+    protocol: str = "auto"
+    columns: frozenset[str] = frozenset(("keys", "headers", "timestamps", "positions"))
+    min_age: float = 0.0
+    """Seconds that a record must be old before it is read."""
+    joins: bool = True
+    """Whether to join the group; without, its offsets are only looked at."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the group decides which partitions are read here."""
+        return self.group is not None and self.partitions is None and self.joins
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether a topic is a pattern, of which there may be more tomorrow."""
+        return any(topic.startswith("^") for topic in self.topics)
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What a rebalance must do before partitions go (`revoked`, may drain and commit) or after they went (`lost`).
+
+    `began` is told where each partition of a group starts, `committed` what became of an asynchronous commit.
+    """
+
+    began: Callable[[dict[TopicPartition, int]], None] = lambda _starts: None
+    revoked: Callable[[list[TopicPartition]], None] = lambda _places: None
+    lost: Callable[[list[TopicPartition]], None] = lambda _places: None
+    committed: Callable[[Any, list[ClientPartition]], None] = lambda _error, _partitions: None
+    say: Callable[[str], None] = lambda _text: None
+
+
+def match_topics(wanted: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The topics meant by names and `^regex` patterns, without the cluster's internal ones for a pattern."""
+    names = sorted(known)
+    found: list[str] = []
+    for topic in wanted:
+        if topic.startswith("^"):
+            pattern = re.compile(topic)
+            found += [name for name in names if pattern.search(name) and not name.startswith("__")]
+        else:
+            found.append(topic)
+    return list(dict.fromkeys(found))
+
+
+def find_places(selection: Selection, metadata: Any, cluster: str) -> list[TopicPartition]:
+    """The partitions that a selection means; KpipeError for a topic or partition that is not there."""
+    wanted = selection.partitions
+    places: list[TopicPartition] = []
+    for topic in match_topics(selection.topics, metadata.topics):
+        if topic not in metadata.topics:  # a second look, and it was deleted meanwhile
+            raise KpipeError("the topic is gone", where=where(cluster, topic), stage=Stage.READ)
+        present = sorted(metadata.topics[topic].partitions)
+        missing = sorted((wanted or frozenset()).difference(present))
+        if missing:
+            message = f"no partition {missing[0]}; the topic has {len(present)} (0 to {len(present) - 1})"
+            raise KpipeError(message, where=where(cluster, topic), stage=Stage.CONFIG)
+        places += [(topic, number) for number in present if wanted is None or number in wanted]
+    if not places and not selection.shared:
+        raise KpipeError("no topic matches", where=where(cluster, " ".join(selection.topics)))
+    return places
+
+
+def where(cluster: str, topic: str, partition: int | None = None, offset: int | None = None) -> str:
+    """A place for people: `prod:orders[3]@42`."""
+    number = "" if partition is None else f"[{partition}]"
+    reached = "" if offset is None else f"@{offset}"
+    return f"{cluster}:{topic}{number}{reached}" if cluster else f"{topic}{number}{reached}"

@@ -1,0 +1,75 @@
+"""Looks whether the topics being read are still the ones that were opened, and whether what comes next still exists.
+
+It never goes on silently: the policy of `--on-gap` says where, or the run ends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kpipe.errors import KpipeError, Stage
+from kpipe.sources.selection import where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kpipe.ledger import TopicPartition
+    from kpipe.sources.reading import Reading
+
+
+class Watch:
+    """The topics of one source, as long as it reads them."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._extents = reading.extents
+        self._ids = reading.ids
+
+    @property
+    def knows_topics(self) -> bool:
+        """Whether there is anything to compare a topic with."""
+        return bool(self._ids.known)
+
+    def look(self) -> None:
+        """Once in a while, without waiting. Raises KpipeError when a topic is gone, or is another one."""
+        if time.monotonic() >= self._ids.next_look:
+            self._judge(*self._ids.look({topic for topic, _ in self._extents.assigned}))
+
+    def check(self, topics: Iterable[str]) -> None:
+        """Now."""
+        self._judge(*self._ids.check(topics))
+
+    def cross_gap(self, place: TopicPartition) -> None:
+        """The broker does not have the offset to read next: records were deleted under us, or the topic was cut."""
+        if place in self._extents.assigned:
+            self.check([place[0]])
+            self._move([place], created_again=False)
+
+    def _judge(self, again: set[str], gone: set[str]) -> None:
+        """Topics that are not the ones that were opened: the client would go on silently in the new one."""
+        for topic in sorted(gone):
+            raise KpipeError("the topic was deleted", where=where(self._reading.cluster, topic), stage=Stage.READ)
+        if again:
+            places = sorted(place for place in self._extents.assigned if place[0] in again)
+            self._reading.hooks.lost(places)  # offsets of the old topic must not be committed for the new one
+            self._move(places, created_again=True)
+            self._ids.accept(again)
+
+    def _move(self, places: list[TopicPartition], *, created_again: bool) -> None:
+        """Go on where the policy says, if what was to be read next is not there."""
+        extents = self._extents
+        bounds = self._reading.resolver.bounds(places)
+        targets: dict[TopicPartition, int] = {}
+        for place, reached in self._reading.tap.position(places).items():
+            offset = reached if reached >= 0 else extents.progress.starts.get(place, 0)
+            if created_again or not bounds[place].low <= offset <= bounds[place].high:
+                targets[place] = self._reading.gaps.cross(place, offset, bounds[place], created_again=created_again)
+        if targets:
+            self._reading.tap.move(targets, shared=extents.shared)
+        if self._reading.selection.group is not None:
+            self._reading.hooks.began(targets)
+        for place, offset in targets.items():
+            extents.at_eof.pop(place, None)
+            if extents.is_past(place, offset):
+                self._reading.tap.finish(place)
