@@ -132,6 +132,11 @@ class Flight:
         if self.dropped[index] == (1 if self.needs is None else self.needs[index]):
             self.filtered += 1
 
+    def forget_contents(self) -> None:
+        """Keep only where the records came from: what was handed over needs no second copy until it is settled."""
+        if self.origin is not None and self.batch is None:
+            self.origin.values, self.origin.keys, self.origin.headers = [], None, None
+
     def settle_sent(self, batch: Batch) -> None:
         """Settle every record of the batch at once: the sink has written it."""
         self.settled += range(self.read) if batch.index is None else batch.index
@@ -199,6 +204,8 @@ class Ledger:
     failed: int = 0
     unknown: int = 0
     in_flight: int = 0
+    landed: int = 0
+    """Of those in flight, delivered already: a sink may be able to count them before it can tell which they are."""
     cut_short: bool = False
     """Records were fetched but not read: only offsets of records that were read may be committed."""
     on_settled: Callable[[Flight], None] | None = None
@@ -376,6 +383,11 @@ class Ledger:
             self.unknown += len(missing) - refusals
             lost += [(flight, index) for index in missing]
         return lost
+
+    @property
+    def waiting(self) -> int:
+        """Records that were read and of which nobody knows yet that they arrived."""
+        return self.in_flight - self.landed
 
     @property
     def balanced(self) -> bool:

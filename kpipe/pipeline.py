@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from kpipe.errors import BadRecord, KpipeError, UndeliveredError
+from kpipe.errors import KpipeError, UndeliveredError
 from kpipe.ledger import Mark
 
 if TYPE_CHECKING:
@@ -337,13 +337,13 @@ class Pipeline:
     def _flush(self) -> None:
         # By the clock, not by the number of turns: a sink that hears something returns long before its slice is over.
         began = moved = self.clock()
-        before, said = self.ledger.in_flight, False
+        before, said = self.ledger.waiting, False
         while not self._is_flushed():
             self.ledger.settle()
             self.progress()
             now = self.clock()
-            if self.ledger.in_flight != before:
-                before, moved = self.ledger.in_flight, now
+            if self.ledger.waiting != before:
+                before, moved = self.ledger.waiting, now
             said = said or self._say_what_is_waited_for(now - began)
             if self.stop.forced or now - moved >= self.flush_timeout:
                 self.sink.purge()
@@ -362,7 +362,7 @@ class Pipeline:
         """When a drain after a signal takes long enough for a person to wonder; returns whether it was said."""
         if not self.stop.requested or waited < DRAIN_NOTICE:
             return False
-        left = f"{self.ledger.in_flight:,} records in flight for up to {self.stop.remaining(0.0):.0f} s more"
+        left = f"{self.ledger.waiting:,} records in flight for up to {self.stop.remaining(0.0):.0f} s more"
         self.say(f"send: waiting for {left}; a second signal gives them up")
         return True
 
@@ -385,8 +385,3 @@ class Pipeline:
             self.error = UndeliveredError(
                 f"{len(outstanding):,} records were not delivered before the end; see their positions below",
             )
-
-
-def is_bad_record(error: KpipeError | None) -> bool:
-    """Whether the run ended because of one record's data, and not because of the cluster."""
-    return isinstance(error, BadRecord)

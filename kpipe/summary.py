@@ -156,7 +156,7 @@ class LiveLine:
             fresh = (ledger.read - read) / (now - then)
             self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
         self._last = (now, ledger.read)
-        parts = [f"{ledger.read:,} read", f"{short(self._rate)}/s", f"{ledger.in_flight:,} in flight"]
+        parts = [f"{ledger.read:,} read", f"{short(self._rate)}/s", f"{ledger.waiting:,} in flight"]
         total = self._total()
         if total:
             share = min(1.0, self._done() / total)

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from kpipe.clusters.diagnosis import Finding
+    from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.clusters.profiles import Cluster
 
 CLIENT_DEFAULTS: dict[str, Any] = {
     "socket.keepalive.enable": True,  # idle connections die silently behind load balancers after 350 s
     "allow.auto.create.topics": False,  # auto-creation must not hide a typo
     "log_level": 6,
+    # Twice the time for which librdkafka connects to no second broker: the first is the bootstrap address, which it
+    # leaves for the broker behind it. With the default of 100 every start waits 50 ms there.
+    "reconnect.backoff.ms": 20,
 }
 
 CONSUMER_DEFAULTS: dict[str, Any] = {
@@ -214,13 +218,34 @@ def open_producer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Producer, T
     """A producer; refused for a cluster that is marked `read_only`."""
     from confluent_kafka import Producer
 
-    if cluster.read_only:
-        message = f"cluster {label(cluster)} is read_only; remove read_only from its profile to produce to it"
-        raise UsageError(message)
-    merged = properties_for(cluster, PRODUCER_DEFAULTS, own)
+    merged = _producer_properties(cluster, own)
     troubles = Troubles(label(cluster), merged)
     properties: dict[str, Any] = {**for_producer(merged), "error_cb": troubles.on_error}
     return _construct(Producer, properties, cluster), troubles
+
+
+def open_column_producer(
+    cluster: Cluster, own: Mapping[str, Any], topic: str
+) -> tuple[ColumnProducer | Producer, Troubles]:
+    """A producer for values and keys of one topic, or a usual one where the library cannot be called directly."""
+    from kpipe.clusters.librdkafka import ColumnProducer, can_send_columns
+
+    merged = _producer_properties(cluster, own)
+    if not can_send_columns(merged):
+        return open_producer(cluster, own)
+    troubles = Troubles(label(cluster), merged)
+
+    def construct(properties: dict[str, Any], **_logger: object) -> ColumnProducer:
+        return ColumnProducer(properties, topic, troubles.on_error)
+
+    return _construct(construct, for_producer(merged), cluster), troubles
+
+
+def _producer_properties(cluster: Cluster, own: Mapping[str, Any]) -> dict[str, Any]:
+    if cluster.read_only:
+        message = f"cluster {label(cluster)} is read_only; remove read_only from its profile to produce to it"
+        raise UsageError(message)
+    return properties_for(cluster, PRODUCER_DEFAULTS, own)
 
 
 def open_admin(cluster: Cluster) -> AdminClient:
@@ -242,7 +267,7 @@ def open_watched_admin(
 
 
 def _construct(
-    client: type[Any], properties: dict[str, Any], cluster: Cluster, logger: logging.Logger | None = None
+    client: Callable[..., Any], properties: dict[str, Any], cluster: Cluster, logger: logging.Logger | None = None
 ) -> Any:
     from confluent_kafka import KafkaException
 
@@ -279,7 +304,7 @@ def _file_fault(reason: str, properties: Mapping[str, Any]) -> str:
 
 
 def fetch_metadata(
-    client: Consumer | Producer | AdminClient,
+    client: Consumer | Producer | AdminClient | ColumnProducer,
     troubles: Troubles,
     timeout: float,
     topic: str | None = None,

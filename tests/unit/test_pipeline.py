@@ -9,7 +9,7 @@ import pytest
 
 from kpipe.errors import BadRecord, Exit, KpipeError, UndeliveredError
 from kpipe.ledger import Ledger
-from kpipe.pipeline import Pipeline, is_bad_record
+from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
 from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, ListCommitter, ListSink, ListSource
@@ -157,8 +157,7 @@ def test_a_bad_record_stops_the_run_before_it() -> None:
     assert run.sink.values == [b"0", b"1", b"2"]
     assert run.counts == (4, 3, 0, 1, 0)
     assert run.committer.final == {PLACE: 3}
-    assert is_bad_record(run.pipeline.error)
-    assert run.pipeline.error is not None
+    assert isinstance(run.pipeline.error, BadRecord)
     assert run.pipeline.error.exit_code is Exit.BAD_INPUT
     assert str(run.pipeline.error) == "decode: t[0]@3: is bad"
     assert run.pipeline.lost == [], "it was told as the error"

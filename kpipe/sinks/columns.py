@@ -1,0 +1,135 @@
+"""Sends whole columns of records to a topic: values and keys, no headers and no timestamps of their own.
+
+It never says of a record that it was delivered before that is certain. The client reports only what failed, so the
+others are settled when its queue is empty; until then the ledger is told how many have landed, but not which.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kpipe.sinks.topic import PATIENCE, ROOM_SLICE, NotSent, TopicSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import KafkaError
+
+    from kpipe.clusters.client import Troubles
+    from kpipe.clusters.librdkafka import ColumnProducer
+    from kpipe.ledger import Flight, Ledger
+    from kpipe.record import Batch
+
+OPEN_RECORDS, OPEN_FLIGHTS = 500_000, 10_000
+"""What may be open before the queue is waited for until it is empty: at full speed it never is by itself."""
+FIRST_WAIT = 0.002
+"""Seconds between two looks at a full queue, doubled up to ROOM_SLICE while nothing moves."""
+NO_ROOM = "not sent: the run ended while the queue was full"
+
+
+class ColumnSink(TopicSink):
+    """One topic of one cluster, for a run whose records carry a value and perhaps a key.
+
+    All go to `partition`; with -1 the partitioner decides.
+    """
+
+    def __init__(
+        self,
+        producer: ColumnProducer,
+        topic: str,
+        cluster: str,
+        troubles: Troubles,
+        *,
+        ledger: Ledger,
+        partition: int = -1,
+        limit_bytes: int | None = None,
+    ) -> None:
+        super().__init__(producer, topic, cluster, troubles, limit_bytes=limit_bytes)  # type: ignore[arg-type]
+        producer.on_failure = self._note_failure
+        self._columns = producer
+        self._ledger = ledger
+        self._partition = partition
+        self._open: dict[int, tuple[Flight, Sequence[int], set[int]]] = {}
+        """Each flight by its number, with the indexes of what was sent, and the places in that which failed."""
+        self._number = 0
+        self._sent = 0
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Queue every record in order; on a full queue wait for room and go on with the same record."""
+        if self._sent > OPEN_RECORDS or len(self._open) >= OPEN_FLIGHTS:
+            self._wait_until_empty(idle)
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        self._open[self._number] = (flight, range(len(batch)) if batch.index is None else batch.index, set())
+        self._sent += len(batch)
+        taken = self._queue(batch.values, batch.keys, 0)
+        if taken < len(batch):
+            self._queue_rest(batch, taken, idle)
+        flight.forget_contents()
+
+    def _queue(self, values: list[bytes | None], keys: list[bytes | None] | None, first: int) -> int:
+        taken, refused = self._columns.produce(values, keys, self._partition, self._number, first)
+        for place, error in refused:
+            self._note_failure(self._number, first + place, error)
+        return taken
+
+    def _queue_rest(self, batch: Batch, taken: int, idle: Callable[[], bool]) -> None:
+        keys, patience, wait = batch.keys, time.monotonic() + PATIENCE, FIRST_WAIT
+        while taken < len(batch):
+            self._columns.poll(wait)
+            was_empty = not len(self._columns)
+            more = self._queue(batch.values[taken:], None if keys is None else keys[taken:], taken)
+            wait = FIRST_WAIT if more else min(2 * wait, ROOM_SLICE)
+            taken += more
+            self._count_landed(len(batch) - taken)
+            if not more and was_empty:
+                error = NotSent("the record is larger than the send buffer; raise --buffer")
+                self._note_failure(self._number, taken, error)
+                taken += 1
+            if time.monotonic() >= patience and not idle():
+                for place in range(taken, len(batch)):
+                    self._note_failure(self._number, place, NotSent(NO_ROOM))
+                return
+
+    def _wait_until_empty(self, idle: Callable[[], bool]) -> None:
+        patience = time.monotonic() + PATIENCE
+        while len(self._columns):
+            self._columns.poll(FIRST_WAIT)
+            self._count_landed()
+            if time.monotonic() >= patience and not idle():
+                return
+        self._settle()
+
+    def _note_failure(self, number: int, place: int, error: KafkaError | NotSent) -> None:
+        flight, indexes, failed = self._open[number]
+        failed.add(place)
+        flight.failures.append((indexes[place], error))
+
+    def _settle(self) -> None:
+        """With an empty queue every record that did not fail has been acknowledged."""
+        if len(self._columns):
+            self._count_landed()
+            return
+        for flight, sent, failed in self._open.values():
+            flight.settled += [index for place, index in enumerate(sent) if place not in failed] if failed else sent
+        self._open.clear()
+        self._sent = self._ledger.landed = 0
+
+    def _count_landed(self, unsent: int = 0) -> None:
+        self._ledger.landed = max(0, self._sent - unsent - len(self._columns))
+
+    def poll(self) -> None:
+        """Take down failures, and settle all others when nothing is left in the queue."""
+        super().poll()
+        self._settle()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds; True when nothing is left."""
+        done = super().flush(timeout)
+        self._settle()
+        return done
+
+    def purge(self) -> None:
+        """Drop the queue and what is in flight; every record of it is reported as failed."""
+        super().purge()
+        self._settle()
