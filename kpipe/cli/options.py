@@ -172,6 +172,13 @@ class Input:
         ),
     ] = None
     lenient: Annotated[bool, option(INPUT, "--lenient", help="Ignore unknown fields of envelopes.")] = False
+    max_record_bytes: Annotated[
+        str,
+        option(
+            INPUT, "--max-record-bytes", metavar="SIZE", show_default=True,
+            help="A longer record is bad, and no more of it is kept in memory; 16M where memory is scarce.",
+        ),
+    ] = "128M"  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -282,7 +289,13 @@ class Output:
     ] = False  # fmt: skip
     null_marker: Annotated[
         str | None,
-        option(OUTPUT, "--null-marker", "-Z", metavar="TEXT", help="Print a null key or value as TEXT."),
+        option(
+            OUTPUT,
+            "--null-marker",
+            "-Z",
+            metavar="TEXT",
+            help="Print a null key or value as TEXT; not behind its length, -1.",
+        ),
     ] = None
 
 

@@ -49,9 +49,6 @@ def execute(
             die_by(stop.signal or signal.SIGINT)
         raise
     stop.starting = False
-    if not options.quiet:
-        for warning in planned.warnings:
-            tell(warning)
     pipeline = planned.pipeline
     summary = Summary(pipeline.ledger, facts=planned.facts)
     live = _live_line(summary, planned, options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord
 from kpipe.formats.rows import unless_empty
-from kpipe.formats.splitting import MAX_RECORD_BYTES
+from kpipe.formats.splitting import MAX_RECORD_BYTES, RAISE
 from kpipe.record import Batch
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class BinaryDecoder:
         if length == -1:
             return None, body
         if length < 0 or length > self._limit:
-            raise BadRecord(f"{name} length is {length}; is this length-prefixed input (big-endian int32)?")
+            hint = f" {RAISE}" if length > 0 else ""
+            raise BadRecord(f"{name} length is {length}; is this length-prefixed input (big-endian int32)?{hint}")
         if body + length > len(data):
             raise _IncompleteError(body + length - start)
         return data[body : body + length], body + length

@@ -30,12 +30,13 @@ from kpipe.formats.fields import (
     whole,
     word,
 )
+from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.record import Headers, Timestamp
 
@@ -56,7 +57,7 @@ _TIMESTAMP_TYPES: dict[str | None, int] = {
 }
 
 
-class EnvelopeDecoder:
+class EnvelopeDecoder(PieceDecoder[bytes]):
     """Envelopes, one per line.
 
     Every field but `value` (or `value_base64`) may be missing or null. A field that the format does not have, and a
@@ -69,35 +70,19 @@ class EnvelopeDecoder:
     """
 
     def __init__(self, file: str, *, lenient: bool = False, max_record_bytes: int = MAX_RECORD_BYTES) -> None:
-        self._file = file
-        self._lenient = lenient
         self._splitter = Splitter(b"\n", max_record_bytes)
-        self._read = 0
-
-    @property
-    def pending(self) -> int:
-        """Bytes of the unterminated line held now."""
-        return self._splitter.pending
-
-    def feed(self, block: bytes) -> Batch:
-        """Return the records whose lines `block` completes."""
-        return self._batch(self._splitter.feed(block))
-
-    def finish(self) -> Batch:
-        """End of input: an unterminated last line is a record, or a bad one."""
-        return self._batch(self._splitter.finish())
+        super().__init__(file, self._splitter)
+        self._lenient = lenient
 
     def _batch(self, lines: list[bytes]) -> Batch:
-        first = self._read + 1
-        self._read += len(lines)
-        if first == 1 and lines:
+        if not self._read and lines:
             lines[0] = lines[0].removeprefix(_BOM)
-        numbers: list[int] | range = range(first, self._read + 1)
+        numbers: Sequence[int] = self._number(len(lines))
         errors: Errors = {}
         try:
             envelopes = list(map(orjson.loads, lines))
         except orjson.JSONDecodeError:
-            lines, numbers, envelopes, errors = self._load_singly(lines, first)
+            lines, numbers, envelopes, errors = self._load_singly(lines, numbers)
         batch = self._columns(lines, envelopes, errors)
         refuse_twins(lines, envelopes, batch.values, errors)
         batch.file, batch.lines = self._file, numbers
@@ -106,7 +91,9 @@ class EnvelopeDecoder:
         batch.reject(dict(sorted(errors.items())))
         return batch
 
-    def _load_singly(self, lines: list[bytes], first: int) -> tuple[list[bytes], list[int], list[Any], Errors]:
+    def _load_singly(
+        self, lines: list[bytes], positions: Sequence[int]
+    ) -> tuple[list[bytes], list[int], list[Any], Errors]:
         """Return the lines that are not blank, their numbers, what they hold, and what is wrong with them."""
         kept: list[bytes] = []
         numbers: list[int] = []
@@ -124,7 +111,7 @@ class EnvelopeDecoder:
                 errors[len(kept)] = envelope
                 envelope = _PLACEHOLDER
             kept.append(line)
-            numbers.append(first + place)
+            numbers.append(positions[place])
             envelopes.append(envelope)
         return kept, numbers, envelopes, errors
 

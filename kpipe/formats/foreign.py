@@ -25,6 +25,7 @@ from kpipe.formats.fields import (
     word,
 )
 from kpipe.formats.framing import ValueFramer
+from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import Row, batch_of
 from kpipe.formats.splitting import MAX_RECORD_BYTES, oversized
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_APPEND, TIMESTAMP_CREATE
@@ -38,7 +39,7 @@ _LOST_BYTES = re.compile(rb"(?<!\\)(?:\\\\)*\\ufffd")
 _SURROGATE = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 
 
-class ForeignDecoder:
+class ForeignDecoder(PieceDecoder["tuple[int, bytes | None]"]):
     """JSON objects of another tool, one per line, pretty-printed or behind each other.
 
     A subclass says which fields the tool has and how a record is made from them. `lenient` ignores unknown fields,
@@ -50,23 +51,10 @@ class ForeignDecoder:
     replaces_bytes: ClassVar[bool] = False
 
     def __init__(self, file: str, *, lenient: bool = False, max_record_bytes: int = MAX_RECORD_BYTES) -> None:
-        self._file = file
-        self._lenient = lenient
         self._framer = ValueFramer(self._is_whole, max_record_bytes)
+        super().__init__(file, self._framer)
+        self._lenient = lenient
         self._loaded: dict[bytes, Any] = {}
-
-    @property
-    def pending(self) -> int:
-        """Bytes of the unfinished object held now."""
-        return self._framer.pending
-
-    def feed(self, block: bytes) -> Batch:
-        """Return the records whose objects `block` completes."""
-        return self._batch(self._framer.feed(block))
-
-    def finish(self) -> Batch:
-        """End of input: an unterminated last line is a record, an unfinished object a bad one."""
-        return self._batch(self._framer.finish())
 
     def _batch(self, texts: list[tuple[int, bytes | None]]) -> Batch:
         rows: list[Row | BadRecord] = []

@@ -10,11 +10,12 @@ from itertools import chain, repeat
 from typing import cast
 
 from kpipe.errors import UsageError
+from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
 from kpipe.record import Batch
 
 
-class LineDecoder:
+class LineDecoder(PieceDecoder[bytes]):
     """Delimited input.
 
     `key_delimiter`: its first occurrence splits key and value; a piece without it is a value with a null key (the
@@ -32,28 +33,12 @@ class LineDecoder:
         max_record_bytes: int = MAX_RECORD_BYTES,
     ) -> None:
         check_delimiters(delimiter, key_delimiter)
-        self._file = file
         self._splitter = Splitter(delimiter, max_record_bytes)
+        super().__init__(file, self._splitter)
         self._key_delimiter = key_delimiter
         self._null_marker = null_marker
-        self._read = 0
-
-    @property
-    def pending(self) -> int:
-        """Bytes of the unterminated record held now."""
-        return self._splitter.pending
-
-    def feed(self, block: bytes) -> Batch:
-        """Return the records that `block` completes."""
-        return self._batch(self._splitter.feed(block))
-
-    def finish(self) -> Batch:
-        """End of input: an unterminated last record is a record."""
-        return self._batch(self._splitter.finish())
 
     def _batch(self, lines: list[bytes]) -> Batch:
-        first = self._read + 1
-        self._read += len(lines)
         values = cast("list[bytes | None]", lines)
         keys: list[bytes | None] | None = None
         if self._key_delimiter is not None:
@@ -63,7 +48,7 @@ class LineDecoder:
         if self._null_marker is not None:
             values = nulled(values, self._null_marker)
             keys = None if keys is None else nulled(keys, self._null_marker)
-        batch = Batch(values, keys=keys, file=self._file, lines=range(first, self._read + 1))
+        batch = Batch(values, keys=keys, file=self._file, lines=self._number(len(lines)))
         if self._splitter.oversized:
             batch.reject({place: oversized(self._splitter.limit) for place in self._splitter.oversized})
         return batch

@@ -11,9 +11,12 @@ MAX_RECORD_BYTES = 128 << 20
 """Default bound of one record in memory: far above what brokers take, far below what a machine has."""
 
 
+RAISE = "--max-record-bytes raises the limit"
+
+
 def oversized(limit: int) -> BadRecord:
     """Return the verdict on a record of more than `limit` bytes."""
-    return BadRecord(f"record is longer than {limit} bytes; is the delimiter or the input format right?")
+    return BadRecord(f"record is longer than {limit} bytes; is the delimiter or the input format right? {RAISE}")
 
 
 class Splitter:

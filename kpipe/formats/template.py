@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kpipe.record import Batch, Headers
 
 VERBS = "skSKRtpoThvV"
+SIZES = {"S": "s", "R": "s", "K": "k"}
+"""Whose length a verb is."""
 _ALIASES = {"v": "s", "V": "S"}
 _INT32 = Struct(">i").pack
 _NULL_LENGTH = _INT32(-1)
@@ -66,14 +68,20 @@ def parse_format(spec: str, *, where: str = "") -> list[Verb | bytes]:
 class FormatEncoder:
     """Records written by a format string. `null_marker` stands for a null key or value, else nothing does.
 
+    Behind its length a null key or value is written as nothing, for -1 says it all, and a reader takes no more bytes.
     A null header value is written NULL, as kcat does; a coordinate that a record does not have is written as nothing.
     """
 
     def __init__(self, spec: str, *, null_marker: bytes | None = None, where: str = "--format") -> None:
-        columns = _columns(null_marker or b"")
-        self._parts = [
-            part if isinstance(part, bytes) else columns[part.letter] for part in parse_format(spec, where=where)
-        ]
+        marked, sized = _columns(null_marker or b""), _columns(b"")
+        parts = parse_format(spec, where=where)
+        places = {SIZES[verb.letter]: verb.place for verb in parts if isinstance(verb, Verb) and verb.letter in SIZES}
+
+        def column(verb: Verb) -> Callable[[Batch], Iterable[bytes]]:
+            is_sized = places.get(verb.letter, verb.place) < verb.place
+            return (sized if is_sized else marked)[verb.letter]
+
+        self._parts = [part if isinstance(part, bytes) else column(part) for part in parts]
 
     def __call__(self, batch: Batch) -> bytes:
         """Return the batch as one block."""

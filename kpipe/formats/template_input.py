@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import BadRecord, UsageError
 from kpipe.formats.fields import MAX_LONG, MAX_PARTITION, whole
+from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import Row, batch_of
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
-from kpipe.formats.template import Verb, parse_format
+from kpipe.formats.template import SIZES, Verb, parse_format
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from kpipe.record import Batch, Timestamp
 
-_SIZES = {"S": "s", "R": "s", "K": "k"}
 _NAMES = {"s": "value", "k": "key", "t": "topic", "p": "partition", "o": "offset", "T": "timestamp"}
 
 
@@ -34,7 +34,7 @@ class Step(NamedTuple):
     sized: bool = False
 
 
-class FormatDecoder:
+class FormatDecoder(PieceDecoder["Row | BadRecord"]):
     r"""Records by a format string.
 
     A field ends at the first occurrence of the literal behind it, or after the length before it (`%S %s\n`; -1 is
@@ -56,31 +56,11 @@ class FormatDecoder:
     ) -> None:
         steps = compile_steps(spec, where)
         end = steps[-1].literal
-        self._reader: _Delimited | _Sequential
-        if any(step.sized for step in steps) or any(end in step.literal for step in steps[:-1]):
-            self._reader = _Sequential(steps, null_marker, max_record_bytes)
-        else:
-            self._reader = _Delimited(steps, null_marker, max_record_bytes)
-        self._file = file
-        self._read = 0
-
-    @property
-    def pending(self) -> int:
-        """Bytes of the unfinished record held now."""
-        return self._reader.pending
-
-    def feed(self, block: bytes) -> Batch:
-        """Return the records that `block` completes."""
-        return self._batch(self._reader.feed(block))
-
-    def finish(self) -> Batch:
-        """End of input: a last record may lack the literal at its end."""
-        return self._batch(self._reader.finish())
+        is_sequential = any(step.sized for step in steps) or any(end in step.literal for step in steps[:-1])
+        super().__init__(file, (_Sequential if is_sequential else _Delimited)(steps, null_marker, max_record_bytes))
 
     def _batch(self, rows: list[Row | BadRecord]) -> Batch:
-        first = self._read + 1
-        self._read += len(rows)
-        return batch_of(rows, file=self._file, lines=range(first, self._read + 1))
+        return batch_of(rows, file=self._file, lines=self._number(len(rows)))
 
 
 def compile_steps(spec: str, where: str) -> list[Step]:
@@ -88,7 +68,7 @@ def compile_steps(spec: str, where: str) -> list[Step]:
     parts = parse_format(spec, where=where)
     verbs = [part for part in parts if isinstance(part, Verb)]
     _check_verbs(verbs, where)
-    sized = {_SIZES[verb.letter] for verb in verbs if verb.letter in _SIZES}
+    sized = {SIZES[verb.letter] for verb in verbs if verb.letter in SIZES}
     steps: list[Step] = []
     for part, behind in zip(parts, [*parts[1:], b""], strict=True):
         if isinstance(part, bytes):
@@ -124,8 +104,8 @@ def _check_verbs(verbs: list[Verb], where: str) -> None:
             )
         if letter in seen:
             raise UsageError(f"{at} is there twice; name every field once", where=where)
-        if letter in _SIZES and _SIZES[letter] in seen:
-            raise UsageError(f"{at} comes after %{_SIZES[letter]}; put the length before it", where=where)
+        if letter in SIZES and SIZES[letter] in seen:
+            raise UsageError(f"{at} comes after %{SIZES[letter]}; put the length before it", where=where)
         seen.add(letter)
     if {"S", "R"} <= seen:
         raise UsageError("%S and %R both give the length of the value; keep one of the two", where=where)
@@ -294,9 +274,9 @@ class _Sequential:
         for step in self._steps:
             if step.verb == "R":
                 lengths["s"] = int.from_bytes((yield from self._take(4)), "big", signed=True)
-            elif step.verb in _SIZES:
+            elif step.verb in SIZES:
                 field = yield from self._until(step)
-                lengths[_SIZES[step.verb]] = _number(step.verb, field or b"?", self._limit, -1)
+                lengths[SIZES[step.verb]] = _number(step.verb, field or b"?", self._limit, -1)
             elif step.sized:
                 fields[step.verb] = yield from self._sized(lengths[step.verb])
             elif step.verb:

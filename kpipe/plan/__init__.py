@@ -5,7 +5,7 @@ It moves no record: what it returns is run by the porch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,4 +23,3 @@ class Planned:
     total: Callable[[], float | None] = lambda: None
     notes: Callable[[], list[str]] = list
     facts: Callable[[], dict[str, object]] = dict
-    warnings: list[str] = field(default_factory=list)

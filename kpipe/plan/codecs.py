@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe import formats
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice
+from kpipe.plan.places import check_choice, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,7 @@ class InputOptions(FramingOptions, Protocol):
     input: str
     whole_file: bool
     lenient: bool
+    max_record_bytes: str
 
 
 class OutputOptions(FramingOptions, Protocol):
@@ -63,9 +64,11 @@ def make_decoder(options: InputOptions) -> Callable[[str], formats.Decoder]:
         raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
     if chosen:
         _refuse_framing(options, chosen[0])
+    limit = parse_size(options.max_record_bytes, "--max-record-bytes")
     if options.lenient and options.input not in ("json", *DUMPS):
         raise UsageError("--lenient belongs to --input json and to other tools' dumps; add one")
     name, arguments, more = _input_format(options)
+    more["max_record_bytes"] = limit
     formats.make_decoder(name, "stdin", *arguments, **more)  # a wrong option is found before anything is opened
     return lambda file: formats.make_decoder(name, file, *arguments, **more)
 
@@ -75,7 +78,7 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
     if options.whole_file:
         return "whole", (), {}
     if options.format:
-        return "format", (options.format,), {}
+        return "format", (options.format,), {"null_marker": _null_marker(options)}
     if options.input in ("json", *DUMPS):
         return options.input, (), {"lenient": options.lenient}
     if options.input == "binary":
@@ -103,7 +106,7 @@ def make_encoder(options: OutputOptions) -> formats.Encoder:
     if as_json or options.json_value:
         return formats.make_encoder("json", json_value=options.json_value)
     if options.format:
-        return formats.make_encoder("format", options.format)
+        return formats.make_encoder("format", options.format, null_marker=_null_marker(options))
     if options.output == "binary":
         return formats.make_encoder("binary")
     return formats.make_encoder("lines", **_framing(options))
@@ -114,10 +117,11 @@ def _refuse_framing(options: FramingOptions, chosen: str) -> None:
         ("--null", options.null),
         ("--delimiter", bool(options.delimiter)),
         ("--key-delimiter", bool(options.key_delimiter)),
-        ("--null-marker", options.null_marker is not None),
+        ("--null-marker", options.null_marker is not None and not options.format),
     ):
         if given:
-            raise UsageError(f"{name} belongs to lines, not to {chosen}; drop one of them")
+            owner = "lines and --format" if name == "--null-marker" else "lines"
+            raise UsageError(f"{name} belongs to {owner}, not to {chosen}; drop one of them")
 
 
 def _framing(options: FramingOptions) -> dict[str, Any]:
@@ -126,9 +130,12 @@ def _framing(options: FramingOptions) -> dict[str, Any]:
 
     if options.null and options.delimiter:
         raise UsageError("--null and --delimiter contradict each other; give one")
-    marker = options.null_marker
     return {
         "delimiter": b"\0" if options.null else parse_escapes(options.delimiter or "\n"),
         "key_delimiter": parse_escapes(options.key_delimiter) if options.key_delimiter else None,
-        "null_marker": None if marker is None else os.fsencode(marker),
+        "null_marker": _null_marker(options),
     }
+
+
+def _null_marker(options: FramingOptions) -> bytes | None:
+    return None if options.null_marker is None else os.fsencode(options.null_marker)

@@ -7,36 +7,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kpipe.commit import GroupCommitter, NoCommit
+from kpipe.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
-from kpipe.pipeline import Pipeline
-from kpipe.plan import Planned
 from kpipe.plan.codecs import OutputOptions, make_encoder
-from kpipe.plan.groups import BothFlushed, wire_group
+from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.outlet import routes_in
-from kpipe.plan.places import check_choice, read_profiles, resolve, source_places
-from kpipe.plan.policy import parse_policy
+from kpipe.plan.places import check_choice, source_places
 from kpipe.plan.source import SelectionOptions, make_selection, prepare_source
 from kpipe.plan.stages import build_stages
-from kpipe.plan.ways import bind_detours, build_detours, filter_in, refuse_together
+from kpipe.plan.ways import filter_in, refuse_together
+from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.sinks.stdout import StdoutSink
 from kpipe.sources.topic import Hooks
+from kpipe.trace import Hop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.backchannel import Channel
-    from kpipe.clusters.address import Place
-    from kpipe.clusters.profiles import Cluster
-    from kpipe.pipeline import Sink
+    from kpipe.backchannel.channel import Channel
+    from kpipe.pipeline import Committer
+    from kpipe.plan import Planned
     from kpipe.plan.places import ConnectionOptions
-    from kpipe.plan.produce import RunOptions
-    from kpipe.plan.source import OpenSource
+    from kpipe.plan.wiring import RunOptions
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
-    from kpipe.sinks.dead_letters import DeadLetterTopic
-    from kpipe.sources.topic import Selection
     from kpipe.transform.step import Step
 
 MODES = ("in-order", "each")
@@ -69,72 +64,46 @@ def plan_consume(
     name, topics = source_places(sources)
     encode = make_encoder(options)
     _check_acks(options, selection)
-    policy = parse_policy(run.on_error)
+    wiring = Wiring(connection, run, steps, stop, say)
     if routes_in(steps):
         raise UsageError(f"--{routes_in(steps)}: consume has no target; use kpipe forward")
     if options.commit_acked:
         refuse_together("--commit-acked", ((f"--{filter_in(steps)}", filter_in(steps)),))
-    stages = build_stages(steps)
-    profiles = read_profiles(connection)
-    cluster, *letter_clusters = resolve(profiles, [(name, "source"), *policy.places])
     if "same" in selection.partitions:
         raise UsageError("-p same: consume has no target; name partitions by number")
-    plain = not (stages or policy.letters or selection.group or options.json or options.format or options.json_value)
-    columns = {"keys"} if plain and options.output == "lines" else ALL_COLUMNS
-    chosen = make_selection(selection, topics, cluster, columns)
+    stages = build_stages(steps)
+    (cluster,) = wiring.resolve((name, "source"))
+    plain = options.output == "lines" and not (
+        stages or wiring.policy.letters or selection.group or options.json or options.format or options.json_value
+    )
+    chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
     hooks = Hooks(say=say)
-    opened = prepare_source(cluster, chosen, hooks, connection.timeout, lambda: stop.requested)
+    opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
     channel = _open_channel(encode, options) if options.commit_acked else None
-    sink: Sink = channel.sink if channel is not None else StdoutSink(encode)
-    stages, sink = build_detours(steps, stages, sink, say)
-    letters = None
-    if policy.letters is not None:
-        letters = _open_letters(policy.letters, letter_clusters[0], connection.timeout, stop, opened, chosen)
+    stages, sink = wiring.detour(stages, StdoutSink(encode) if channel is None else channel.sink)
+    hop = Hop(opened.cluster_id, chosen.group)
+    wiring.open_letters(hop, 0, (opened.cluster_id, opened.names(chosen.topics)))
     ledger = Ledger(keeps_offsets=chosen.group is not None)
-    committer: Any = NoCommit()
+    committer: Committer = NoCommit()
     if chosen.group is not None:
-        where = f"{cluster.name or cluster.brokers}:group {chosen.group}"
-        committer = GroupCommitter(opened.consumer, where, opened.source.at_eof, note=opened.source.ids.metadata)
+        committer = grouped = group_committer(opened, chosen.group, cluster)
         if channel is None:
-            wire_group(hooks, ledger, BothFlushed(sink, letters), committer, stop)
+            wire_group(hooks, ledger, BothFlushed(sink, wiring.letters), grouped, stop)
         else:
             gated: Any = channel.gated(ledger)
-            wire_group(hooks, gated, BothFlushed(channel, letters), committer, stop)
-            committer = channel.committer(committer, stop, opened.source.keep_alive, trust_end=options.trust_end)
-    opened.source.open(opened.metadata)
-    pipeline = Pipeline(
-        opened.source,
+            wire_group(hooks, gated, BothFlushed(channel, wiring.letters), grouped, stop)
+            committer = channel.committer(grouped, stop, opened.source.keep_alive, trust_end=options.trust_end)
+    planned = wiring.plan(
+        read_topics(opened),
         stages,
         sink,
         committer,
         ledger,
-        stop,
-        on_error=policy.name,
         limit=selection.count,
-        dead_letters=letters,
-        say=say,
-    )
-    bind_detours(pipeline)
-    progress = opened.source.progress
-    return Planned(
-        pipeline,
-        done=lambda: float(progress.count),
-        total=lambda: float(progress.expected()) or None,
-        facts=opened.source.gaps.facts,
         notes=lambda: [*_format_notes(encode), *(channel.notes() if channel is not None else [])],
-        warnings=profiles.warnings,
     )
-
-
-def _open_letters(
-    place: Place, cluster: Cluster, timeout: float, stop: Stop, opened: OpenSource, chosen: Selection
-) -> DeadLetterTopic:
-    """The dead-letter topic, which is not one of the sources."""
-    from kpipe.plan.dead_letters import LetterOptions, make_letters, open_letters, refuse_same
-
-    topic = open_letters(place, cluster, LetterOptions(), timeout, stop, {"delivery.timeout.ms": 0})
-    refuse_same(topic, opened.cluster_id, opened.names(chosen.topics), "source")
-    return make_letters(topic, stop, cluster_id=opened.cluster_id, group=chosen.group)
+    opened.source.open(opened.metadata)
+    return planned
 
 
 def _check_acks(options: ConsumeOptions, selection: SelectionOptions) -> None:
@@ -149,7 +118,7 @@ def _check_acks(options: ConsumeOptions, selection: SelectionOptions) -> None:
 
 
 def _open_channel(encode: Callable[[Batch], bytes], options: ConsumeOptions) -> Channel:
-    from kpipe.backchannel import Channel
+    from kpipe.backchannel.channel import Channel
 
     return Channel(options.commit_acked, encode, each=options.acks == "each")
 

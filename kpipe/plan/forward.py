@@ -5,65 +5,38 @@ It only wires; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import repeat
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe.clusters.address import Place
-from kpipe.clusters.client import label, open_admin
-from kpipe.commit import GroupCommitter, NoCommit
+from kpipe.clusters.client import open_admin
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.ledger import Ledger
-from kpipe.pipeline import Pipeline
-from kpipe.plan import Planned
 from kpipe.plan.consume import ALL_COLUMNS
-from kpipe.plan.groups import BothFlushed, wire_group
-from kpipe.plan.outlet import Outlet, OutletOptions, also_places, also_sides, routes_in
-from kpipe.plan.places import check_choice, read_profiles, resolve, source_places, target_place
-from kpipe.plan.policy import Policy, parse_policy
+from kpipe.plan.delivery import Delivery, ModeOptions
+from kpipe.plan.outlet import Outlet, OutletOptions, also_places, routes_in
+from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless
+from kpipe.plan.places import source_places, target_place
 from kpipe.plan.source import OpenSource, SelectionOptions, make_selection, prepare_source
-from kpipe.plan.stages import TraceOptions, build_stages, fixed_timestamp, make_spill
-from kpipe.plan.target import (
-    Target,
-    TargetOptions,
-    check_partition,
-    check_partition_word,
-    keep_partitions,
-    key_keyless,
-    prepare_target,
-    refuse_keyless,
-    stick_keyless,
-)
-from kpipe.plan.ways import (
-    UNSENT,
-    bind_detours,
-    build_detours,
-    build_preview,
-    check_rates,
-    dry_warning,
-    filter_in,
-    refuse_together,
-    throttle,
-    unsent,
-)
+from kpipe.plan.stages import TraceOptions, build_stages, fixed_timestamp, hop_to
+from kpipe.plan.target import Target, prepare_target
+from kpipe.plan.ways import UNSENT, check_sending, filter_in, refuse_together
+from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.sinks.growth import GrowthWatch
 from kpipe.sources.topic import Hooks
-from kpipe.trace import Hop, Tracer
+from kpipe.trace import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.exactly_once import ExactlyOnce
-    from kpipe.ledger import TopicPartition
-    from kpipe.pipeline import Committer, Sink
+    from kpipe.pipeline import Sink
     from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.plan import Planned
     from kpipe.plan.places import ConnectionOptions
-    from kpipe.plan.produce import RunOptions
+    from kpipe.plan.wiring import RunOptions
     from kpipe.record import Batch
-    from kpipe.resume import Resume
     from kpipe.shutdown import Stop
-    from kpipe.sinks.dead_letters import DeadLetterTopic
     from kpipe.sources.topic import Selection
     from kpipe.transform.step import Step
 
@@ -72,18 +45,12 @@ END_TIMEOUT = 120.0
 """Seconds the target may be silent once the sources have ended: while running forward waits for it without limit."""
 
 
-class ForwardOptions(Protocol):
+class ForwardOptions(ModeOptions, Protocol):
     """What forward may change on the way."""
 
     to_partition: str
     timestamp: str
     tee: list[str]
-    exactly_once: bool
-    txn_records: int
-    txn_interval: float
-    resume_by_trace: bool
-    resume_limit: int
-    to_origin: bool
     max_attempts: int
 
 
@@ -101,76 +68,67 @@ def plan_forward(
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
     origins, target = _read_places(places, forward)
-    (name, topics), policy = source_places(origins), parse_policy(run.on_error)
+    name, topics = source_places(origins)
+    wiring = Wiring(connection, run, steps, stop, say, sending)
+    sending = wiring.sending
     also = _check_ways(forward, sending, steps, target)
-    if sending.dry_run:
-        policy, sending = Policy(policy.name), unsent(sending)
     _check_words(selection, forward, sending, trace, steps)
     stages, stamping = build_stages(steps), fixed_timestamp(forward.timestamp, keeps=False)
-    profiles = read_profiles(connection)
     home = name if target.cluster is None and forward.to_origin else target.cluster
-    source_cluster, target_cluster, *letter_clusters = resolve(
-        profiles, [(name, "source"), (home, "target"), *policy.places, *also_sides(also)]
-    )
-    chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
-    hooks = Hooks(say=say)
-    opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, lambda: stop.requested)
+    source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
+    chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
+    opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
+    ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
-    ready = _open_target(target.topic, target_cluster, forward, sending, connection.timeout, stop, own, opened, topics)
     if not (forward.to_origin or to_partition):
         stages.append(GrowthWatch(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say))
-    wired = _Wiring(opened, ready, hooks, stop, chosen.group, trace, chosen.topics, label(source_cluster))
-    if policy.letters is not None:
-        wired.open_letters(policy.letters, letter_clusters[0], sending, connection.timeout)
-    outlet = Outlet(
-        ready,
-        lambda topic: _partition_choice(to_partition, sending.keyless, opened, topic, topics),
-        sending,
-        connection.timeout,
-        lambda: stop.requested,
+    outlet = wiring.open_outlet(
+        ready, lambda topic: _choose_partition(to_partition, sending, opened, topic, topics), own
     )
-    further = wired.open_outlet(outlet, also, letter_clusters[len(policy.places) :], own, routes_in(steps))
+    for further in outlet.targets[1:]:
+        _refuse_circle(opened, further, topics)
+    hop = hop_to(None if forward.to_origin else ready, trace, cluster=opened.cluster_id, group=chosen.group)
+    wiring.open_letters(hop, 0, (opened.cluster_id, opened.names(topics)), outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
     keying = [key_keyless] if sending.keyless == "key" else []
-    stages += [*keying, *further, *wired.trace_stages(forward), *stamping, *refuse_keyless(ready)]
+    routes = outlet.open_routes() if routes_in(steps) else []
+    guards = outlet.guards(None if trace.trace == "none" else hop)
+    stamps: list[PipelineStage] = [] if trace.trace == "none" else [Tracer(hop)]
+    if forward.to_origin:
+        stamps = _go_home(stamps, forward, trace, opened, ready, topics)
+    stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready)]
     make_sink = _sink_maker(forward, outlet, connection.timeout)
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill))
-    stages, sink, committer, transaction = wired.deliver(
-        stages, steps, make_sink, forward, sending, policy.name, chosen, ledger, say
-    )
-    pipeline = Pipeline(
-        opened.source,
-        stages,
-        sink,
-        committer,
+    delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
+    way = delivery.way(stages, make_sink)
+    planned = wiring.plan(
+        read_topics(opened),
+        way.stages,
+        way.sink,
+        way.committer,
         ledger,
-        stop,
-        on_error=policy.name,
         limit=selection.count,
-        dead_letters=wired.letters,
-        transaction=transaction,
-        say=say,
-        spill=make_spill(sending.spill),
+        notes=delivery.notes,
+        transaction=way.transaction,
         flush_timeout=END_TIMEOUT,
     )
-    if transaction is not None:
-        transaction.books, transaction.ledger = pipeline, ledger
-    return wired.planned(
-        pipeline, [*profiles.warnings, *dry_warning(sending), *_compaction_warning(ready, steps, sending.keyless)]
-    )
+    if way.transaction is not None:
+        way.transaction.books, way.transaction.ledger = planned.pipeline, ledger
+    wiring.warn(*_compaction_warning(ready, steps, sending.keyless))
+    opened.source.open(opened.metadata)
+    return planned
 
 
 def _check_words(
     selection: SelectionOptions,
     forward: ForwardOptions,
-    sending: TargetOptions,
+    sending: OutletOptions,
     trace: TraceOptions,
     steps: Sequence[Step],
 ) -> None:
     """Words that an option does not take, and options that contradict each other, before anything is opened."""
-    check_choice("--trace", trace.trace, ("none", "source", "full"))
-    check_choice("--keyless", sending.keyless, ("sticky", "spread", "key"))
+    check_sending(sending, trace)
     check_partition_word(forward.to_partition, "--to-partition")
     if forward.exactly_once or forward.resume_by_trace:
         from kpipe.plan.modes import check_modes
@@ -194,9 +152,7 @@ def _open_target(
     topic: str,
     cluster: Cluster,
     forward: ForwardOptions,
-    sending: TargetOptions,
-    timeout: float,
-    stop: Stop,
+    wiring: Wiring,
     own: dict[str, Any],
     opened: OpenSource,
     topics: Sequence[str],
@@ -205,13 +161,13 @@ def _open_target(
     if forward.to_origin:
         from kpipe.plan.homes import open_home
 
-        return open_home(cluster, sending, timeout, lambda: stop.requested, own)
+        return open_home(cluster, wiring.sending, wiring.connection.timeout, wiring.stopped, own)
     ready = prepare_target(
         topic,
         cluster,
-        sending,
-        timeout,
-        lambda: stop.requested,
+        wiring.sending,
+        wiring.connection.timeout,
+        wiring.stopped,
         own,
         partitions_if_created=lambda: opened.partitions(topics),
     )
@@ -231,7 +187,6 @@ def _sink_maker(forward: ForwardOptions, outlet: Outlet, timeout: float) -> Call
 
 def _check_ways(forward: ForwardOptions, sending: OutletOptions, steps: Sequence[Step], target: Place) -> list[Place]:
     """The further targets; what they, filters, a throttle or a preview cannot go together with is refused."""
-    check_rates(sending.rate)
     filtering, routing = filter_in(steps), routes_in(steps)
     also = [*sending.also, *forward.tee]
     extras = (("--also", also), ("--dry-run", sending.dry_run))
@@ -267,186 +222,27 @@ def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, c
     return {} if "delivery.timeout.ms" in cluster.properties else {"delivery.timeout.ms": 0}
 
 
-@dataclass(slots=True)
-class _Wiring:
-    """What the ways of delivering have in common; each method adds one part to the run."""
+def _go_home(
+    stamps: list[PipelineStage],
+    forward: ForwardOptions,
+    trace: TraceOptions,
+    opened: OpenSource,
+    ready: Target,
+    topics: Sequence[str],
+) -> list[PipelineStage]:
+    """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
+    from kpipe.sinks.homes import HomewardBound
 
-    opened: OpenSource
-    ready: Target
-    hooks: Hooks
-    stop: Stop
-    group: str | None
-    trace: TraceOptions
-    topics: Sequence[str]
-    source_label: str
-    letters: DeadLetterTopic | None = None
-    letter_topic: Target | None = None
-    resume: Resume | None = None
-
-    def open_letters(self, place: Place, cluster: Cluster, sending: TargetOptions, timeout: float) -> None:
-        """Look the dead-letter topic up; it is neither a source nor the target."""
-        from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
-
-        ready = open_letters(place, cluster, sending, timeout, self.stop, {"delivery.timeout.ms": 0})
-        refuse_same(ready, self.opened.cluster_id, self.opened.names(self.topics), "source")
-        refuse_same(ready, self.ready.cluster_id, [self.ready.topic], "target")
-        self.letter_topic = ready
-        self.letters = make_letters(
-            ready,
-            self.stop,
-            cluster_id=self.opened.cluster_id,
-            group=self.group,
-            prefix=self.trace.trace_prefix,
+    return [
+        HomewardBound(
+            ready.cluster_id,
+            opened.names(topics),
+            stamps[0] if stamps else lambda _batch: None,
+            max_attempts=forward.max_attempts,
+            same_cluster=opened.cluster_id == ready.cluster_id,
+            prefix=trace.trace_prefix,
         )
-
-    def _hop(self, *, to_origin: bool) -> Hop:
-        return Hop(
-            cluster=self.opened.cluster_id,
-            group=self.group,
-            target_cluster="" if to_origin else self.ready.cluster_id,
-            target_topic="" if to_origin else self.ready.topic,
-            max_hops=self.trace.max_hops,
-            prefix=self.trace.trace_prefix,
-        )
-
-    def trace_stages(self, forward: ForwardOptions) -> list[PipelineStage]:
-        """The trace; on the way home the loop guard gives way to the count of attempts."""
-        tracer = Tracer(self._hop(to_origin=forward.to_origin))
-        if not forward.to_origin:
-            return [] if self.trace.trace == "none" else [tracer]
-        from kpipe.sinks.homes import HomewardBound
-
-        return [
-            HomewardBound(
-                self.ready.cluster_id,
-                self.opened.names(self.topics),
-                (lambda _batch: None) if self.trace.trace == "none" else tracer,
-                max_attempts=forward.max_attempts,
-                same_cluster=self.opened.cluster_id == self.ready.cluster_id,
-                prefix=self.trace.trace_prefix,
-            )
-        ]
-
-    def open_outlet(
-        self, outlet: Outlet, also: Sequence[Place], clusters: Sequence[Cluster], own: dict[str, Any], routing: str
-    ) -> list[PipelineStage]:
-        """The further topics, and the stages that guard them."""
-        outlet.open_others(also, clusters, own)
-        for target, _ in outlet.others:
-            _refuse_circle(self.opened, target, self.topics)
-        routes = outlet.open_routes() if routing else []
-        return [*routes, *outlet.guards(None if self.trace.trace == "none" else self._hop(to_origin=False))]
-
-    def planned(self, pipeline: Pipeline, warnings: list[str]) -> Planned:
-        """The run, its source opened, with what the live line and the end have to tell."""
-        bind_detours(pipeline)
-        source = self.opened.source
-        source.open(self.opened.metadata)
-        return Planned(
-            pipeline,
-            done=lambda: float(source.progress.count),
-            total=lambda: float(source.progress.expected()) or None,
-            facts=source.gaps.facts,
-            notes=self.notes,
-            warnings=warnings,
-        )
-
-    def deliver(
-        self,
-        stages: list[PipelineStage],
-        steps: Sequence[Step],
-        make_sink: Callable[[], Sink],
-        forward: ForwardOptions,
-        sending: OutletOptions,
-        on_error: str,
-        chosen: Selection,
-        ledger: Ledger,
-        say: Callable[[str], None],
-    ) -> tuple[list[PipelineStage], Sink, Committer, ExactlyOnce | None]:
-        """The last stages, the sink and the committer: in transactions, not at all (a preview), or at least once."""
-        if forward.exactly_once:
-            transaction = self.exactly_once(make_sink, forward, on_error, ledger)
-            return [*stages, transaction.leave_out_refused], transaction, transaction, transaction
-        if sending.dry_run:
-            return *build_preview(steps, stages, self.ready.topic, self.stop, say), NoCommit(), None
-        stages, sink = build_detours(steps, stages, throttle(make_sink(), sending.rate, self.stop), say)
-        committer, first = self.at_least_once(sink, forward, chosen, ledger)
-        return [*first, *stages], sink, committer, None
-
-    def exactly_once(
-        self, make_sink: Callable[[], Sink], forward: ForwardOptions, on_error: str, ledger: Ledger
-    ) -> ExactlyOnce:
-        """Transactions; dead letters of the same cluster go into them."""
-        from kpipe.exactly_once import ExactlyOnce
-        from kpipe.plan.modes import GroupMember, check_one_cluster, open_line
-
-        opened, ready = self.opened, self.ready
-        check_one_cluster(opened, ready)
-        line = open_line(ready)
-
-        def sink_now() -> Sink:
-            ready.producer, ready.troubles = line.producer, line.troubles
-            return make_sink()
-
-        letters = self.letters
-        transaction = ExactlyOnce(
-            line,
-            sink_now,
-            opened.source,
-            GroupMember(opened.consumer, f"{label(ready.cluster)}:group {self.group}"),
-            records=forward.txn_records,
-            interval=forward.txn_interval,
-            on_error=on_error,
-            stopped=lambda: self.stop.requested,
-            forced=lambda: self.stop.forced,
-            also_flush=letters.flush if letters is not None else lambda _timeout: True,
-            on_abort=letters.forget if letters is not None else lambda: None,
-            note=opened.source.ids.metadata,
-        )
-        if letters is not None and self.letter_topic is not None and self.letter_topic.cluster_id == ready.cluster_id:
-            letters.send_with(lambda: line.producer, line.serve, transaction.join)
-
-        def began(starts: dict[TopicPartition, int]) -> None:
-            ledger.begin(starts)
-            transaction.began(starts)
-
-        self.hooks.began, self.hooks.revoked, self.hooks.lost = began, transaction.revoked, transaction.lost
-        return transaction
-
-    def at_least_once(
-        self, sink: Sink, forward: ForwardOptions, chosen: Selection, ledger: Ledger
-    ) -> tuple[Committer, list[PipelineStage]]:
-        """Commits of the group, if there is one; with --resume-by-trace what is there already is left out first."""
-        opened = self.opened
-        committer: Committer = NoCommit()
-        stages: list[PipelineStage] = []
-        if forward.resume_by_trace:
-            from kpipe.plan.modes import open_resume
-
-            self.resume = open_resume(
-                opened, self.ready, chosen, forward.resume_limit, self.trace.trace_prefix, self.stop
-            )
-            stages.append(self.resume.leave_out)
-        if chosen.group is not None:
-            where = f"{self.source_label}:group {chosen.group}"
-            tail = self.resume.note if self.resume is not None else lambda _place: ""
-            grouped = GroupCommitter(
-                opened.consumer, where, opened.source.at_eof, note=opened.source.ids.metadata, tail=tail
-            )
-            wire_group(self.hooks, ledger, BothFlushed(sink, self.letters), grouped, self.stop)
-            committer = grouped
-        if self.resume is not None:
-            from kpipe.plan.modes import ResumingCommitter, wire_resume
-
-            wire_resume(self.hooks, self.resume)
-            committer = ResumingCommitter(committer, self.resume)
-        return committer, stages
-
-    def notes(self) -> list[str]:
-        """What --resume-by-trace left out."""
-        if self.resume is None or not self.resume.skipped:
-            return []
-        return [f"resume: {self.ready.where}: {self.resume.skipped:,} records were there already and were left out"]
+    ]
 
 
 def _refuse_circle(opened: OpenSource, ready: Target, topics: Sequence[str]) -> None:
@@ -454,19 +250,14 @@ def _refuse_circle(opened: OpenSource, ready: Target, topics: Sequence[str]) -> 
         raise UsageError("source and target are the same topic; forward to another one", where=ready.where)
 
 
-def _partition_choice(
-    to_partition: str, keyless: str, opened: OpenSource, ready: Target, topics: Sequence[str]
+def _choose_partition(
+    word: str, sending: OutletOptions, opened: OpenSource, ready: Target, topics: Sequence[str]
 ) -> Callable[[Batch], Iterable[int]] | None:
-    if to_partition == "same":
-        wanted = opened.partitions(topics)
-        if ready.partitions < wanted:
-            what = f"has {ready.partitions} partitions, the source has {wanted}; add some or drop `same`"
-            raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
-        return keep_partitions(ready.partitions)
-    if to_partition:
-        number = check_partition(to_partition, ready.partitions, ready.where)
-        return lambda _batch: repeat(number)
-    return stick_keyless(ready.partitions) if keyless == "sticky" else None
+    """As for any target; `same` needs as many partitions as the source has."""
+    if word == "same" and ready.partitions < (wanted := opened.partitions(topics)):
+        what = f"has {ready.partitions} partitions, the source has {wanted}; add some or drop `same`"
+        raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
+    return choose_partition(word, sending.keyless, ready)
 
 
 def _compaction_warning(ready: Target, steps: Sequence[Step], keyless: str) -> list[str]:

@@ -9,17 +9,29 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kpipe.commit import Rebalancing
+from kpipe.clusters.client import label
+from kpipe.commit import GroupCommitter, Rebalancing
 
 if TYPE_CHECKING:
-    from kpipe.commit import GroupCommitter
+    from collections.abc import Callable
+
+    from kpipe.clusters.profiles import Cluster
     from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.plan.source import OpenSource
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import Hooks
 
 REVOKE_TIMEOUT = 60.0
 """Seconds a revoke may wait for delivery reports: far below `max.poll.interval.ms` (5 min), after which the
 coordinator gives the partitions away anyway."""
+
+
+def group_committer(
+    opened: OpenSource, group: str, cluster: Cluster, tail: Callable[[TopicPartition], str] = lambda _place: ""
+) -> GroupCommitter:
+    """Commits for the source's consumer; `tail` gives what is committed beside a partition's offset."""
+    where = f"{label(cluster)}:group {group}"
+    return GroupCommitter(opened.consumer, where, opened.source.at_eof, note=opened.source.ids.metadata, tail=tail)
 
 
 class Flushing(Protocol):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import check_cluster_name
 from kpipe.clusters.client import check_topic, fetch_metadata, label, open_producer
 from kpipe.errors import UsageError
-from kpipe.plan.target import Target, TargetOptions, keep_partitions, producer_properties
+from kpipe.plan.partitions import keep_partitions
+from kpipe.plan.target import Target, TargetOptions, producer_properties
 from kpipe.sinks.homes import HomesSink
 from kpipe.sinks.topic import TopicSink
 

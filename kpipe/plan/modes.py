@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label, open_consumer, open_producer
 from kpipe.errors import Stage, UnreachableError, UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.pipeline import Committer
+    from kpipe.plan.delivery import ModeOptions
     from kpipe.plan.source import OpenSource, SelectionOptions
     from kpipe.plan.target import Target
     from kpipe.shutdown import Stop
@@ -38,17 +39,6 @@ INIT_TIMEOUT = 30.0
 
 SLOT = "KPIPE_SLOT"
 """Environment: the number of this worker on this machine; part of the default instance."""
-
-
-class ModeOptions(Protocol):
-    """What the command line says about delivery."""
-
-    exactly_once: bool
-    txn_records: int
-    txn_interval: float
-    resume_by_trace: bool
-    resume_limit: int
-    to_origin: bool
 
 
 def check_modes(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kpipe.clusters.client import label
 from kpipe.errors import UsageError
+from kpipe.plan.partitions import refuse_keyless
 from kpipe.plan.places import target_place
-from kpipe.plan.target import Target, TargetOptions, add_topic, prepare_target, refuse_keyless
+from kpipe.plan.target import Target, TargetOptions, add_topic, prepare_target
 from kpipe.trace import Tracer
 
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ class OutletOptions(TargetOptions, Protocol):
     also: list[str]
     rate: list[str]
     dry_run: bool
+
+
+@dataclass(slots=True)
+class Unasked:
+    """How dead letters are sent by a command that has no options for sending."""
+
+    create: bool = False
+    compression: str = ""
+    partitioner: str = "murmur2_random"
+    keyless: str = "sticky"
+    buffer: str = "8M"
+    spill: str = ""
+    also: list[str] = field(default_factory=list)
+    rate: list[str] = field(default_factory=list)
+    dry_run: bool = False
 
 
 def also_places(texts: Sequence[str], main: Place) -> list[Place]:
@@ -72,13 +88,18 @@ class Outlet:
     """Each with whether it has a producer of its own."""
     routed: dict[str, Target] = field(default_factory=dict)
     routes: Routes | None = None
+    letters: Target | None = None
+    """The dead letters' topic, which no route may lead to."""
+
+    @property
+    def targets(self) -> list[Target]:
+        """All topics that are known before the first record, the target first."""
+        return [self.ready, *(target for target, _ in self.others)]
 
     def open_others(self, places: Sequence[Place], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
         """Look the topics of `--also` up; those on a cluster that is open share its producer."""
         for place, cluster in zip(places, clusters, strict=True):
-            known = next(
-                (t for t in (self.ready, *(t for t, _ in self.others)) if label(t.cluster) == label(cluster)), None
-            )
+            known = next((target for target in self.targets if label(target.cluster) == label(cluster)), None)
             if known is not None:
                 self.others.append((add_topic(known, place.topic, self.options, self.timeout, self.stopped), False))
                 continue
@@ -96,7 +117,7 @@ class Outlet:
             self.routed[topic] = target
 
         self.routes = Routes(self.ready.topic, find)
-        return [self.routes.admit]
+        return [*_refuse_routes_to(self.letters, self.ready), self.routes.admit]
 
     def guards(self, hop: Hop | None) -> list[PipelineStage]:
         """The loop guard and the key rule of every further topic; a record that one of them refuses goes nowhere."""
@@ -123,6 +144,20 @@ class Outlet:
     def _routed_sink(self, topic: str, lines: DeliveryLines | None) -> Sink:
         target = replace(self.routed[topic], producer=self.ready.producer, troubles=self.ready.troubles)
         return target.sink(self.choose(target), lines)
+
+
+def _refuse_routes_to(letters: Target | None, ready: Target) -> list[PipelineStage]:
+    """Ends the run at a record that is routed to where dead letters go: the two could not be told apart any more."""
+    if letters is None or letters.cluster_id != ready.cluster_id:
+        return []
+
+    def refuse(batch: Batch) -> None:
+        if batch.targets is not None and letters.topic in batch.targets:
+            raise UsageError(
+                "--on-error: records are routed to the dead-letter topic; name another topic", where=letters.where
+            )
+
+    return [refuse]
 
 
 def _guard(hop: Hop) -> PipelineStage:

@@ -14,7 +14,7 @@ from kpipe.clusters.profiles import Cluster, Flags, Profiles, Side, load_profile
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class ConnectionOptions(Protocol):
@@ -56,8 +56,16 @@ def target_place(text: str) -> Place:
     return place
 
 
-def resolve(profiles: Profiles, places: Sequence[tuple[str | None, Side]]) -> list[Cluster]:
-    """The clusters of the places, in order; a flag that no place can use is refused."""
+def open_profiles(
+    options: ConnectionOptions, places: Sequence[tuple[str | None, Side]], warn: Callable[[str], None]
+) -> list[Cluster]:
+    """The clusters of the places, in order; a flag that no place can use is refused.
+
+    What is wrong but works (a secret on the command line) is said at once, also when nothing comes of the run.
+    """
+    profiles = read_profiles(options)
+    for warning in profiles.warnings:
+        warn(warning)
     profiles.refuse_unused(places)
     return [profiles.resolve(name, side) for name, side in places]
 

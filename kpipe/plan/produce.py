@@ -17,50 +17,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kpipe.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
-from kpipe.pipeline import Pipeline
-from kpipe.plan import Planned
 from kpipe.plan.codecs import InputOptions, make_decoder
-from kpipe.plan.outlet import Outlet, OutletOptions, also_places, also_sides, routes_in
-from kpipe.plan.places import check_choice, read_profiles, resolve, target_place
-from kpipe.plan.policy import Policy, parse_policy
-from kpipe.plan.stages import TraceOptions, build_stages, fixed_fields, fixed_timestamp, make_spill, refuse_cut_names
-from kpipe.plan.target import (
-    Target,
-    TargetOptions,
-    check_partition,
-    check_partition_word,
-    keep_partitions,
-    prepare_target,
-    refuse_keyless,
-    stick_keyless,
-)
-from kpipe.plan.ways import (
-    UNSENT,
-    bind_detours,
-    build_detours,
-    build_preview,
-    check_rates,
-    dry_warning,
-    refuse_together,
-    throttle,
-    unsent,
-)
+from kpipe.plan.outlet import Outlet, OutletOptions, also_places, routes_in
+from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_keyless
+from kpipe.plan.places import target_place
+from kpipe.plan.stages import TraceOptions, build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
+from kpipe.plan.target import Target, TargetOptions, prepare_target
+from kpipe.plan.ways import UNSENT, check_sending, refuse_together
+from kpipe.plan.wiring import Reading, Wiring
 from kpipe.sources.stdin import FileSource
 from kpipe.trace import Hop, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from kpipe.backchannel import AckSender
-    from kpipe.clusters.address import Place
+    from kpipe.backchannel.sender import AckSender
     from kpipe.clusters.profiles import Cluster
     from kpipe.formats import Decoder
     from kpipe.pipeline import Stage
+    from kpipe.plan import Planned
     from kpipe.plan.places import ConnectionOptions
-    from kpipe.record import Batch
+    from kpipe.plan.wiring import RunOptions
     from kpipe.restore import SpillRest
     from kpipe.shutdown import Stop
-    from kpipe.sinks.dead_letters import DeadLetterTopic
     from kpipe.sinks.reports import DeliveryLines
     from kpipe.transform.step import Step
 
@@ -85,12 +64,6 @@ class RecordOptions(Protocol):
     ack: str
 
 
-class RunOptions(Protocol):
-    """How a run goes on and stops."""
-
-    on_error: str
-
-
 def plan_produce(
     target: str,
     files: Sequence[str],
@@ -110,64 +83,49 @@ def plan_produce(
     paths = [record.restore] if record.restore else list(files) or ["-"]
     place = target_place(target)
     make = make_decoder(options)
-    policy = parse_policy(run.on_error)
-    _check_words(options, record, sending, paths)
+    wiring = Wiring(connection, run, steps, stop, say, sending)
+    sending = wiring.sending
+    _check_words(options, record, sending, trace, paths)
     also = also_places(sending.also, place)
-    if sending.dry_run:
-        policy, sending = Policy(policy.name), unsent(sending)
     stages = _first_stages(options, record, steps)
     stamping = fixed_timestamp(record.timestamp, keeps=True)
-    profiles = read_profiles(connection)
-    cluster, *letter_clusters = resolve(profiles, [(place.cluster, "target"), *policy.places, *also_sides(also)])
+    (cluster,) = wiring.resolve((place.cluster, "target"), also=also)
     rest = _open_rest(record.restore, make) if record.restore else None
     source = FileSource(paths, make, stop.fd, tee=_tee(stop) if record.tee else None)
     one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
+    columns = wiring.policy.letters is None and _fits_columns(options, record, sending, trace, steps)
     ready = prepare_target(
-        place.topic, cluster, sending, connection.timeout, lambda: stop.requested, own, limits=not one_shot
+        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=not one_shot, columns=columns
     )
     _check_keys(ready, options, record, steps)
-    outlet = Outlet(
-        ready,
-        lambda topic: _partition_choice(record.partition, sending.keyless, topic),
-        sending,
-        connection.timeout,
-        lambda: stop.requested,
-    )
-    outlet.open_others(also, letter_clusters[len(policy.places) :], own)
+    outlet = wiring.open_outlet(ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own)
+    letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
+    wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, ("", ()), outlet)
     stages += [*_last_stages(outlet, ready, trace, steps), *stamping, *refuse_keyless(ready)]
-    lines = _delivery_lines(stop) if record.report else None
-    if sending.dry_run:
-        stages, sink = build_preview(steps, stages, ready.topic, stop, say)
-    else:
-        stages, sink = build_detours(steps, stages, throttle(outlet.sink(lines), sending.rate, stop), say)
-    letters = _open_letters(policy.letters, letter_clusters, sending, connection.timeout, trace, ready, stop)
     ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)
-    pipeline = Pipeline(
-        source,
+    if sending.dry_run:
+        stages, sink = wiring.preview(stages, ready.topic)
+    else:
+        by_column = ready.column_sink(record.partition, ledger) if columns else None
+        target_sink = by_column or outlet.sink(_delivery_lines(stop) if record.report else None)
+        stages, sink = wiring.detour(stages, target_sink)
+    return wiring.plan(
+        Reading(source, lambda: float(source.read_bytes), lambda: source.total_bytes),
         stages,
         sink,
         acks or rest or NoCommit(),
         ledger,
-        stop,
-        on_error=policy.name,
         limit=record.count,
-        dead_letters=letters,
-        say=say,
-        spill=rest or make_spill(sending.spill),
-    )
-    bind_detours(pipeline)
-    return Planned(
-        pipeline,
-        done=lambda: float(source.read_bytes),
-        total=lambda: source.total_bytes,
         notes=lambda: _notes(source, rest, acks),
-        warnings=[*profiles.warnings, *dry_warning(sending)],
+        spill=rest,
     )
 
 
-def _check_words(options: InputOptions, record: RecordOptions, sending: OutletOptions, paths: Sequence[str]) -> None:
+def _check_words(
+    options: InputOptions, record: RecordOptions, sending: OutletOptions, trace: TraceOptions, paths: Sequence[str]
+) -> None:
     """What two options say together, before anything is opened."""
     if record.tee and record.report:
         raise UsageError("--tee and --report both print to stdout; give one")
@@ -176,8 +134,7 @@ def _check_words(options: InputOptions, record: RecordOptions, sending: OutletOp
     if sending.dry_run:
         sent = (("--report", record.report), ("--ack", record.ack), ("--restore", record.restore))
         refuse_together("--dry-run", (("--tee", record.tee), *sent))
-    check_rates(sending.rate)
-    check_choice("--keyless", sending.keyless, ("sticky", "spread", "key"))
+    check_sending(sending, trace)
     check_partition_word(record.partition, "--partition")
 
 
@@ -185,6 +142,15 @@ def _first_stages(options: InputOptions, record: RecordOptions, steps: Sequence[
     """Header names that the client would cut are found first; -k and -H come before the transforms."""
     guard: list[Stage] = [refuse_cut_names] if options.input != "lines" else []
     return [*guard, *fixed_fields(record.key, record.headers), *build_stages(steps)]
+
+
+def _fits_columns(
+    options: InputOptions, record: RecordOptions, sending: OutletOptions, trace: TraceOptions, steps: Sequence[Step]
+) -> bool:
+    """Whether all that a record will carry is a value and a key, and all that is asked of it is that it arrives."""
+    plain = options.input == "lines" and not options.format and not record.headers and record.timestamp == "keep"
+    alone = not (steps or sending.also or sending.spill or sending.dry_run or record.report or record.ack)
+    return plain and alone and not record.restore and trace.trace != "full"
 
 
 def _producer_properties(cluster: Cluster, *, one_shot: bool) -> dict[str, Any]:
@@ -195,29 +161,11 @@ def _producer_properties(cluster: Cluster, *, one_shot: bool) -> dict[str, Any]:
 
 def _last_stages(outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step]) -> list[Stage]:
     """Routes to other topics, the guards of the further targets, and the trace."""
-    hop = _hop(trace, ready)
     routes = outlet.open_routes() if routes_in(steps) else []
-    return [*routes, *outlet.guards(hop), *([Tracer(hop)] if hop is not None else [])]
-
-
-def _open_letters(
-    place: Place | None,
-    clusters: Sequence[Cluster],
-    sending: TargetOptions,
-    timeout: float,
-    trace: TraceOptions,
-    ready: Target,
-    stop: Stop,
-) -> DeadLetterTopic | None:
-    """The dead-letter topic, if one is asked for, on the first of the clusters; it is not the target."""
-    if place is None:
-        return None
-    from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
-
-    own = {"delivery.timeout.ms": DELIVERY_TIMEOUT_MS}
-    topic = open_letters(place, clusters[0], sending, timeout, stop, own)
-    refuse_same(topic, ready.cluster_id, [ready.topic], "target")
-    return make_letters(topic, stop, prefix=trace.trace_prefix, host=socket.gethostname())
+    if trace.trace == "none":
+        return [*routes, *outlet.guards(None)]
+    hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "")
+    return [*routes, *outlet.guards(hop), Tracer(hop)]
 
 
 def _restoring(
@@ -252,7 +200,7 @@ def _restoring(
 
 
 def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:
-    from kpipe.backchannel import AckSender
+    from kpipe.backchannel.sender import AckSender
 
     acks = AckSender(path, lambda: source.finished)
     acks.connect(timeout, lambda: stop.requested)
@@ -319,30 +267,6 @@ def _tee(stop: Stop) -> Callable[[bytes], None]:
         stdout.write(block, lambda: not stop.forced)
 
     return write
-
-
-def _hop(trace: TraceOptions, ready: Target) -> Hop | None:
-    if check_choice("--trace", trace.trace, ("none", "source", "full")) == "none":
-        return None
-    host = socket.gethostname() if trace.trace == "full" else ""
-    return Hop(
-        target_cluster=ready.cluster_id,
-        target_topic=ready.topic,
-        max_hops=trace.max_hops,
-        prefix=trace.trace_prefix,
-        host=host,
-    )
-
-
-def _partition_choice(partition: str, keyless: str, ready: Target) -> Callable[[Batch], Iterable[int]] | None:
-    if partition == "same":
-        return keep_partitions(ready.partitions)
-    if partition:
-        from itertools import repeat
-
-        number = check_partition(partition, ready.partitions, ready.where)
-        return lambda _batch: repeat(number)
-    return stick_keyless(ready.partitions) if keyless == "sticky" else None
 
 
 def _check_keys(ready: Target, options: InputOptions, record: RecordOptions, steps: Sequence[Step]) -> None:

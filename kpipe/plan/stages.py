@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kpipe.errors import BadRecord, UsageError
 from kpipe.record import TIMESTAMP_CREATE
+from kpipe.trace import Hop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.pipeline import Stage
+    from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
     from kpipe.sinks.spill import SpillFile
     from kpipe.transform.step import Step
@@ -28,6 +30,21 @@ class TraceOptions(Protocol):
     trace: str
     trace_prefix: str
     max_hops: int
+
+
+def hop_to(
+    ready: Target | None, trace: TraceOptions, *, cluster: str = "", group: str | None = None, host: str = ""
+) -> Hop:
+    """The hop of this run, from a cluster's id to a target (None: each record has its own)."""
+    return Hop(
+        cluster,
+        group,
+        target_cluster="" if ready is None else ready.cluster_id,
+        target_topic="" if ready is None else ready.topic,
+        max_hops=trace.max_hops,
+        prefix=trace.trace_prefix,
+        host=host,
+    )
 
 
 def build_stages(steps: Sequence[Step]) -> list[Stage]:

@@ -13,11 +13,13 @@ from kpipe.clusters.client import (
     fetch_metadata,
     label,
     open_admin,
+    open_column_producer,
     open_producer,
     unknown_topic,
 )
 from kpipe.clusters.diagnosis import denied
-from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
+from kpipe.errors import KpipeError, Stage
+from kpipe.plan.partitions import check_partition
 from kpipe.plan.places import check_choice, parse_size
 from kpipe.sinks.topic import TopicSink
 
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from kpipe.clusters.client import Troubles
+    from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.clusters.profiles import Cluster
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.ledger import Ledger
     from kpipe.record import Batch
     from kpipe.sinks.reports import DeliveryLines
 
@@ -59,7 +62,8 @@ class Target:
     topic: str
     cluster: Cluster
     cluster_id: str
-    producer: Producer
+    producer: Any
+    """A Producer, or a ColumnProducer when the records carry nothing but values and keys."""
     troubles: Troubles
     partitions: int
     limit_bytes: int | None
@@ -84,6 +88,24 @@ class Target:
             partition_of=partition_of,
             limit_bytes=self.limit_bytes,
             lines=lines,
+        )
+
+    def column_sink(self, partition: str, ledger: Ledger) -> TopicSink | None:
+        """The sink that takes values and keys by the column; None when the producer cannot."""
+        from kpipe.clusters.librdkafka import ColumnProducer
+        from kpipe.sinks.columns import ColumnSink
+
+        if not isinstance(self.producer, ColumnProducer):
+            return None
+        number = check_partition(partition, self.partitions, self.where) if partition.isdigit() else -1
+        return ColumnSink(
+            self.producer,
+            self.topic,
+            label(self.cluster),
+            self.troubles,
+            ledger=ledger,
+            partition=number,
+            limit_bytes=self.limit_bytes,
         )
 
 
@@ -111,15 +133,21 @@ def prepare_target(
     partitions_if_created: Callable[[], int] = lambda: -1,
     *,
     limits: bool = True,
+    columns: bool = False,
 ) -> Target:
     """Open the producer and find out all that would otherwise fail in mid-stream.
 
     `limits` asks for the topic's configuration, too: an admin client of its own, which a one-line input does not need.
-    The producer is opened first: an idempotent one needs 500 ms before its first record (librdkafka asks for a
-    producer id, finds no connection yet, and asks again on a fixed timer), which the look-ups overlap.
+    `columns`: the records carry values and keys only, so a producer that takes them by the column will do.
+    The look-ups also bring an idempotent producer its id: librdkafka asks for one when metadata comes in, else only
+    500 ms after the start.
     """
     properties = producer_properties(options, cluster, own)
-    producer, troubles = open_producer(cluster, properties)
+
+    def open_one() -> tuple[Producer | ColumnProducer, Troubles]:
+        return open_column_producer(cluster, properties, topic) if columns else open_producer(cluster, properties)
+
+    producer, troubles = open_one()
     admin = open_admin(cluster) if limits else None  # kept until it has answered: one that is let go answers nothing
     wanted = _ask_configs(admin, topic) if limits else None
     metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
@@ -142,10 +170,10 @@ def prepare_target(
     limit = int(configs["max.message.bytes"]) if configs.get("max.message.bytes", "").isdigit() else None
     if limit is not None and limit - BATCH_OVERHEAD < DEFAULT_BATCH and "batch.size" not in cluster.properties:
         # A batch of small records above the topic's limit is refused as a whole, and librdkafka does not split it.
-        smaller = {**properties, "batch.size": max(1, limit - BATCH_OVERHEAD)}
-        properties = smaller
-        producer, troubles = open_producer(cluster, properties)
+        properties["batch.size"] = max(1, limit - BATCH_OVERHEAD)
+        producer, troubles = open_one()
         metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
+    _hasten_producer_id(producer, troubles, timeout, topic, stopped)
     compacted = "compact" in configs.get("cleanup.policy", "")
     cluster_id = str(metadata.cluster_id or "")
     return Target(topic, cluster, cluster_id, producer, troubles, partitions, limit, compacted, properties)
@@ -173,6 +201,17 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         limit_bytes=limit,
         compacted="compact" in configs.get("cleanup.policy", ""),
     )
+
+
+def _hasten_producer_id(
+    producer: Any, troubles: Troubles, timeout: float, topic: str, stopped: Callable[[], bool]
+) -> None:
+    """Ask for metadata once more, over the connection that records will take.
+
+    librdkafka asks for an idempotent producer's id when metadata comes in and a broker is up, else after 500 ms. The
+    first answer comes over the bootstrap connection, which it gives up just then, so every other start would wait.
+    """
+    fetch_metadata(producer, troubles, timeout, topic, stopped)
 
 
 def _is_unknown(entry: Any) -> bool:
@@ -221,80 +260,3 @@ def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str)
         if "AUTHORIZATION" in name:
             raise denied(f"topic {topic} or the cluster", "CREATE").error(f"{where}:{topic}", Stage.CONFIG) from None
         raise KpipeError(f"cannot create the topic: {text}", where=f"{where}:{topic}", stage=Stage.CONFIG) from None
-
-
-def check_partition_word(text: str, option: str) -> None:
-    """What can be said of a target partition before any cluster is asked."""
-    if text not in ("", "same") and not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{option} {text!r}: not a partition; write a number or `same`")
-
-
-def check_partition(text: str, partitions: int, where: str) -> int:
-    """A fixed target partition that exists."""
-    if int(text) >= partitions:
-        raise KpipeError(
-            f"no partition {text}; the topic has {partitions} (0 to {partitions - 1})", where=where, stage=Stage.CONFIG
-        )
-    return int(text)
-
-
-def keep_partitions(partitions: int) -> Callable[[Batch], Iterable[int]]:
-    """The same number as at the source; a record without one, or with one the target lacks, goes by its key."""
-
-    def choose(batch: Batch) -> Iterable[int]:
-        if batch.partitions is None:
-            return [-1] * len(batch)
-        return [number if number is not None and number < partitions else -1 for number in batch.partitions]
-
-    return choose
-
-
-def stick_keyless(partitions: int) -> Callable[[Batch], Iterable[int]]:
-    """By key; all records without a key of one source partition go to one target partition, so their order is kept."""
-
-    def choose(batch: Batch) -> Iterable[int]:
-        keys, numbers = batch.keys, batch.partitions
-        if numbers is None or (keys is not None and None not in keys):
-            return [-1] * len(batch)
-        if keys is None:
-            return [-1 if number is None else number % partitions for number in numbers]
-        return [
-            -1 if key is not None or number is None else number % partitions
-            for key, number in zip(keys, numbers, strict=True)
-        ]
-
-    return choose
-
-
-class KeylessRecord(BadRecord):
-    """A record that its compacted target would refuse; nothing is wrong with its data."""
-
-    exit_code = Exit.UNDELIVERED
-    stage = Stage.SEND
-
-
-def refuse_keyless(target: Target) -> list[PipelineStage]:
-    """Take records without a key out before a compacted topic sees them.
-
-    The broker refuses the whole batch for one of them, so its neighbours would be lost with it.
-    """
-    if not target.compacted:
-        return []
-
-    def refuse(batch: Batch) -> None:
-        keys = batch.keys if batch.keys is not None else [None] * len(batch)
-        what = f"has no key, and {target.where} is compacted; use --keyless key, --key-field or --on-error skip"
-        batch.reject({place: KeylessRecord(what) for place, key in enumerate(keys) if key is None})
-
-    return [refuse]
-
-
-def key_keyless(batch: Batch) -> None:
-    """`--keyless key`: the source partition's number becomes the key of a record that has none (as Karafka pipes)."""
-    if batch.partitions is None:
-        return
-    keys = batch.keys if batch.keys is not None else [None] * len(batch)
-    batch.keys = [
-        key if key is not None or number is None else b"%d" % number
-        for key, number in zip(keys, batch.partitions, strict=True)
-    ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from kpipe.clusters.address import parse_partitions
 from kpipe.clusters.client import label
 from kpipe.errors import Interrupted, UsageError
-from kpipe.plan.places import parse_size, read_profiles, resolve, source_places
+from kpipe.plan.places import open_profiles, parse_size, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.sources.topic import BEGINNING, Hooks, Selection
 from kpipe.verify.compare import Comparison, Verdict
@@ -109,10 +109,7 @@ def plan_verify(
     for topic in (*from_topics, *to_topics):
         if topic.startswith("^"):
             raise UsageError(f"{topic!r}: verify compares two topics; name them")
-    profiles = read_profiles(connection)
-    one, other = resolve(profiles, [(from_cluster, "source"), (to_cluster, "target")])
-    for warning in profiles.warnings:
-        say(warning)
+    one, other = open_profiles(connection, [(from_cluster, "source"), (to_cluster, "target")], say)
     partitions = frozenset(parse_partitions(options.partitions)) or None
     wanted = Selection((from_topics[0],), start, until, at_end=True, partitions=partitions, columns=COLUMNS)
     left = _open(one, wanted, connection, stop, say)

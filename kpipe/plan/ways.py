@@ -10,6 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 from kpipe.errors import UsageError
+from kpipe.plan.places import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Pipeline, Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.outlet import OutletOptions
+    from kpipe.plan.stages import TraceOptions
     from kpipe.shutdown import Stop
     from kpipe.sinks.preview import Preview
     from kpipe.transform.step import Step
@@ -77,12 +79,14 @@ def throttle(sink: Sink, rates: Sequence[str], stop: Stop) -> Sink:
     return Throttle(sink, records, size, lambda: stop.requested)
 
 
-def check_rates(rates: Sequence[str]) -> None:
-    """A rate that is none is found before anything is opened."""
-    if rates:
+def check_sending(sending: OutletOptions, trace: TraceOptions) -> None:
+    """Words that an option does not take are found before anything is opened."""
+    check_choice("--trace", trace.trace, ("none", "source", "full"))
+    check_choice("--keyless", sending.keyless, ("sticky", "spread", "key"))
+    if sending.rate:
         from kpipe.sinks.throttle import parse_rates
 
-        parse_rates(rates)
+        parse_rates(sending.rate)
 
 
 UNSENT: dict[str, Any] = {"enable.idempotence": False}

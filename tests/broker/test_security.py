@@ -365,6 +365,16 @@ def test_check_finds_an_address_that_the_cluster_advertises_and_nobody_can_reach
     assert "127.0.0.1:1" in failed["text"]
 
 
+def test_an_advertised_address_that_nobody_can_reach_is_told_of_while_records_wait(guarded: Guarded) -> None:
+    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=8000", stdin=b"one\n")
+
+    first, *_ = done.err.splitlines()
+    assert done.code == 1
+    assert first.startswith("kpipe: send: lost: broker 1 sends clients to 127.0.0.1:1: ")
+    assert first.endswith("; make that address reachable, or correct advertised.listeners; still trying")
+    assert done.err.count("still trying") == 1
+
+
 def test_the_worst_cluster_decides_and_all_are_told(guarded: Guarded) -> None:
     done = guarded("check", "scram512", "nosuch", "expired")
 

@@ -20,7 +20,8 @@ from kpipe.record import Batch
         ({"whole_file": True, "null": True}, "--null belongs to lines, not to --whole-file"),
         ({"input": "json", "delimiter": ";"}, "--delimiter belongs to lines, not to --input json"),
         ({"format": "%s", "key_delimiter": ":"}, "--key-delimiter belongs to lines, not to --format"),
-        ({"input": "json", "null_marker": ""}, "--null-marker belongs to lines, not to --input json"),
+        ({"input": "json", "null_marker": ""}, "--null-marker belongs to lines and --format, not to --input json"),
+        ({"max_record_bytes": "5X"}, "--max-record-bytes '5X': not a size"),
         ({"null": True, "delimiter": ";"}, "--null and --delimiter contradict each other"),
         ({"lenient": True}, "--lenient belongs to --input json"),
         ({"input": "kcta"}, "did you mean kcat?"),
@@ -58,6 +59,7 @@ def test_output_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
         {"format": "%R%s"},
         {"null": True},
         {"null_marker": "N"},
+        {"format": "%k,%s\\n", "null_marker": "N"},
         {},
     ],
 )
@@ -71,6 +73,25 @@ def test_every_output_encodes_and_its_input_reads_it_back(options: dict[str, Any
 
     first, last = decoder.feed(block), decoder.finish()
     assert [*first.values, *last.values] == [b"a", b"b"]
+
+
+def test_a_null_marker_stands_for_null_in_a_format_both_ways() -> None:
+    batch = Batch([None, b"", b"v"], keys=[b"k", None, b""])
+    block = make_encoder(Output(format="%k=%s;", null_marker="~"))(batch)
+    assert block == b"k=~;~=;=v;"
+
+    read = make_decoder(Input(format="%k=%s;", null_marker="~"))("stdin").feed(block)
+
+    assert (read.keys, read.values) == (batch.keys, batch.values)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"input": "json"}, {"input": "binary"}, {"format": "%s\\n"}, {"whole_file": True}]
+)
+def test_a_record_longer_than_the_limit_is_bad_in_every_format(options: dict[str, Any]) -> None:
+    decoder = make_decoder(Input(max_record_bytes="1K", **options))("stdin")
+    (bad,) = decoder.feed(b"\0\0\4\1" * 300).bad
+    assert bad.error.what.endswith("--max-record-bytes raises the limit")
 
 
 def test_every_file_has_a_decoder_of_its_own() -> None:

@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from kpipe.cli.options import Target as Options
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import Exit, KpipeError, UsageError
-from kpipe.plan.places import parse_size, source_places, target_place
-from kpipe.plan.target import (
-    Target,
+from kpipe.plan.partitions import (
     check_partition,
     check_partition_word,
     keep_partitions,
     key_keyless,
-    producer_properties,
     refuse_keyless,
     stick_keyless,
 )
+from kpipe.plan.places import parse_size, source_places, target_place
+from kpipe.plan.target import Target, producer_properties
 from kpipe.record import Batch
 
 

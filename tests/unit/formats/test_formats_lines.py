@@ -120,7 +120,8 @@ def test_an_oversized_record_is_reported_once_at_once_and_dropped():
     first = decoder.feed(b"ok\n12345")
     assert first.values == [b"ok"]
     assert [str(bad.error) for bad in first.bad] == [
-        "decode: stdin:2: record is longer than 4 bytes; is the delimiter or the input format right?"
+        "decode: stdin:2: record is longer than 4 bytes; is the delimiter or the input format right? "
+        "--max-record-bytes raises the limit"
     ]
     assert decoder.pending == 0
     assert decoder.feed(b"6789").read == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kpipe.errors import BadRecord, UsageError
 from kpipe.formats.escapes import parse_escapes
 from kpipe.formats.rows import Row
+from kpipe.formats.splitting import oversized
 from kpipe.formats.template import FormatEncoder
 from kpipe.formats.template_input import FormatDecoder
 from kpipe.record import Batch
@@ -43,6 +44,15 @@ def test_null_has_length_minus_one_and_empty_has_zero():
     assert FormatEncoder("%R")(records) == b"\xff\xff\xff\xff\x00\x00\x00\x00"
     assert FormatEncoder("%s,%k\\n", null_marker=b"NULL")(records) == b"NULL,NULL\n,\n"
     assert FormatEncoder("%s,%k\\n", null_marker=b"NULL")(batch(Row(None))) == b"NULL,NULL\n"
+
+
+def test_the_null_marker_is_not_written_behind_a_length_which_says_it_all():
+    records = batch(Row(None, None), Row(b"v", b"k"))
+    encode = FormatEncoder("%k %S %s\n", null_marker=b"NULL")
+    assert encode(records) == b"NULL -1 \nk 1 v\n"
+    assert FormatEncoder("%s %S\n", null_marker=b"NULL")(records) == b"NULL -1\nv 1\n"
+    found, complaints = decode(FormatDecoder("stdin", "%k %S %s\n", null_marker=b"NULL"), encode(records))
+    assert (found, complaints) == ([Row(None, None, []), Row(b"v", b"k", [])], [])
 
 
 def test_what_a_record_does_not_have_is_nothing_and_its_timestamp_minus_one():
@@ -168,7 +178,7 @@ def test_an_oversized_delimited_record_is_bad():
         (b"1 a\n1 bc\n", "in:2: '\\n' is not where the format has it; does the input fit the format?"),
         (b"1 a\n5 b", "in:2: the input ends inside a record, 3 bytes after its beginning; is it cut off?"),
         (b"1 a\n5", "in:2: the input ends inside a record, 1 bytes after its beginning; is it cut off?"),
-        (b"1 a\n" + b"9" * 101, "in:2: record is longer than 100 bytes; is the delimiter or the input format right?"),
+        (b"1 a\n" + b"9" * 101, f"in:2: {oversized(100).what}"),
     ],
 )
 def test_a_bad_record_with_lengths_is_reported_after_the_good_ones(data, what):

@@ -1,0 +1,164 @@
+"""Consume's end: stdout whose records count only once the far end has delivered them, and the commit behind that.
+
+It never commits what is not proven, and never waits for acknowledgements without taking part in the group.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kpipe.backchannel.gate import Gate, GatedLedger
+from kpipe.backchannel.listener import Listener
+from kpipe.errors import KpipeError, Stage
+from kpipe.sinks.stdout import ReaderGone, StdoutSink, WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.commit import GroupCommitter
+    from kpipe.ledger import Flight, Ledger
+    from kpipe.record import Batch
+    from kpipe.shutdown import Stop
+
+SLICE = 0.1
+PATIENCE = 10.0  # seconds at the end of the input in which somebody must have connected
+QUIET = 3.0  # seconds without an acknowledgement after which a rebalance does not wait for more
+
+
+class AckedStdout(StdoutSink):
+    """Stdout whose records are written, but proven only by the far end."""
+
+    def __init__(self, encode: Callable[[Batch], bytes], gate: Gate, listener: Listener) -> None:
+        super().__init__(encode)
+        self.broken = False
+        self._gate, self._listener = gate, listener
+        self._quiet = 0.0
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Write the batch; acknowledgements are collected while the pipe is full, or both ends would wait."""
+        self._gate.wrote(batch)
+
+        def collect_and_idle() -> bool:
+            self.poll()
+            return idle()
+
+        try:
+            super().send(batch, flight, collect_and_idle)
+        except WriteError:
+            self.broken = True
+            raise
+
+    def poll(self) -> None:
+        """Collect acknowledgements that have come in."""
+        while self._listener.collect(0.0):
+            pass
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for an acknowledgement; True when waiting for more makes no sense (any more)."""
+        came = self._listener.collect(timeout)
+        self._quiet = 0.0 if came else self._quiet + timeout
+        if self._listener.over or self._quiet >= QUIET:
+            self._quiet = 0.0
+            return True
+        return False
+
+
+class AckedCommitter:
+    """Commits what is proven. `keep_alive` keeps our place in the group while the end of the pipe is waited for."""
+
+    def __init__(
+        self,
+        group: GroupCommitter,
+        gate: Gate,
+        listener: Listener,
+        sink: AckedStdout,
+        stop: Stop,
+        keep_alive: Callable[[], None],
+        *,
+        trust_end: bool,
+    ) -> None:
+        self.unproven = False
+        self._group, self._gate, self._listener, self._sink = group, gate, listener, sink
+        self._stop, self._keep_alive, self._trust_end = stop, keep_alive, trust_end
+
+    def tick(self, ledger: Ledger) -> None:
+        """Commit if it is time to; the run ends when the far end does."""
+        self._sink.poll()
+        if self._listener.over:
+            if self._listener.clean:
+                raise ReaderGone("the far end of the pipe has finished")
+            if not self._stop.requested:
+                raise self._gone()
+        self._group.tick(GatedLedger(ledger, self._gate))  # type: ignore[arg-type]
+
+    def finish(self, ledger: Ledger, timeout: float) -> None:
+        """End the output, wait for the far end to deliver it, commit what is proven."""
+        try:
+            self._sink.end()
+            self._wait()
+            complete = self._listener.clean and not (self._sink.broken or ledger.flights)
+            if complete and self._trust_end:
+                self._gate.settle_rest()
+            self._group.finish(GatedLedger(ledger, self._gate), self._stop.remaining(timeout))  # type: ignore[arg-type]
+        finally:
+            self._listener.close()
+        self.unproven = not self._gate.proven()
+        if self.unproven and not (self._listener.clean or self._stop.requested):
+            raise self._gone()
+
+    def _wait(self) -> None:
+        """As long as somebody is there, however slow; a signal's deadline ends it, too."""
+        deadline = time.monotonic() + PATIENCE
+        while not (self._listener.over or self._gate.proven() or self._stop.forced):
+            self._listener.collect(SLICE)
+            self._keep_alive()
+            if not self._listener.connected and time.monotonic() >= deadline:
+                return
+
+    def _gone(self) -> KpipeError:
+        if not self._listener.connected:
+            what = "nobody acknowledged anything; end the pipe with kpipe produce --ack and the same path"
+        else:
+            what = "the far end went away before it had delivered everything; what it did not is read again"
+        return KpipeError(what, where="--commit-acked", stage=Stage.COMMIT)
+
+    def notes(self) -> list[str]:
+        """What people should know when a clean end left records unproven."""
+        if not (self.unproven and self._listener.clean):
+            return []
+        what = (
+            "records behind the last acknowledged ones were dropped on the way, or lost with a filter that was killed"
+        )
+        return [f"commit: {what}; they are not committed and come again at the next start (--trust-end commits them)"]
+
+
+class Channel:
+    """All that consume needs for `--commit-acked PATH`, wired; it is what a rebalance waits for."""
+
+    def __init__(self, path: str, encode: Callable[[Batch], bytes], *, each: bool) -> None:
+        self._gate = Gate(each=each)
+        self._listener = Listener(path, self._gate)
+        self._committer: AckedCommitter | None = None
+        self.sink = AckedStdout(encode, self._gate, self._listener)
+
+    def gated(self, ledger: Ledger) -> GatedLedger:
+        """The ledger, as far as it is proven."""
+        return GatedLedger(ledger, self._gate)
+
+    def committer(
+        self, group: GroupCommitter, stop: Stop, keep_alive: Callable[[], None], *, trust_end: bool
+    ) -> AckedCommitter:
+        """A committer of what is proven, by way of the group's own."""
+        self._committer = AckedCommitter(
+            group, self._gate, self._listener, self.sink, stop, keep_alive, trust_end=trust_end
+        )
+        return self._committer
+
+    def flush(self, timeout: float) -> bool:
+        """Wait for acknowledgements as long as they come; True when no more can be expected."""
+        return self.sink.wait(timeout)
+
+    def notes(self) -> list[str]:
+        """What people should know at the end."""
+        return self._committer.notes() if self._committer is not None else []

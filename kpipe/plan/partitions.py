@@ -1,0 +1,105 @@
+"""Which partition a record goes to, and what becomes of records without a key.
+
+It sends no record.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.plan.target import Target
+    from kpipe.record import Batch
+
+
+def check_partition_word(text: str, option: str) -> None:
+    """What can be said of a target partition before any cluster is asked."""
+    if text not in ("", "same") and not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{option} {text!r}: not a partition; write a number or `same`")
+
+
+def check_partition(text: str, partitions: int, where: str) -> int:
+    """A fixed target partition that exists."""
+    if int(text) >= partitions:
+        raise KpipeError(
+            f"no partition {text}; the topic has {partitions} (0 to {partitions - 1})", where=where, stage=Stage.CONFIG
+        )
+    return int(text)
+
+
+def keep_partitions(partitions: int) -> Callable[[Batch], Iterable[int]]:
+    """The same number as at the source; a record without one, or with one the target lacks, goes by its key."""
+
+    def choose(batch: Batch) -> Iterable[int]:
+        if batch.partitions is None:
+            return [-1] * len(batch)
+        return [number if number is not None and number < partitions else -1 for number in batch.partitions]
+
+    return choose
+
+
+def stick_keyless(partitions: int) -> Callable[[Batch], Iterable[int]]:
+    """By key; all records without a key of one source partition go to one target partition, so their order is kept."""
+
+    def choose(batch: Batch) -> Iterable[int]:
+        keys, numbers = batch.keys, batch.partitions
+        if numbers is None or (keys is not None and None not in keys):
+            return [-1] * len(batch)
+        if keys is None:
+            return [-1 if number is None else number % partitions for number in numbers]
+        return [
+            -1 if key is not None or number is None else number % partitions
+            for key, number in zip(keys, numbers, strict=True)
+        ]
+
+    return choose
+
+
+def choose_partition(word: str, keyless: str, ready: Target) -> Callable[[Batch], Iterable[int]] | None:
+    """What gives the partition column; None leaves it to the partitioner. KpipeError: there is no such partition."""
+    if word == "same":
+        return keep_partitions(ready.partitions)
+    if word:
+        number = check_partition(word, ready.partitions, ready.where)
+        return lambda _batch: repeat(number)
+    return stick_keyless(ready.partitions) if keyless == "sticky" else None
+
+
+class KeylessRecord(BadRecord):
+    """A record that its compacted target would refuse; nothing is wrong with its data."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.SEND
+
+
+def refuse_keyless(target: Target) -> list[PipelineStage]:
+    """Take records without a key out before a compacted topic sees them.
+
+    The broker refuses the whole batch for one of them, so its neighbours would be lost with it.
+    """
+    if not target.compacted:
+        return []
+
+    def refuse(batch: Batch) -> None:
+        keys = batch.keys if batch.keys is not None else [None] * len(batch)
+        what = f"has no key, and {target.where} is compacted; use --keyless key, --key-field or --on-error skip"
+        batch.reject({place: KeylessRecord(what) for place, key in enumerate(keys) if key is None})
+
+    return [refuse]
+
+
+def key_keyless(batch: Batch) -> None:
+    """`--keyless key`: the source partition's number becomes the key of a record that has none (as Karafka pipes)."""
+    if batch.partitions is None:
+        return
+    keys = batch.keys if batch.keys is not None else [None] * len(batch)
+    batch.keys = [
+        key if key is not None or number is None else b"%d" % number
+        for key, number in zip(keys, batch.partitions, strict=True)
+    ]

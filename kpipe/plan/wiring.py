@@ -1,0 +1,180 @@
+"""A run put together: what produce, consume and forward wire in the same way, and the one place that makes a Planned.
+
+It moves no record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kpipe.clusters.client import label
+from kpipe.pipeline import Pipeline
+from kpipe.plan import Planned
+from kpipe.plan.outlet import Outlet, Unasked, also_sides
+from kpipe.plan.places import open_profiles
+from kpipe.plan.policy import Policy, parse_policy
+from kpipe.plan.reach import Reach
+from kpipe.plan.stages import make_spill
+from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, throttle, unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from kpipe.clusters.address import Place
+    from kpipe.clusters.profiles import Cluster, Side
+    from kpipe.ledger import Ledger
+    from kpipe.pipeline import Committer, Sink, Source, Spill, Stage, Transaction
+    from kpipe.plan.outlet import Choose, OutletOptions
+    from kpipe.plan.places import ConnectionOptions
+    from kpipe.plan.source import OpenSource
+    from kpipe.plan.target import Target
+    from kpipe.shutdown import Stop
+    from kpipe.sinks.dead_letters import DeadLetterTopic
+    from kpipe.trace import Hop
+    from kpipe.transform.step import Step
+
+FLUSH_TIMEOUT = 150.0
+"""Seconds at the end of the input without a single delivery report, above the delivery timeout of one record."""
+
+
+class RunOptions(Protocol):
+    """How a run goes on, stops and tells."""
+
+    on_error: str
+    quiet: bool
+
+
+@dataclass(slots=True)
+class Reading:
+    """What is read, and how far that has come: `done` of `total`, in bytes or records (None: nobody knows)."""
+
+    source: Source
+    done: Callable[[], float]
+    total: Callable[[], float | None]
+    facts: Callable[[], dict[str, object]] = dict
+
+
+def read_topics(opened: OpenSource) -> Reading:
+    """Topics; they are opened when the run is planned, for with a group the first rebalance follows."""
+    source = opened.source
+    return Reading(
+        source,
+        done=lambda: float(source.progress.count),
+        total=lambda: float(source.progress.expected()) or None,
+        facts=source.gaps.facts,
+    )
+
+
+class Wiring:
+    """A run that is being put together, in the order of the methods; each adds what the options ask for.
+
+    `sending` are the command's options, or in a dry run those under which nothing is created.
+    """
+
+    def __init__(
+        self,
+        connection: ConnectionOptions,
+        run: RunOptions,
+        steps: Sequence[Step],
+        stop: Stop,
+        say: Callable[[str], None],
+        sending: OutletOptions | None = None,
+    ) -> None:
+        self.connection, self.steps, self.stop, self.say = connection, steps, stop, say
+        self.policy = parse_policy(run.on_error)
+        self.sending: OutletOptions = sending or Unasked()
+        if self.sending.dry_run:
+            self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
+        self.letters: DeadLetterTopic | None = None
+        self.letter_topic: Target | None = None
+        self._quiet = run.quiet
+        self._also: Sequence[Place] = ()
+        self._letter_clusters: list[Cluster] = []
+        self._also_clusters: list[Cluster] = []
+
+    def warn(self, *warnings: str) -> None:
+        """Tell people now, for what comes next may fail; --quiet asks for errors only."""
+        for warning in () if self._quiet else warnings:
+            self.say(warning)
+
+    def stopped(self) -> bool:
+        """Whether a signal has come."""
+        return self.stop.requested
+
+    def resolve(self, *own: tuple[str | None, Side], also: Sequence[Place] = ()) -> list[Cluster]:
+        """The clusters of the command's own places; those of dead letters and --also wait until they are opened."""
+        self._also = also
+        clusters = open_profiles(self.connection, [*own, *self.policy.places, *also_sides(also)], self.warn)
+        behind = len(own) + len(self.policy.places)
+        self._letter_clusters, self._also_clusters = clusters[len(own) : behind], clusters[behind:]
+        return clusters[: len(own)]
+
+    def open_outlet(self, ready: Target, choose: Choose, own: dict[str, Any]) -> Outlet:
+        """The target and the topics of --also; `own` are properties of the producers that they need."""
+        outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped)
+        outlet.open_others(self._also, self._also_clusters, own)
+        for target in outlet.targets:
+            target.troubles.listener = Reach(label(target.cluster), self.warn).hear
+        return outlet
+
+    def open_letters(
+        self, hop: Hop, delivery_timeout_ms: int, sources: tuple[str, Collection[str]], outlet: Outlet | None = None
+    ) -> None:
+        """The dead-letter topic, if one is asked for: no source (a cluster's id and topics), and no target."""
+        if self.policy.letters is None:
+            return
+        from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
+
+        own = {"delivery.timeout.ms": delivery_timeout_ms}
+        (cluster,), timeout = self._letter_clusters, self.connection.timeout
+        ready = open_letters(self.policy.letters, cluster, self.sending, timeout, self.stopped, own)
+        refuse_same(ready, *sources, "the source")
+        if outlet is not None:
+            refuse_same(ready, outlet.ready.cluster_id, [outlet.ready.topic], "the target")
+            for target, _ in outlet.others:
+                refuse_same(ready, target.cluster_id, [target.topic], "one of --also")
+            outlet.letters = ready
+        self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
+
+    def detour(self, stages: Sequence[Stage], sink: Sink) -> tuple[list[Stage], Sink]:
+        """Filters and the throttle before the sink; the stages are those before the first filter."""
+        return build_detours(self.steps, stages, throttle(sink, self.sending.rate, self.stop), self.say)
+
+    def preview(self, stages: Sequence[Stage], topic: str) -> tuple[list[Stage], Sink]:
+        """A dry run's stages and sink."""
+        return build_preview(self.steps, stages, topic, self.stop, self.say)
+
+    def plan(
+        self,
+        reading: Reading,
+        stages: Sequence[Stage],
+        sink: Sink,
+        committer: Committer,
+        ledger: Ledger,
+        *,
+        limit: int | None,
+        notes: Callable[[], list[str]] = list,
+        transaction: Transaction | None = None,
+        spill: Spill | None = None,
+        flush_timeout: float = FLUSH_TIMEOUT,
+    ) -> Planned:
+        """The run; `spill` is in place of the file that --spill names."""
+        pipeline = Pipeline(
+            reading.source,
+            stages,
+            sink,
+            committer,
+            ledger,
+            self.stop,
+            on_error=self.policy.name,
+            limit=limit,
+            dead_letters=self.letters,
+            transaction=transaction,
+            say=self.say,
+            spill=spill or make_spill(self.sending.spill),
+            flush_timeout=flush_timeout,
+        )
+        bind_detours(pipeline)
+        self.warn(*dry_warning(self.sending))
+        return Planned(pipeline, reading.done, reading.total, notes, reading.facts)
