@@ -13,6 +13,8 @@ cluster id: a profile's name means different clusters on different machines, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, Exit, Stage
@@ -26,6 +28,7 @@ SOURCE = ("topic", "partition", "offset", "consumer_group", "cluster", "timestam
 ORIGIN = ("topic", "partition", "offset", "cluster", "timestamp", "host", "file", "line")
 HOPS = "trace_hops"
 MAX_HOPS = 16
+_NAME = itemgetter(0)
 
 
 class LoopingRecord(BadRecord):
@@ -89,6 +92,10 @@ class Tracer:
         size = len(batch)
         stamps = batch.timestamps if batch.timestamps is not None else [(0, -1)] * size
         carried = batch.headers if batch.headers is not None else [None] * size
+        # One pass over all names of the batch: asking each record for its own costs a quarter of the whole stage.
+        traced = batch.headers is not None and not names.isdisjoint(
+            map(_NAME, chain.from_iterable(filter(None, carried)))
+        )
         stamped: list[Headers | None] = []
         loops: dict[int, BadRecord] = {}
         for topic, partition, offset, (kind, ms), headers in zip(
@@ -100,22 +107,18 @@ class Tracer:
             if parts is None or offset is None:
                 stamped.append(headers)
                 continue
-            at = b"%d" % offset
+            at, own = b"%d" % offset, () if traced or headers is None else headers
             if kind:
                 time = b"%d" % ms
                 trace = [
-                    *parts[0], (source_offset, at), (source_time, time),
+                    *own, *parts[0], (source_offset, at), (source_time, time),
                     *parts[1], (origin_offset, at), (origin_time, time), first_hop,
                 ]  # fmt: skip
             else:
-                trace = [*parts[0], (source_offset, at), *parts[1], (origin_offset, at), first_hop]
-            if not headers:
-                stamped.append(trace)
-            elif names.isdisjoint([name for name, _ in headers]):
-                stamped.append(headers + trace)
-            else:
-                place = len(stamped)
-                stamped.append(self._carry_on(headers, trace, place, loops, batch))
+                trace = [*own, *parts[0], (source_offset, at), *parts[1], (origin_offset, at), first_hop]
+            if traced and headers:
+                trace = self._carry_on(headers, trace, len(stamped), loops, batch)
+            stamped.append(trace)
         batch.headers = stamped
         if self._hop.cluster and self._hop.cluster == self._hop.target_cluster:
             self._find_direct_loops(batch, loops)
@@ -143,6 +146,8 @@ class Tracer:
     ) -> Headers:
         """A record that was traced before: this hop replaces the last one, the origin stays, the hops count on."""
         known = dict(headers)
+        if self._names.isdisjoint(known):
+            return headers + trace
         hops = _count(known.get(self._hops)) + 1
         self._guard(known, hops, place, loops, batch)
         has_origin = self._origin["topic"] in known or self._origin["file"] in known
