@@ -1,0 +1,196 @@
+"""The column sink: what is settled, what is not, and in which order, with a client that a test can fill and fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kpipe.clusters.client import Troubles
+from kpipe.ledger import Ledger
+from kpipe.record import Batch
+from kpipe.sinks import columns
+from kpipe.sinks.columns import NO_ROOM, ColumnSink
+from kpipe.sinks.topic import NotSent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.ledger import Flight
+
+
+@dataclass
+class Client:
+    """Holds up to `room` records until `deliver` is called; refuses the values in `refused`."""
+
+    room: int = 1_000_000
+    refused: dict[bytes, Any] = field(default_factory=dict)
+    on_poll: Callable[[], None] = lambda: None
+    on_failure: Callable[[int, int, Any], None] = lambda _batch, _place, _error: None
+    taken: list[bytes | None] = field(default_factory=list)
+    queue: list[tuple[int, int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def produce(self, values: list[bytes | None], _keys: Any, _partition: int, batch: int, first: int = 0) -> Any:
+        refused = []
+        for place, value in enumerate(values):
+            if value in self.refused:
+                refused.append((place, self.refused[value]))
+            elif len(self.queue) >= self.room:
+                return place, refused
+            else:
+                self.taken.append(value)
+                self.queue.append((batch, first + place))
+        return len(values), refused
+
+    def poll(self, _timeout: float = 0.0) -> None:
+        self.on_poll()
+
+    def flush(self, _timeout: float) -> int:
+        return len(self)
+
+    def purge(self) -> None:
+        for batch, place in self.queue:
+            self.on_failure(batch, place, "purged")
+        self.queue.clear()
+
+    def deliver(self, count: int | None = None) -> None:
+        del self.queue[: len(self.queue) if count is None else count]
+
+    def fail(self, number: int) -> None:
+        self.on_failure(*self.queue.pop(number), "failed")
+
+
+class Run:
+    """A sink on such a client, with the ledger that it settles in."""
+
+    def __init__(self, **client: Any) -> None:
+        self.client, self.ledger = Client(**client), Ledger()
+        self.sink = ColumnSink(self.client, "t", "cluster", Troubles("cluster"), ledger=self.ledger)  # type: ignore[arg-type]
+
+    def send(self, *values: bytes, keep: list[bool] | None = None, idle: Callable[[], bool] = lambda: True) -> Flight:
+        batch = Batch(list(values), file="stdin", lines=range(1, len(values) + 1))
+        flight = self.ledger.track(batch, batch.snapshot())
+        if keep is not None:
+            batch.keep(keep)
+            flight.settle_filtered(batch)
+        self.sink.send(batch, flight, idle)
+        return flight
+
+
+def test_nothing_is_settled_before_the_queue_is_empty() -> None:
+    run = Run()
+    run.send(b"a", b"b")
+    run.client.deliver(1)
+    run.sink.poll()
+    run.ledger.settle()
+    assert (run.ledger.delivered, run.ledger.in_flight, run.ledger.waiting) == (0, 2, 1)
+    run.client.deliver()
+    run.sink.poll()
+    run.ledger.settle()
+    assert (run.ledger.delivered, run.ledger.in_flight, run.ledger.waiting) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_failed_record_is_never_delivered(number: int) -> None:
+    run = Run()
+    flight = run.send(b"a", b"b", b"c")
+    run.client.fail(number)
+    run.client.deliver()
+    run.sink.poll()
+    run.ledger.settle()
+    assert flight.failures == [(number, "failed")]
+    assert sorted(flight.settled) == [index for index in range(3) if index != number]
+    assert run.ledger.delivered == 0
+    assert [index for _, index in run.ledger.close([(flight, number)])] == [number]
+    assert (run.ledger.delivered, run.ledger.failed, run.ledger.unknown) == (2, 1, 0)
+    assert run.ledger.balanced
+
+
+def test_places_are_those_of_the_batch_as_read() -> None:
+    run = Run()
+    flight = run.send(b"a", b"b", b"c", b"d", keep=[False, True, False, True])
+    run.client.fail(1)
+    run.client.deliver()
+    run.sink.poll()
+    assert flight.failures == [(3, "failed")]
+    assert sorted(flight.settled) == [0, 1, 2]
+
+
+def test_a_full_queue_keeps_the_order() -> None:
+    run = Run(room=3)
+    run.client.on_poll = lambda: run.client.deliver(2)
+    values = [b"%d" % number for number in range(20)]
+    flight = run.send(*values)
+    assert run.client.taken == values
+    run.client.deliver()
+    run.sink.poll()
+    assert sorted(flight.settled) == list(range(20))
+
+
+def test_a_refused_record_is_named_and_its_neighbours_go_on() -> None:
+    run = Run(room=2, refused={b"c": "too large"})
+    run.client.on_poll = run.client.deliver
+    flight = run.send(b"a", b"b", b"c", b"d", b"e")
+    assert run.client.taken == [b"a", b"b", b"d", b"e"]
+    assert flight.failures == [(2, "too large")]
+    run.client.deliver()
+    run.sink.poll()
+    assert sorted(flight.settled) == [0, 1, 3, 4]
+
+
+def test_a_record_larger_than_the_buffer_is_refused() -> None:
+    run = Run(room=0)
+    flight = run.send(b"a")
+    ((index, error),) = flight.failures
+    assert index == 0
+    assert isinstance(error, NotSent)
+    assert "--buffer" in error.reason
+    run.sink.poll()
+    assert flight.settled == []
+
+
+def test_what_found_no_room_until_the_end_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "PATIENCE", 0.0)
+    run = Run(room=2)
+    flight = run.send(b"a", b"b", b"c", b"d", idle=lambda: False)
+    assert [(index, error.reason) for index, error in flight.failures] == [(2, NO_ROOM), (3, NO_ROOM)]  # type: ignore[attr-defined]
+    run.sink.purge()
+    assert [index for index, _ in flight.failures] == [2, 3, 0, 1]
+    assert flight.settled == []
+
+
+@pytest.mark.parametrize("limit", ["OPEN_RECORDS", "OPEN_FLIGHTS"])
+def test_a_queue_that_never_runs_empty_is_waited_for(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """What is open must not grow with the input."""
+    monkeypatch.setattr(columns, limit, 3)
+    run = Run()
+    run.client.on_poll = lambda: run.client.deliver(1)
+    for _ in range(4):
+        run.send(b"a", b"b")
+    run.ledger.settle()
+    assert run.ledger.delivered >= 4
+    assert run.ledger.in_flight <= 4
+
+
+def test_contents_are_let_go_unless_they_may_be_wanted() -> None:
+    run = Run()
+    gone = run.send(b"a")
+    run.ledger.keeps_records = True
+    kept = run.send(b"b")
+    assert gone.origin is not None
+    assert kept.origin is not None
+    assert (gone.origin.values, kept.origin.values) == ([], [b"b"])
+    assert gone.origin.where_read(0) == "stdin:1"
+
+
+def test_numbers_of_batches_begin_again() -> None:
+    """They are 32 bits of the mark that comes back with a failure: at a thousand batches a second, 49 days."""
+    run = Run()
+    run.sink._number = 0xFFFFFFFF
+    flight = run.send(b"a", b"b")
+    run.client.fail(1)
+    assert flight.failures == [(1, "failed")]
