@@ -105,6 +105,7 @@ class ExactlyOnce:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
+        line.given_up = forced
         self._make_sink = make_sink
         self._sink = make_sink()
         self._source = source

@@ -122,6 +122,13 @@ class Transaction(Protocol):
 
 Stage: TypeAlias = "Callable[[Batch], None]"
 
+UNSENT = "the run ended before it was sent"
+
+
+class Unsent:
+    """Stands for the delivery report of a record that the run ended before: not written, and no fault of its own."""
+
+
 FLUSH_SLICE = 0.1
 """Seconds: `flush` runs signal handlers only between its calls of 200 ms, and not at all at the end of a frozen one."""
 
@@ -151,6 +158,8 @@ class Pipeline:
     """Seconds without a single delivery report after which the end of the input is not waited for any longer."""
     sent: int = 0
     _draining: bool = False
+    _gave_up: bool = False
+    """The sink was told not to wait: what it still reports as not written was not judged, so no --on-error skips it."""
     error: KpipeError | None = None
     lost: list[tuple[str, str]] = field(default_factory=list)
     """(position, reason) of records that were not delivered and of which nothing was said yet."""
@@ -203,8 +212,12 @@ class Pipeline:
 
     def _move(self, batch: Batch) -> None:
         flight = self.ledger.track(batch, batch.snapshot())
-        for stage in self.stages:
-            stage(batch)
+        try:
+            for stage in self.stages:
+                stage(batch)
+        except KpipeError:
+            flight.failures += [(index, Unsent()) for index in range(flight.read)]
+            raise
         if batch.bad:
             batch.unite_bad()
         if self.limit is not None and len(batch) >= self.limit - self.sent:
@@ -215,6 +228,8 @@ class Pipeline:
         self.sent += len(batch)
         if len(batch):
             self.sink.send(batch, flight, self._idle)
+            if self.dead_letters is None:
+                flight.forget_contents()
         self.sink.poll()
 
     def _judge_bad(self, batch: Batch, flight: Flight) -> None:
@@ -255,7 +270,8 @@ class Pipeline:
         """Called while the sink is full: stay in the group, and say whether waiting still makes sense."""
         self.source.keep_alive()
         self.progress()
-        return not (self.stop.forced or self.error)
+        self._gave_up = self._gave_up or self.stop.forced or self.error is not None
+        return not self._gave_up
 
     def _look_at_failures(self) -> None:
         failures = list(self.ledger.failures())
@@ -263,9 +279,13 @@ class Pipeline:
             return
         for flight, index, report in failures:
             where = flight.origin.where_read(index) if flight.origin is not None else ""
+            if isinstance(report, Unsent):
+                self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
+                self._refused.append((flight, index))
+                continue
             error = self.sink.explain(report, where)
-            if self.on_error == "stop" or not self.sink.refused(report):
-                self._reasons[id(flight), index] = error
+            if self.on_error == "stop" or self._gave_up or not self.sink.refused(report):
+                self._reasons.setdefault((id(flight), index), error)
                 if self.sink.refused(report):
                     self._refused.append((flight, index))
                 self.error = self.error or error
@@ -346,6 +366,7 @@ class Pipeline:
                 before, moved = self.ledger.waiting, now
             said = said or self._say_what_is_waited_for(now - began)
             if self.stop.forced or now - moved >= self.flush_timeout:
+                self._gave_up = True
                 self.sink.purge()
                 self.sink.flush(FLUSH_SLICE)
                 return

@@ -26,6 +26,19 @@ TIMESTAMP_NONE, TIMESTAMP_CREATE, TIMESTAMP_APPEND = 0, 1, 2
 NO_TIMESTAMP: Timestamp = (TIMESTAMP_NONE, -1)
 TIMESTAMP_TYPES = ("none", "create", "append")
 
+COLUMNS = (
+    "keys",
+    "headers",
+    "timestamps",
+    "topics",
+    "partitions",
+    "offsets",
+    "lines",
+    "targets",
+    "source_timestamps",
+)
+"""Every column of a batch but `values` and `index`."""
+
 
 @dataclass(slots=True, frozen=True)
 class Bad:
@@ -43,6 +56,7 @@ class Batch:
     `topics`, `partitions` and `offsets` are where a record was read from, here or (from an envelope) elsewhere.
     `file` and `lines` are set when the records came from a file or stdin; else the records came from `cluster`.
     `targets` are topics chosen by a route (None: the target of the command line).
+    `source_timestamps` are the times at the source, for the trace (None: no stage has changed `timestamps`).
     `index` is each record's place in the batch as read (None: nothing was removed yet), by which the ledger knows it.
     """
 
@@ -57,6 +71,7 @@ class Batch:
         "offsets",
         "partitions",
         "read",
+        "source_timestamps",
         "targets",
         "timestamps",
         "topics",
@@ -88,6 +103,7 @@ class Batch:
         self.lines = lines
         self.cluster = cluster
         self.targets: list[str | None] | None = None
+        self.source_timestamps: list[Timestamp] | None = None
         self.index: list[int] | None = None
         self.bad: list[Bad] = []
         self.read = len(values)
@@ -100,7 +116,7 @@ class Batch:
         index = range(len(self.values)) if self.index is None else self.index
         self.index = list(compress(index, mask))
         self.values = list(compress(self.values, mask))
-        for column in ("keys", "headers", "timestamps", "topics", "partitions", "offsets", "lines", "targets"):
+        for column in COLUMNS:
             entries = getattr(self, column)
             if entries is not None:
                 setattr(self, column, list(compress(entries, mask)))

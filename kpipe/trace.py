@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, Exit, Stage
+from kpipe.record import NO_TIMESTAMP
 
 if TYPE_CHECKING:
     from kpipe.record import Batch, Headers
@@ -90,7 +91,8 @@ class Tracer:
         source_time, origin_time = self._source["timestamp"], self._origin["timestamp"]
         fixed, names, first_hop = self._fixed, self._names, self._first_hop
         size = len(batch)
-        stamps = batch.timestamps if batch.timestamps is not None else [(0, -1)] * size
+        stamps = batch.timestamps if batch.source_timestamps is None else batch.source_timestamps
+        stamps = [NO_TIMESTAMP] * size if stamps is None else stamps
         carried = batch.headers if batch.headers is not None else [None] * size
         # One pass over all names of the batch: asking each record for its own costs a quarter of the whole stage.
         traced = batch.headers is not None and not names.isdisjoint(

@@ -83,6 +83,8 @@ class TransactionLine:
         """Whether nobody knows how the last transaction ended; cleared by whoever finds out."""
         self.reason = ""
         """Why the last transaction was not committed."""
+        self.given_up: Callable[[], bool] = lambda: False
+        """Whether nobody waits for an answer any longer: the deadline of a signal has passed."""
         self._open_producer = open_producer
         self._where = where
         self._clock = clock
@@ -201,12 +203,12 @@ class TransactionLine:
         while True:
             left = deadline - self._clock()
             try:
-                call(max(0.1, min(SLICE, left)))
+                call(0.1 if self.given_up() else max(0.1, min(SLICE, left)))
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise
                 self._doubtful = True
-                if self._clock() >= deadline:
+                if self._clock() >= deadline or self.given_up():
                     raise
             else:
                 return

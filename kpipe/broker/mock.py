@@ -8,7 +8,7 @@ The mock API is marked experimental in rdkafka_mock.h: a function that a later l
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p
+from ctypes import c_char_p, c_int, c_int32, c_size_t, c_void_p
 from typing import Any
 
 from kpipe.broker.errors import BrokerError
@@ -30,11 +30,6 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rd_kafka_mock_set_group_consumer_heartbeat_interval_ms": (None, c_void_p, c_int),
     "rd_kafka_mock_topic_create": (c_int, c_void_p, c_char_p, c_int, c_int),
     "rd_kafka_mock_broker_set_host_port": (None, c_void_p, c_int32, c_char_p, c_int),
-    "rd_kafka_mock_push_request_errors_array": (None, c_void_p, c_int16, c_size_t, POINTER(c_int)),
-    "rd_kafka_mock_broker_set_rtt": (c_int, c_void_p, c_int32, c_int),
-    "rd_kafka_mock_broker_set_down": (c_int, c_void_p, c_int32),
-    "rd_kafka_mock_broker_set_up": (c_int, c_void_p, c_int32),
-    "rd_kafka_mock_partition_set_leader": (c_int, c_void_p, c_char_p, c_int32, c_int32),
 }
 
 

@@ -10,6 +10,7 @@ and reports only what failed (`delivery.report.only.error`): when its queue is e
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import sys
 import threading
@@ -55,6 +56,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "event_type": (_INT, [_POINTER]),
     "event_error": (_INT, [_POINTER]),
     "event_error_string": (_TEXT, [_POINTER]),
+    "event_error_is_fatal": (_INT, [_POINTER]),
     "event_message_next": (_POINTER, [_POINTER]),
     "event_destroy": (None, [_POINTER]),
     "fatal_error": (_INT, [_POINTER, _TEXT, _SIZE]),
@@ -114,8 +116,12 @@ def _library() -> Any:
 
 
 def can_send_columns(properties: Mapping[str, Any]) -> bool:
-    """Whether a producer with these properties can be had: no callbacks (tokens, debug logs) but our own."""
-    if "debug" in properties or str(properties.get("sasl.mechanism", "")).upper() == "OAUTHBEARER":
+    """Whether a producer with these properties can be had: no callbacks (tokens, logs that are shown) but our own."""
+    if (
+        os.environ.get("KPIPE_DEBUG")
+        or "debug" in properties
+        or str(properties.get("sasl.mechanism", "")).upper() == "OAUTHBEARER"
+    ):
         return False
     return not any(callable(value) for value in properties.values()) and _library() is not None
 
@@ -133,9 +139,13 @@ class ColumnProducer:
         self.on_failure: Callable[[int, int, KafkaError], None] = lambda _batch, _place, _error: None
         self._places = array("I")
         self._closing = threading.Lock()
-        self._client: int | None = self._open({**properties, "delivery.report.only.error": True})
+        self._client: int | None = None
+        self._client = self._open({**properties, "delivery.report.only.error": True})
         self._queue = self._library.rd_kafka_queue_get_main(self._client)
         self._topic = self._library.rd_kafka_topic_new(self._client, topic.encode(), None)
+        if not self._topic:
+            self.close()
+            _refuse(f"no topic can be called {topic[:20]!r}...".encode())
 
     def _open(self, properties: Mapping[str, Any]) -> int:
         library, reason = self._library, ctypes.create_string_buffer(512)
@@ -171,6 +181,7 @@ class ColumnProducer:
         They are known as the number of their batch (32 bits) and their place in it, which is counted from `first`.
         Returns how many were taken or refused before the queue was full, and the refused ones by their place.
         """
+        self._check_open()
         count = len(values)
         rows = array("Q", bytes(8 * WORDS * count))
         columns = memoryview(rows)
@@ -180,7 +191,12 @@ class ColumnProducer:
         address, _ = rows.buffer_info()
         taken = self._library.rd_kafka_produce_batch(self._topic, partition, COPY, address, count)
         del held, held_keys
-        return (count, []) if taken == count else _refused(columns[ERR::WORDS].tolist())
+        if taken == count:
+            return count, []
+        taken, refused = _refused(columns[ERR::WORDS].tolist())
+        if any(error.code() == FATAL for _, error in refused):
+            self._tell_fatal()  # its event may be on its way still, and the cause belongs to the first refusal
+        return taken, refused
 
     def _mark(self, halves: memoryview, batch: int, first: int, count: int) -> None:
         if first + count > len(self._places):
@@ -208,13 +224,18 @@ class ColumnProducer:
                 words = (ctypes.c_uint64 * WORDS).from_address(message)
                 self.on_failure(words[MARK] >> 32, words[MARK] & 0xFFFFFFFF, KafkaError(_signed(words[ERR])))
         elif kind == ERROR:
-            code, text = library.rd_kafka_event_error(event), library.rd_kafka_event_error_string(event)
-            if code == FATAL:
-                reason = ctypes.create_string_buffer(512)
-                cause = library.rd_kafka_fatal_error(self._client, reason, len(reason))
-                self._on_error(KafkaError(cause, reason.value.decode(errors="replace"), True))
+            if library.rd_kafka_event_error_is_fatal(event):
+                self._tell_fatal()
             else:
+                code, text = library.rd_kafka_event_error(event), library.rd_kafka_event_error_string(event)
                 self._on_error(KafkaError(code, (text or b"").decode(errors="replace")))
+
+    def _tell_fatal(self) -> None:
+        from confluent_kafka import KafkaError
+
+        reason = ctypes.create_string_buffer(512)
+        cause = self._library.rd_kafka_fatal_error(self._client, reason, len(reason))
+        self._on_error(KafkaError(cause, reason.value.decode(errors="replace"), True))
 
     def flush(self, timeout: float) -> int:
         """Send without lingering and wait up to `timeout` seconds; returns what is left."""
@@ -234,14 +255,25 @@ class ColumnProducer:
             client, self._client = self._client, None
         if client is None:
             return
-        self._library.rd_kafka_topic_destroy(self._topic)
+        if self._topic:
+            self._library.rd_kafka_topic_destroy(self._topic)
         self._library.rd_kafka_queue_destroy(self._queue)
         self._library.rd_kafka_destroy(client)
+
+    def __del__(self) -> None:
+        """As with the Python client, one that nobody holds any more keeps no threads and no connections."""
+        self.close()
+
+    def _check_open(self) -> None:
+        """The library would not look: what was let go of must not be used."""
+        if not self._client:
+            raise RuntimeError("the producer is closed")
 
     def list_topics(self, topic: str | None = None, timeout: float = 5.0) -> Metadata:
         """What the cluster says of the producer's topic, or of all; KafkaException when it does not answer in time."""
         from confluent_kafka import KafkaError, KafkaException
 
+        self._check_open()
         library, answer, wait = self._library, ctypes.POINTER(_MetadataEntry)(), int(timeout * 1000)
         every, only = (1, None) if topic is None else (0, self._topic)
         code = library.rd_kafka_metadata(self._client, every, only, ctypes.byref(answer), wait)

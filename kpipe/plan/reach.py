@@ -48,6 +48,6 @@ class Reach:
 
 
 def _seconds_tried(text: str) -> float:
-    """How long the attempt took that is complained of: `... (after 30037ms in state CONNECT)`."""
+    """How long the attempt took that is complained of: `... (after 10037ms in state CONNECT)`."""
     told = re.search(r"\(after (\d+)ms", text)
     return int(told[1]) / 1000 if told else 0.0

@@ -10,30 +10,17 @@ import fcntl
 import os
 import select
 import stat
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kpipe.formats import Decoder
     from kpipe.record import Batch
 
 BLOCK = 65536  # bytes; larger reads are no faster (146-165 ns per line from 64 KiB to 1 MiB)
-
-
-class Decoder(Protocol):
-    """Bytes to records: fed blocks in order, then told that the input has ended."""
-
-    @property
-    def pending(self) -> int:
-        """Bytes of the record that has begun but not ended."""
-
-    def feed(self, block: bytes) -> Batch:
-        """The records that are complete with this block."""
-
-    def finish(self) -> Batch:
-        """The records left at the end of the input; an unterminated last record is a record."""
 
 
 class FileSource:

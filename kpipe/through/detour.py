@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
 from kpipe.errors import BadRecord, KpipeError, Stage
+from kpipe.pipeline import Unsent
 from kpipe.through.child import Child, pump
 
 if TYPE_CHECKING:
@@ -123,12 +124,12 @@ class Detour:
         )
         return FilterError(f"{self.what.title}: no answer for {self.what.timeout:g} s; {advice}")
 
-    def died(self, child: Child) -> FilterError:
+    def died(self, child: Child, advice: str = "what it owes is not sent") -> FilterError:
         """The error for a filter that ended on its own, after it has said its last words."""
         pump([child], LAST_WORDS)
         code = child.reap(LAST_WORDS)
         how = "ended" if not code else f"died by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        return FilterError(f"{self.what.title}: the filter {how} before its input did; what it owes is not sent")
+        return FilterError(f"{self.what.title}: the filter {how} before its input did; {advice}")
 
     def end(self) -> None:
         """Kill what runs."""
@@ -141,8 +142,12 @@ class Detour:
     def pass_on(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Run the stages behind the filter and send what is left; each entry of `batch` is one that is awaited."""
         entered = Counter(range(flight.read) if batch.index is None else batch.index)
-        for stage in self._stages:
-            stage(batch)
+        try:
+            for stage in self._stages:
+                stage(batch)
+        except KpipeError:
+            flight.failures += [(index, Unsent()) for index in entered]
+            raise
         batch.unite_bad()
         bad = {each.index: each.error for each in batch.bad}
         left = entered if batch.index is None else Counter(batch.index)

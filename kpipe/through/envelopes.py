@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import KpipeError
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.pipeline import Unsent
+from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
 from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kpipe.errors import BadRecord
     from kpipe.ledger import Flight
     from kpipe.pipeline import Sink
-    from kpipe.record import Batch
+    from kpipe.record import Batch, Timestamp
     from kpipe.through.detour import Filter, PipelineStage
 
 Place: TypeAlias = tuple[int, str, int]
@@ -74,9 +76,9 @@ class Envelopes(Detour):
         named = self._name(batch)
         numbers = self.numbers_of(batch)
         index = range(len(batch)) if batch.index is None else batch.index
-        for start, end in slices(batch):
-            blocks = self._encode(cut_out(named, start, end)).splitlines(keepends=True)
-            for row, block in zip(range(start, end), blocks, strict=True):
+        given = 0
+        try:
+            for row, block in self._blocks(named):
                 if not self._make_room(len(block), numbers[row]):
                     return
                 entry = Open(flight, index[row], batch, row, _offset(named, row), len(block))
@@ -84,8 +86,16 @@ class Envelopes(Detour):
                 self._open.setdefault(place, deque()).append(entry)
                 self._count += 1
                 self._bytes += len(block)
+                given += 1
                 self.child(numbers[row]).write(block)
+        finally:
+            flight.failures += [(index[row], Unsent()) for row in range(given, len(batch))]
         self._turn(0)
+
+    def _blocks(self, named: Batch) -> Iterator[tuple[int, bytes]]:
+        """(row, envelope with its newline) of each record."""
+        for start, end in slices(named):
+            yield from enumerate(self._encode(cut_out(named, start, end)).splitlines(keepends=True), start)
 
     def _name(self, batch: Batch) -> Batch:
         """The batch with coordinates for every record; lines of a file get its name, 0 and a running number."""
@@ -170,6 +180,7 @@ class Envelopes(Detour):
         part.index = [entry.index for entry in entries]
         part.read = flight.read
         part.cluster, part.file = origin.cluster, origin.file
+        part.source_timestamps = [_source_time(entry.batch, entry.row) for entry in entries]
         for column in ("topics", "partitions", "offsets", "lines", "targets"):
             missing = any(getattr(entry.batch, column) is None for entry in entries)
             setattr(part, column, None if missing else [getattr(entry.batch, column)[entry.row] for entry in entries])
@@ -257,6 +268,12 @@ class Envelopes(Detour):
 def _place(named: Batch, row: int) -> tuple[str, int]:
     topics, partitions = named.topics or [], named.partitions or []
     return str(topics[row]), int(partitions[row] or 0)
+
+
+def _source_time(batch: Batch, row: int) -> Timestamp:
+    """What the trace tells: the filter may give another timestamp to the record, not to where it came from."""
+    times = batch.timestamps if batch.source_timestamps is None else batch.source_timestamps
+    return NO_TIMESTAMP if times is None else times[row]
 
 
 def _offset(named: Batch, row: int) -> int:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage
+from kpipe.pipeline import Unsent
 from kpipe.through.child import pump
 from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.through.child import Child
 
+GRACE = 1.0
+"""Seconds after which a filter that ended and owes nothing ends the run: until then the input may end as well."""
 QUIET = 0.05
 """Seconds that a new filter is watched after its first answer: one that answers two lines to one is found here."""
 
@@ -54,7 +57,13 @@ class Lines(Detour):
                 error.where = error.where or part.where(0)
                 self.end()
                 raise
-            self.pass_on(part, flight, idle)
+            try:
+                self.pass_on(part, flight, idle)
+            except KpipeError:
+                rest = cut_out(batch, end, len(batch))
+                indexes = range(flight.read) if rest.index is None else rest.index
+                flight.failures += [(index, Unsent()) for index in indexes]
+                raise
 
     def _exchange(self, part: Batch, idle: Callable[[], bool]) -> bool:
         """Replace the values by their answers; False when the run must end before they came."""
@@ -130,6 +139,17 @@ class Lines(Detour):
     def _too_many(self) -> FilterMismatch:
         advice = "it must answer one line to each (jq -c), or use --through-json"
         return FilterMismatch(f"{self.what.title}: the filter answered more lines than it was given; {advice}")
+
+    def poll(self) -> None:
+        """Look whether a filter ended while the source has nothing to give it, and collect delivery reports."""
+        if self.children and not self._passing and not self.ending():
+            pump(self.children.values(), 0)
+            for child in self.children.values():
+                if child.ended and time.monotonic() - child.busy > GRACE:
+                    error = self.died(child, "it must read on until then")
+                    self.end()
+                    raise error
+        self.inner.poll()
 
     def flush(self, timeout: float) -> bool:
         """At the end of the input: let the filter end, see that it says no more, and wait for the sink behind it."""

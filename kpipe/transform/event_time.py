@@ -43,6 +43,8 @@ def timestamp_from(step: Step, context: Context) -> Stage:
             elif value is not None:
                 reasons[place] = field.why_missing(batch, place)
             new.append(timestamp)
+        if batch.source_timestamps is None:
+            batch.source_timestamps = old
         batch.timestamps = new
         reject(batch, step, reasons)
 

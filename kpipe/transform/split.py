@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpipe.record import COLUMNS
+
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.expressions import Evaluate
     from kpipe.transform.step import Stage
-
-COLUMNS = ("keys", "headers", "timestamps", "topics", "partitions", "offsets", "lines", "targets")
-"""Every column of a batch but `values` and `index`."""
 
 
 def split_stage(evaluate: Evaluate) -> Stage:

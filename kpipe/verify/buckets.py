@@ -58,11 +58,6 @@ class Buckets:
         if self._directory is not None:
             self._directory.cleanup()
 
-    @property
-    def spilled(self) -> bool:
-        """Whether rows went to disk."""
-        return self._directory is not None
-
     def add(self, side: str, bucket: int, row: bytes) -> None:
         """Keep one row."""
         self._rows.setdefault((side, bucket), bytearray()).extend(row)

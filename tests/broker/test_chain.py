@@ -265,6 +265,17 @@ def test_a_filter_that_fails_stops_the_run_and_a_restart_loses_nothing(
     assert values(kafka, target) == [b"%d" % n for n in range(2000)]
 
 
+def test_a_filter_that_ends_while_nothing_comes_ends_a_follow(kafka: Cluster, kpipe: Kpipe) -> None:
+    """Nothing was written to it any more, so nobody noticed, and the run followed for ever."""
+    source, target, name = kafka.topic(), kafka.topic(), group()
+    kafka.write(source, [b"1", b"2", b"3"])
+    ended = kpipe.at(kafka.bootstrap).start("forward", "-G", name, "--through", "sed -u 3q", source, target).wait(20)
+    assert ended.code == 1
+    assert ended.err.startswith("kpipe: transform: --through sed -u 3q: the filter ended before its input did;")
+    assert values(kafka, target) == [b"1", b"2", b"3"]
+    assert committed(kafka, name, source) == 3
+
+
 @pytest.mark.parametrize("option", ["--through", "--through-json"])
 def test_a_signal_while_a_filter_runs_loses_nothing(kafka: Cluster, kpipe: Kpipe, option: str) -> None:
     source, target, name = kafka.topic(), kafka.topic(), group()

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
+import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclOperation,
+    AclPermissionType,
+    ResourceType,
+)
 
 from kpipe.clusters.librdkafka import can_send_columns
+from tests.broker.lab.cluster import Cluster, until
+from tests.broker.lab.security import Fortress
+from tests.broker.test_security import allow, secrets_of, toml, ways_in
+from tests.broker.test_shutdown import high
 
 if TYPE_CHECKING:
-    from tests.broker.lab.cluster import Cluster
-    from tests.conftest import Kpipe
+    from tests.conftest import Kpipe, Running
 
 ONE_BY_ONE = ("-H", "by=record")
 """A header has no column."""
 WAYS = pytest.mark.parametrize("way", [(), ONE_BY_ONE], ids=["by column", "by record"])
+
+
+def balance(summary: Path) -> tuple[int, int, int, int]:
+    """Read, delivered, failed and unknown."""
+    found = json.loads(summary.read_text())
+    assert found["read"] == found["delivered"] + found["failed"] + found["unknown"]
+    return found["read"], found["delivered"], found["failed"], found["unknown"]
 
 
 def test_this_machine_can() -> None:
@@ -104,3 +125,212 @@ def test_a_bad_property_is_told_in_the_same_words(kafka: Cluster, kpipe: Kpipe, 
     assert told[0].code == told[1].code == 2
     assert told[0].err == told[1].err
     assert told[0].err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "by_column"),
+    [
+        ((), True),
+        (("-K:", "-Z", "NULL", "-p", "0", "--on-error", "skip"), True),
+        (("--compression", "zstd", "-k", "all", "--rate", "1MB/s"), True),
+        (ONE_BY_ONE, False),
+        (("--timestamp", "1763884800000"), False),
+        (("--trace", "full"), False),
+        (("--spill", "spill"), False),
+        (("--report",), False),
+        (("--filter", ". == 1"), False),
+    ],
+    ids=lambda value: " ".join(value) or "plain" if isinstance(value, tuple) else None,
+)
+def test_which_way_is_taken(kafka: Cluster, kpipe: Kpipe, options: tuple[str, ...], *, by_column: bool) -> None:
+    """The tests here compare two ways: told by which sink is loaded, as nobody can see it from outside."""
+    topic = kafka.topic()
+    env = {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = kpipe.at(kafka.bootstrap)("produce", *options, topic, stdin=b"1\n" * 40_000, env=env)
+    imported = set(re.findall(r"kpipe\.[a-z.]+", done.err))
+    assert done.code == 0, done.err[-500:]
+    assert "kpipe.sinks.topic" in imported
+    assert ("kpipe.clusters.librdkafka" in imported and "kpipe.sinks.columns" in imported) == by_column
+
+
+def test_a_throttled_batch_arrives_in_order(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    """The throttle hands a batch over in slices, which are several batches to the client and one to the ledger."""
+    topic = kafka.topic(max_message_bytes=5_000)
+    values = [b"%06d" % number for number in range(15_000)]
+    text = b"\n".join([*values[:7_000], b"x" * 6_000, *values[7_000:]])
+    options = ("--rate", "10000/s", "--on-error", "skip", "--summary", str(tmp_path / "summary"))
+    done = kpipe.at(kafka.bootstrap)("produce", *options, topic, stdin=text)
+    assert (done.code, done.err.count("stdin:7001 ->")) == (1, 1)
+    assert [record.value for record in kafka.read(topic)] == values
+    assert balance(tmp_path / "summary") == (15_001, 15_000, 1, 0)
+
+
+def test_a_topic_that_is_made_takes_all(kafka: Cluster, kpipe: Kpipe) -> None:
+    """The client has heard that there is no such topic, and must hear that there is one now."""
+    values = [b"%06d" % number for number in range(20_000)]
+    topic = f"made-{time.monotonic_ns()}"
+    done = kpipe.at(kafka.bootstrap)("produce", "--create", topic, stdin=b"\n".join(values))
+    assert (done.code, done.err) == (0, "")
+    assert sorted(record.value or b"" for record in kafka.read(topic)) == values
+
+
+def test_a_read_only_cluster_is_refused(kafka: Cluster, kpipe: Kpipe) -> None:
+    config = f'[clusters.vault]\n"bootstrap.servers" = "{kafka.bootstrap}"\nread_only = true\n'
+    topic = kafka.topic()
+    done = kpipe("produce", f"vault:{topic}", stdin=b"1\n" * 40_000, config=config)
+    assert (done.code, "read_only" in done.err, done.err.count("\n")) == (2, True, 1)
+    assert kafka.read(topic) == []
+
+
+def test_a_topic_that_may_not_be_written_is_told_as_one_by_one(kpipe: Kpipe, tmp_path: Path) -> None:
+    """First without any right to write, so without a producer id: a fatal error; then just not to this topic."""
+    fortress = Fortress(tmp_path)
+    fortress.broker.start()
+    try:
+        lab = Cluster(fortress.broker)
+        topic, other = lab.topic(), lab.topic()
+        deny = allow(ResourceType.TOPIC, topic, AclOperation.WRITE, permission=AclPermissionType.DENY)
+        config, summary = toml({"plain": ways_in(fortress)["plain"]}), tmp_path / "summary"
+        for rules, what in (
+            ([allow(ResourceType.TOPIC, topic, AclOperation.ALL), deny], "any topic"),
+            ([allow(ResourceType.TOPIC, other, AclOperation.WRITE)], f"topic {topic}"),
+        ):
+            for done in lab.admin.create_acls(rules).values():
+                done.result(20)
+            for way in ((), ONE_BY_ONE):
+                told = kpipe(
+                    "produce", *way, "--summary", summary, f"plain:{topic}",
+                    stdin=b"1\n" * 40_000, env=secrets_of(fortress), config=config,
+                )  # fmt: skip
+                assert told.code == 4, told.err
+                assert f"not authorised: no ACL allows WRITE on {what}" in told.err
+                read, delivered, failed, unknown = balance(summary)
+                assert (delivered, failed + unknown) == (0, read)
+        assert lab.read(topic) == []
+    finally:
+        fortress.close()
+
+
+# --- what does not go on for ever ----------------------------------------------------------------------------------
+
+
+def feed(running: Running, first: int, count: int) -> None:
+    running.write(b"".join(b"%06d\n" % number for number in range(first, first + count)))
+
+
+def has(kafka: Cluster, topic: str, count: int) -> bool:
+    return high(kafka, topic) == count
+
+
+def resident_kb(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def held(kafka: Cluster, topic: str) -> list[int]:
+    return [int(record.value or b"-1") for record in kafka.read(topic)]
+
+
+def test_a_signal_in_mid_input_delivers_what_was_read(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    topic = kafka.topic()
+    running = kpipe.at(kafka.bootstrap).start("produce", "--summary", tmp_path / "summary", topic)
+    feed(running, 0, 30_000)
+    running.signal(signal.SIGTERM)
+    assert running.wait(15).code == -signal.SIGTERM
+    there = held(kafka, topic)
+    assert there == list(range(len(there)))
+    assert balance(tmp_path / "summary") == (len(there), len(there), 0, 0)
+
+
+def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
+    kafka: Cluster, kpipe: Kpipe, tmp_path: Path
+) -> None:
+    topic = kafka.topic()
+    running = kpipe.at(kafka.bootstrap).start("produce", "--summary", tmp_path / "summary", topic)
+    feed(running, 0, 10_000)
+    until(lambda: len(held(kafka, topic)) == 10_000, "the first lines are there")
+    kafka.broker.pause()
+    feed(running, 10_000, 5_000)
+    time.sleep(0.3)  # nobody can see from outside that the lines were read
+    running.signal(signal.SIGTERM)
+    running.wait_for_stderr("waiting for 5,000 records in flight")
+    asked = time.monotonic()
+    running.signal(signal.SIGINT)
+    ended = running.wait(10)
+    assert time.monotonic() - asked < 3
+    assert ended.code == 1
+    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    assert (read, delivered, failed + unknown) == (15_000, 10_000, 5_000)
+    assert unknown > 0
+    assert "stdin:10001" in ended.err
+    assert "to stdin:15000" in ended.err
+    kafka.broker.heal()
+    there = set(held(kafka, topic))
+    assert there.issuperset(range(10_000))
+    assert len(there) <= delivered + unknown
+
+
+def test_a_full_queue_under_a_frozen_broker_is_given_up(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    topic = kafka.topic()
+    options = ("-X", "queue.buffering.max.messages=100", "--drain-timeout", "1", "--summary", str(tmp_path / "summary"))
+    running = kpipe.at(kafka.bootstrap).start("produce", *options, topic)
+    feed(running, 0, 1)
+    kafka.read(topic, at_least=1)
+    kafka.broker.pause()
+    feed(running, 1, 5_000)
+    time.sleep(0.3)
+    running.signal(signal.SIGTERM)
+    ended = running.wait(10)
+    assert ended.code == 1
+    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    assert (read, delivered) == (5_001, 1)
+    assert unknown <= 100 <= failed
+    assert "stdin:2" in ended.err
+
+
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    topic = kafka.topic()
+    running = kpipe.at(kafka.bootstrap).start("produce", "--summary", tmp_path / "summary", topic)
+    feed(running, 0, 20_000)
+    kafka.read(topic, at_least=1)
+    kafka.broker.kill()
+    feed(running, 20_000, 20_000)
+    kafka.broker.heal()
+    feed(running, 40_000, 20_000)
+    running.close_stdin()
+    ended = running.wait(30)
+    assert (ended.code, ended.err) == (0, "")
+    assert held(kafka, topic) == list(range(60_000))
+    assert balance(tmp_path / "summary") == (60_000, 60_000, 0, 0)
+
+
+def test_a_topic_that_is_deleted_ends_the_run(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    topic = kafka.topic()
+    options = ("-X", "delivery.timeout.ms=2000", "--summary", str(tmp_path / "summary"))
+    running = kpipe.at(kafka.bootstrap).start("produce", *options, topic)
+    feed(running, 0, 20_000)
+    until(lambda: len(held(kafka, topic)) == 20_000, "the lines are there")
+    kafka.admin.delete_topics([topic])[topic].result(20)
+    feed(running, 20_000, 5_000)
+    ended = running.wait(20)
+    assert ended.code == 1
+    assert f"stdin:20001 -> {kafka.bootstrap}:{topic}: " in ended.err
+    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    assert (read, delivered, failed + unknown) == (25_000, 20_000, 5_000)
+
+
+def test_a_pipe_of_tiny_writes_stays_small(kafka: Cluster, kpipe: Kpipe) -> None:
+    """`while read`: each line is a read of its own, so a batch, a number and a flight of its own."""
+    topic = kafka.topic()
+    running = kpipe.at(kafka.bootstrap).start("produce", topic)
+    sizes = []
+    for step in range(4):
+        for number in range(8_000):
+            running.write(b"%06d\n" % (8_000 * step + number))
+        running.wait_for(partial(has, kafka, topic, 8_000 * (step + 1)))
+        sizes.append(resident_kb(running.pid))
+    running.close_stdin()
+    assert running.wait().code == 0
+    assert sizes[3] - sizes[0] < 4_000, sizes
+    assert held(kafka, topic) == list(range(32_000))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import time
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from tests.broker.lab.cluster import Rec, until
 from tests.conftest import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe
 
@@ -129,6 +133,65 @@ def test_timestamps_can_be_those_of_now(kafka: Cluster, kpipe: Kpipe) -> None:
     (record,) = kafka.read(target)
     assert record.timestamp > BASE_MS + 10**9
     assert trace(record)["source_timestamp"] == str(BASE_MS)
+
+
+def test_a_time_from_the_value_is_not_the_time_at_the_source(kafka: Cluster, kpipe: Kpipe) -> None:
+    source, target = kafka.topic(retention_ms=-1), kafka.topic(retention_ms=-1)
+    kafka.write(source, [Rec(b'{"at":%d}' % (BASE_MS + 7), timestamp=BASE_MS)])
+
+    assert kpipe.at(kafka.bootstrap)("forward", "-e", "--timestamp-from", ".at", source, target) == QUIET
+
+    (record,) = kafka.read(target)
+    assert record.timestamp == BASE_MS + 7
+    assert (trace(record)["source_timestamp"], trace(record)["origin_timestamp"]) == (str(BASE_MS), str(BASE_MS))
+
+
+def test_a_target_that_is_deleted_ends_the_run_and_nothing_is_committed_past_it(kafka: Cluster, kpipe: Kpipe) -> None:
+    source, target, name = kafka.topic(), kafka.topic(), group()
+    kafka.write(source, [b"%d" % n for n in range(10)])
+    run = kpipe.at(kafka.bootstrap).start("forward", "-G", name, source, target)
+    run.wait_for(lambda: len(kafka.read(target)) == 10, what="all are there")
+    kafka.admin.delete_topics([target])[target].result(20)
+    kafka.write(source, [b"10"])
+    ended = run.wait(25)
+    assert ended.code == 1
+    assert f"{source}[0]@10 -> " in ended.err
+    assert "the topic or partition is gone; create it again and run again" in ended.err
+    assert kafka.committed(name, source) == {0: 10}
+
+
+@pytest.mark.parametrize("on_error", ["skip", "dlq"])
+def test_what_a_drain_gives_up_is_no_bad_record(
+    kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, tmp_path: Path, on_error: str
+) -> None:
+    """`skip` took what was purged from the queue for refused, and committed it."""
+    source, target, letters, name = kafka.topic(), kafka_b.topic(), kafka.topic(), group()
+    kafka.write(source, [b"0"])
+    config = (
+        f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n'
+        f'[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"'
+    )
+    policy = ("--on-error", "skip" if on_error == "skip" else f"dlq:a:{letters}")
+    places, summary = (f"a:{source}", f"b:{target}"), tmp_path / "summary"
+    run = kpipe.start(
+        "forward", "-G", name, *policy, "--drain-timeout", "3", "--summary", summary, *places, config=config
+    )
+    kafka_b.read(target, at_least=1)
+    kafka_b.broker.kill()
+    try:
+        time.sleep(0.5)
+        kafka.write(source, [b"%d" % n for n in range(1, 51)])
+        time.sleep(2)
+        run.signal(signal.SIGTERM)
+        ended = run.wait(20)
+    finally:
+        kafka_b.broker.heal()
+    told = json.loads(summary.read_text())
+    assert ended.code == 1
+    assert (told["read"], told["delivered"], told["dead_lettered"]) == (51, 1, 0), ended.err
+    assert kafka.committed(name, source) == {0: 1}
+    assert "skipped" not in ended.err
+    assert kafka.read(letters) == []
 
 
 # --- keys and partitions ---------------------------------------------------------------------------------------

@@ -9,7 +9,13 @@ import asyncio
 import socket
 import struct
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.broker.lab.cluster import Cluster
 
 CHUNK = 16384
 
@@ -106,3 +112,17 @@ class Proxy:
         with suppress(OSError, AttributeError):
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
+
+
+@contextmanager
+def disturbed(cluster: Cluster, proxy: Proxy, how: str) -> Iterator[None]:
+    """A target that is `silent`, `thin` or `frozen` for a while; the last one is the whole broker."""
+    if how == "silent":
+        proxy.silent = True
+    elif how == "thin":
+        proxy.bytes_per_s = 300_000
+    else:
+        cluster.broker.pause()
+    yield
+    proxy.heal()
+    cluster.broker.heal()

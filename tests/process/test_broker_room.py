@@ -15,9 +15,10 @@ import pexpect
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from kpipe.broker import BrokerError, EmbeddedBroker, faults
+from kpipe.broker import BrokerError, EmbeddedBroker
 from kpipe.broker.front import Side
 from kpipe.errors import Exit
+from tests import broker_faults as faults
 
 HEADERS = [("h", b"1"), ("h", None), ("h", b""), ("", b"\xff\x00")]
 
@@ -376,9 +377,9 @@ def test_a_pushed_error_that_can_be_retried_is_retried():
     with EmbeddedBroker(topics={"orders": 1}) as broker:
         producer = open_producer(broker, **{"retry.backoff.ms": 10})
         errors = [KafkaError.NOT_ENOUGH_REPLICAS, KafkaError._TRANSPORT, KafkaError.MSG_SIZE_TOO_LARGE]
-        faults.push_request_errors(broker, faults.Request.PRODUCE, errors)
+        faults.push_request_errors(broker, faults.PRODUCE, errors)
         assert send(producer).code() == KafkaError.MSG_SIZE_TOO_LARGE  # the third: two were retried
-        faults.push_request_errors(broker, faults.Request.PRODUCE, errors[:2])
+        faults.push_request_errors(broker, faults.PRODUCE, errors[:2])
         assert send(producer) is None
         with open_consumer(broker) as consumer:
             assert consumer.get_watermark_offsets(TopicPartition("orders", 0), timeout=5) == (0, 1)

@@ -11,11 +11,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "chain"))
 from chain_fakes import FakeSink, ListSource, rows, run
 
-from kpipe.errors import BadRecord
+from kpipe.errors import BadRecord, UsageError
 from kpipe.through import envelopes
 from kpipe.through.detour import Filter, FilterError, FilterMismatch
 from kpipe.through.envelopes import Envelopes
 from kpipe.through.lines import Lines, refuse_newlines
+from kpipe.trace import Hop, Tracer
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
 
@@ -29,12 +30,28 @@ def python(program):
 EACH = "import sys\nfor line in sys.stdin: "
 
 
-def through(kind, command, *batches, sink=None, stages=(), jobs=1, timeout=20.0, on_error="stop"):
+class Following(ListSource):
+    """Has no end: after its batches nothing comes, for as long as the test may take."""
+
+    finished = property(lambda self: time.monotonic() > self.until, lambda _self, _value: None)
+
+    def __init__(self, *batches):
+        self.until = time.monotonic() + 10
+        super().__init__(*batches)
+
+    def read(self):
+        if self.batches:
+            return super().read()
+        time.sleep(0.02)
+        return None
+
+
+def through(kind, command, *batches, sink=None, stages=(), jobs=1, timeout=20.0, on_error="stop", source=ListSource):
     said = []
     target = sink or FakeSink()
     detour = kind(Filter(command, f"--through {command}", timeout, jobs), target, list(stages), said.append)
     done = run(
-        ListSource(*batches),
+        source(*batches),
         [refuse_newlines("--through")] if kind is Lines else [],
         detour,
         on_error=on_error,
@@ -179,6 +196,44 @@ def test_a_filter_behind_a_filter():
     assert done.committed == {("t", 0): 2}
 
 
+@pytest.mark.parametrize(
+    ("kind", "command", "what", "end"),
+    [
+        (Lines, "sed -u 3q", "the filter ended before its input did; it must read on", 3),
+        (Lines, "sed -u 3q; exit 7", "the filter failed with exit code 7 before its input did", 3),
+        (Envelopes, "sed -u 3q", "the filter ended before its input did; what it owes", 2),
+    ],
+)
+def test_a_filter_that_ends_while_the_source_is_idle_ends_the_run(kind, command, what, end):
+    began = time.monotonic()
+    done = through(kind, command, rows(b"a", b"b", b"c"), source=Following)
+    assert time.monotonic() - began < 8
+    assert isinstance(done.error, FilterError)
+    assert what in str(done.error)
+    assert done.values == [b"a", b"b", b"c"]
+    assert done.committed == {("t", 0): end}  # an envelope may have another copy to come
+
+
+def test_a_filter_that_ends_with_the_input_is_no_error():
+    done = through(Lines, "sed -u 3q", rows(b"a", b"b", b"c"))
+    assert done.error is None
+    assert done.committed == {("t", 0): 3}
+
+
+@pytest.mark.parametrize("kind", [Lines, Envelopes])
+def test_a_stage_behind_the_filter_that_raises_leaves_the_rest_unsent(kind):
+    def refuse(batch):
+        if b"c" in batch.values:
+            raise UsageError("routed to where none may go")
+
+    done = through(kind, "sed -u s/x/y/", rows(b"a", b"b"), rows(b"c", b"d", first=2), stages=[refuse], on_error="skip")
+    assert isinstance(done.error, UsageError)
+    assert done.values == [b"a", b"b"]
+    assert done.ledger.failed >= 1
+    assert done.ledger.delivered + done.ledger.failed + done.ledger.unknown == 4
+    assert max(done.committed.values()) <= 2
+
+
 # --- envelopes -------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +294,26 @@ def test_dropped_records_are_filtered_wherever_they_stand(dropped):
     assert done.values == [b"%d" % n for n in range(5) if n not in dropped]
     assert done.ledger.filtered == len(dropped)
     assert done.committed == {("t", 0): 5}
+
+
+def test_the_trace_tells_the_time_at_the_source_whatever_the_filter_writes():
+    sink = FakeSink()
+    batch = rows(b"a", b"b", timestamps=[(1, 5), (1, 6)])
+    through(Envelopes, "jq -c '.timestamp = 99'", batch, sink=sink, stages=[Tracer(Hop())])
+    sent = [
+        (time, dict(headers)["source_timestamp"])
+        for each in sink.batches
+        for time, headers in zip(each.timestamps, each.headers, strict=True)
+    ]
+    assert sent == [((1, 99), b"5"), ((1, 99), b"6")]
+
+
+def test_what_was_not_given_to_a_dying_filter_is_known_to_be_unsent(monkeypatch):
+    monkeypatch.setattr(envelopes, "WINDOW", 100)
+    done = through(Envelopes, "sleep 0.3; exit 5", rows(*[b"%d" % n for n in range(300)]))
+    assert "exit code 5" in str(done.error)
+    assert (done.ledger.unknown, done.ledger.failed) == (100, 200)
+    assert done.lost[-1] == ("t[0]@299", "the run ended before it was sent")
 
 
 def test_a_copy_keeps_its_record_open_until_it_is_acknowledged():

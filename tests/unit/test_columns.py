@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from kpipe.clusters.client import Troubles
 from kpipe.ledger import Ledger
+from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
+from kpipe.shutdown import Stop
 from kpipe.sinks import columns
 from kpipe.sinks.columns import NO_ROOM, ColumnSink
 from kpipe.sinks.topic import NotSent
+from tests.fakes import ListCommitter, ListSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +54,16 @@ class Client:
         self.on_poll()
 
     def flush(self, _timeout: float) -> int:
+        self.on_poll()
         return len(self)
 
     def purge(self) -> None:
         for batch, place in self.queue:
             self.on_failure(batch, place, "purged")
         self.queue.clear()
+
+    def close(self) -> None:
+        pass
 
     def deliver(self, count: int | None = None) -> None:
         del self.queue[: len(self.queue) if count is None else count]
@@ -194,3 +202,92 @@ def test_numbers_of_batches_begin_again() -> None:
     flight = run.send(b"a", b"b")
     run.client.fail(1)
     assert flight.failures == [(1, "failed")]
+
+
+def test_a_failure_behind_a_full_queue_has_its_place_in_the_whole_batch() -> None:
+    run = Run(room=2)
+    run.client.on_poll = run.client.deliver
+    flight = run.send(b"a", b"b", b"c", b"d", b"e")
+    run.client.fail(0)
+    run.sink.poll()
+    assert flight.failures == [(4, "failed")]
+    assert sorted(flight.settled) == [0, 1, 2, 3]
+
+
+def test_failures_of_open_batches_are_told_apart_and_the_next_ones_start_afresh() -> None:
+    run = Run()
+    flights = [run.send(b"a", b"b") for _ in range(3)]
+    for number in (4, 1):  # the last batch's first, the first batch's second
+        run.client.fail(number)
+    run.client.deliver(2)
+    run.sink.poll()
+    assert run.ledger.landed == 4  # of six, two are still there
+    assert [flight.settled for flight in flights] == [[], [], []]
+    run.client.deliver()
+    run.sink.poll()
+    assert [list(flight.settled) for flight in flights] == [[0], [0, 1], [1]]
+    assert run.ledger.landed == 0
+    run.send(b"a")
+    run.sink.poll()
+    assert run.ledger.landed == 0
+
+
+def test_complaints_that_wait_in_the_queue_put_settling_off_and_never_for_good() -> None:
+    """The client counts what it has to tell as if it were records."""
+    run = Run()
+    flight = run.send(b"a")
+    run.client.deliver()
+    run.client.queue.append((0, 0))
+    run.sink.poll()
+    assert flight.settled == []
+    run.client.queue.clear()
+    run.sink.poll()
+    assert flight.settled == [0]
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_fails_the_books_balance(seed: int, on_error: str) -> None:
+    """Full queues, refusals and failures at random: what is delivered is what neither failed nor was refused."""
+    chance, failed = random.Random(seed), set[bytes | None]()
+    sources = [
+        Batch([b"%d.%d" % (n, i) for i in range(chance.randrange(1, 40))], file="f", lines=range(1, 41))
+        for n in range(30)
+    ]
+    total = sum(map(len, sources))
+    rate = chance.choice([0, 0.002, 0.05])
+    refused = {value for batch in sources for value in batch.values if chance.random() < rate}
+    client = Client(room=chance.randrange(1, 60), refused={value or b"": Refused() for value in refused})
+    values: dict[tuple[int, int], bytes | None] = {}
+
+    def work() -> None:
+        values.update(zip(client.queue, client.taken[len(client.taken) - len(client.queue) :], strict=True))
+        for _ in range(chance.randrange(len(client.queue) + 1)):
+            mark = client.queue.pop(0)
+            if chance.random() < rate:
+                failed.add(values[mark])
+                client.on_failure(*mark, Refused())
+
+    client.on_poll = work
+    ledger = Ledger()
+    sink = ColumnSink(client, "t", "c", Troubles("c"), ledger=ledger)  # type: ignore[arg-type]
+    pipeline = Pipeline(ListSource(sources), [], sink, ListCommitter(), ledger, Stop(), on_error=on_error)
+    pipeline.run()
+    assert ledger.balanced
+    assert ledger.in_flight == ledger.unknown == 0
+    assert (
+        client.taken
+        == [value for batch in sources for value in batch.values if value not in refused][: len(client.taken)]
+    )
+    assert ledger.delivered == len(client.taken) - len(failed)
+    assert ledger.failed == ledger.read - ledger.delivered
+    if on_error == "skip":
+        assert (ledger.read, ledger.failed) == (total, len(refused) + len(failed))
+    assert (pipeline.error is None) == (on_error == "skip" or not ledger.failed)
+
+
+class Refused:
+    """The client's error for a record that was certainly not written."""
+
+    def name(self) -> str:
+        return "MSG_SIZE_TOO_LARGE"

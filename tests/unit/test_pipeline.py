@@ -228,6 +228,52 @@ def test_what_is_never_acknowledged_is_purged_listed_and_spilled() -> None:
     assert run.pipeline.error.exit_code is Exit.UNDELIVERED
 
 
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_stage_that_raises_leaves_its_batch_unsent_and_known_to_be_so(on_error: str) -> None:
+    """Nobody has to wonder whether they arrived, and no policy skips what was never tried."""
+
+    def refuse(batch: Batch) -> None:
+        if b"2" in batch.values:
+            raise KpipeError("records are routed to where none may go")
+
+    run = Run(batches(2, 3, 2), stages=(refuse,), on_error=on_error)
+
+    assert run.sink.values == [b"0", b"1"]
+    assert run.counts == (5, 2, 0, 3, 0)
+    assert run.committer.final == {PLACE: 2}
+    assert run.pipeline.lost == [(f"t[0]@{n}", "the run ended before it was sent") for n in (2, 3, 4)]
+    assert "routed" in str(run.pipeline.error)
+
+
+class UntriedSink(ListSink):
+    """What is purged was still in the queue: certainly not written."""
+
+    def purge(self) -> None:
+        for report in self._never:
+            report(REFUSED, None)
+        self._never.clear()
+
+
+def test_what_is_given_up_unsent_is_not_skipped() -> None:
+    """`--on-error skip` is about records that a target refuses; what nobody tried to send comes again."""
+    run = Run(batches(4), UntriedSink({b"1": NEVER, b"3": NEVER}), on_error="skip", flush_timeout=0.0)
+    assert run.counts == (4, 2, 0, 2, 0)
+    assert run.committer.final == {PLACE: 1}
+    assert run.said == []
+    assert run.pipeline.error is not None
+
+
+def test_what_finds_no_room_before_the_end_is_not_skipped() -> None:
+    stop = Stop()
+    stop.signal, stop.deadline = signal.SIGTERM, 0.0
+    sink, ledger, committer = ListSink(room=2), Ledger(keeps_offsets=True), ListCommitter()
+    pipeline = Pipeline(ListSource(batches(4)), (), sink, committer, ledger, stop, on_error="skip")
+    pipeline.turn()
+    pipeline.drain()
+    assert (ledger.read, ledger.delivered, ledger.failed, ledger.unknown) == (4, 2, 2, 0)
+    assert committer.final == {PLACE: 2}
+
+
 def test_a_second_signal_gives_up_what_is_in_flight() -> None:
     stop = Stop()
     stop.signal, stop.deadline = signal.SIGTERM, 0.0  # as if the drain's time was over

@@ -7,7 +7,7 @@ import pytest
 from kpipe.plan.reach import Reach
 
 REFUSED = "10.0.0.1:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
-SILENT = "b:9092/2: Connection setup timed out in state CONNECT (after 30037ms in state CONNECT)"
+SILENT = "b:9092/2: Connection setup timed out in state CONNECT (after 10037ms in state CONNECT)"
 BOOTSTRAP = (
     "10.0.0.1:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 )

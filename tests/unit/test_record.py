@@ -6,13 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import BadRecord
-from kpipe.record import Batch
-
-COLUMNS = ("keys", "headers", "timestamps", "topics", "partitions", "offsets")
+from kpipe.record import COLUMNS, Batch
 
 
 def full(count: int) -> Batch:
-    return Batch(
+    batch = Batch(
         [b"%d" % n for n in range(count)],
         keys=[b"k%d" % n for n in range(count)],
         headers=[[("h", b"%d" % n)] for n in range(count)],
@@ -22,6 +20,14 @@ def full(count: int) -> Batch:
         offsets=[100 + n for n in range(count)],
         cluster="prod",
     )
+    batch.targets = [f"to-{n}" for n in range(count)]
+    batch.source_timestamps = [(1, 1000 + n) for n in range(count)]
+    return batch
+
+
+def test_every_column_is_known_by_name() -> None:
+    others = {"bad", "cluster", "file", "index", "read", "values"}
+    assert set(COLUMNS) == set(Batch.__slots__) - others
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=12, max_size=12), max_size=3), st.integers(0, 12))
@@ -36,7 +42,8 @@ def test_taking_out_keeps_columns_aligned_and_knows_the_places(masks: list[list[
     assert batch.values == [b"%d" % number for number in left]
     assert batch.keys == [b"k%d" % number for number in left]
     assert batch.offsets == [100 + number for number in left]
-    assert all(len(getattr(batch, column)) == len(left) for column in COLUMNS)
+    assert batch.source_timestamps == [(1, 1000 + number) for number in left]
+    assert all(len(getattr(batch, column)) == len(left) for column in COLUMNS if column != "lines")
     assert batch.index == left
     assert (len(batch), batch.read) == (len(left), cut)
 

@@ -122,6 +122,14 @@ def test_init_gives_up_in_time() -> None:
     assert len(lab.first.calls) <= 4
 
 
+def test_nothing_is_waited_for_once_the_drain_is_over() -> None:
+    """Offsets that hang (librdkafka#5511) held a run up for a minute after its SIGTERM."""
+    lab = Lab(offsets=[TIMED_OUT] * 9)
+    lab.line.given_up = lambda: lab.first.calls.count("offsets") == 2
+    assert lab.commit() is Outcome.ABORTED
+    assert lab.first.calls.count("offsets") == 2
+
+
 def test_an_id_that_is_not_allowed_is_said_so() -> None:
     lab = Lab(init=[failing(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, fatal=True)])
     with pytest.raises(UnreachableError, match="not authorised"):

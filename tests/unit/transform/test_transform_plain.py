@@ -12,6 +12,7 @@ from transforming import run_steps
 
 from kpipe.errors import UsageError
 from kpipe.record import TIMESTAMP_APPEND, TIMESTAMP_CREATE, Batch
+from kpipe.trace import Hop, Tracer
 from kpipe.transform.chain import Step, build
 from kpipe.transform.event_time import parse_time
 
@@ -218,6 +219,29 @@ def test_timestamp_from():
     assert "not JSON" in reasons[2]
     assert "'1.5' is no time" in reasons[3]
     assert run_steps(Batch([b'{"t":5}']), Step("timestamp-from", "t")).timestamps == [(TIMESTAMP_CREATE, 5)]
+
+
+def test_timestamp_from_keeps_the_time_at_the_source_for_the_trace():
+    batch = Batch(
+        [b'{"t":[5,6]}', b'{"t":[7]}'],
+        timestamps=[(TIMESTAMP_APPEND, 90), (TIMESTAMP_APPEND, 91)],
+        topics=["s"] * 2,
+        partitions=[0] * 2,
+        offsets=[3, 4],
+    )
+    run_steps(batch, Step("timestamp-from", ".t[0]"), Step("split", ".t[]"), Step("timestamp-from", "."))
+    Tracer(Hop())(batch)
+    assert batch.timestamps == [(TIMESTAMP_CREATE, n) for n in (5, 6, 7)]
+    for place, time in enumerate((b"90", b"90", b"91")):
+        trace = dict(batch.header(place))
+        assert (trace["source_timestamp"], trace["origin_timestamp"]) == (time, time)
+
+
+def test_timestamp_from_invents_no_time_at_the_source():
+    batch = Batch([b"5"], topics=["s"], partitions=[0], offsets=[3])
+    run_steps(batch, Step("timestamp-from", "."))
+    Tracer(Hop())(batch)
+    assert "source_timestamp" not in dict(batch.header(0))
 
 
 def test_timestamp_from_wants_a_path():

@@ -1,47 +1,37 @@
 """Makes an embedded broker misbehave on purpose, so that tests can show what kpipe does about it.
 
-It never runs in production: only the test suites import it.
-
 Error codes are librdkafka's numbers: `KafkaError.NOT_LEADER_FOR_PARTITION` and the like. Brokers are numbered from 1.
 """
 
 from __future__ import annotations
 
 import ctypes
-from enum import IntEnum
+from ctypes import POINTER, c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p
 from typing import TYPE_CHECKING
+
+from kpipe.broker.mock import SIGNATURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.broker.embedded import EmbeddedBroker
 
-NO_BROKER = -1
+PRODUCE = 0
+"""The API key of a produce request."""
+
+SIGNATURES.update(  # read when a broker starts, and no test starts one before it has imported this
+    {
+        "rd_kafka_mock_push_request_errors_array": (None, c_void_p, c_int16, c_size_t, POINTER(c_int)),
+        "rd_kafka_mock_broker_set_rtt": (c_int, c_void_p, c_int32, c_int),
+        "rd_kafka_mock_broker_set_down": (c_int, c_void_p, c_int32),
+        "rd_kafka_mock_broker_set_up": (c_int, c_void_p, c_int32),
+        "rd_kafka_mock_partition_set_leader": (c_int, c_void_p, c_char_p, c_int32, c_int32),
+    }
+)
 
 
-class Request(IntEnum):
-    """The kinds of requests that can be made to fail (API keys of the Kafka protocol)."""
-
-    PRODUCE = 0
-    FETCH = 1
-    LIST_OFFSETS = 2
-    METADATA = 3
-    OFFSET_COMMIT = 8
-    OFFSET_FETCH = 9
-    FIND_COORDINATOR = 10
-    JOIN_GROUP = 11
-    HEARTBEAT = 12
-    LEAVE_GROUP = 13
-    SYNC_GROUP = 14
-    INIT_PRODUCER_ID = 22
-    ADD_PARTITIONS_TO_TXN = 24
-    ADD_OFFSETS_TO_TXN = 25
-    END_TXN = 26
-    TXN_OFFSET_COMMIT = 28
-
-
-def push_request_errors(broker: EmbeddedBroker, request: Request, errors: Sequence[int]) -> None:
-    """Answer the next requests of a kind with these errors, one each, in order, on whichever broker they arrive.
+def push_request_errors(broker: EmbeddedBroker, request: int, errors: Sequence[int]) -> None:
+    """Answer the next requests of a kind (an API key) with these errors, one each, in order, on whichever broker.
 
     `KafkaError._TRANSPORT` cuts the connection instead of answering; 0 lets one request pass.
     """
@@ -65,8 +55,5 @@ def set_up(broker: EmbeddedBroker, broker_id: int = 1) -> None:
 
 
 def set_leader(broker: EmbeddedBroker, topic: str, partition: int, broker_id: int) -> None:
-    """Move a partition to another broker; NO_BROKER leaves it without a leader.
-
-    BrokerError when there is no such partition or broker.
-    """
+    """Move a partition to another broker; BrokerError when there is no such partition or broker."""
     broker.mock.ask("rd_kafka_mock_partition_set_leader", topic.encode(), partition, broker_id)
