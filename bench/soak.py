@@ -29,6 +29,7 @@ from tests.broker.lab.cluster import Cluster
 from tests.broker.lab.leash import leashed
 from tests.faults.memory import resident_mib
 from tests.faults.proxy import Proxy
+from tests.faults.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,8 +195,7 @@ class Soak:
         self._proxy.upstream = int(self._broker.address("PROXIED").rpartition(":")[2])
         self._cluster = Cluster(self._broker)
         self._source, self._target = self._cluster.topic(PARTITIONS), self._cluster.topic(4)
-        watch = {"bootstrap.servers": self._broker.bootstrap, "group.id": GROUP, "enable.auto.commit": False}
-        self._watch = Consumer({**watch, "log_level": 0, "reconnect.backoff.max.ms": 200})
+        self._watch = Watch(self._broker.bootstrap, GROUP)
         self._load = Load(self._broker.bootstrap, self._source, options.rate)
         self._samples: list[Sample] = []
         self._faults: Counter[str] = Counter()
@@ -265,14 +265,9 @@ class Soak:
                 self._say(f"{last.at:.0f} s: {text}")
 
     def _lag(self) -> int | None:
-        """Records that were written and are not committed; None while nobody answers.
-
-        Asked with a consumer: an admin client whose request times out while its broker is away can abort the process.
-        """
-        places = [TopicPartition(self._source, number) for number in range(PARTITIONS)]
-        with suppress(KafkaException):
-            return self._load.written - sum(max(0, each.offset) for each in self._watch.committed(places, timeout=5))
-        return None
+        """Records that were written and are not committed; None while nobody answers."""
+        committed = self._watch.committed(self._source, PARTITIONS)
+        return None if committed is None else self._load.written - committed
 
     def _disturb(self) -> None:
         faults: dict[str, Callable[[], None]] = {

@@ -6,13 +6,13 @@ import json
 import signal
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.oracle import Verdict, judge
+from tests.faults.watch import watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,23 +111,13 @@ class Course:
 
     def arrived(self) -> int:
         """How far the target's partitions have grown; transaction markers count, too. 0 when nobody answers."""
-        from confluent_kafka import KafkaException, TopicPartition
-        from confluent_kafka.admin import OffsetSpec
-
-        asked = {TopicPartition(self.target, number): OffsetSpec.latest() for number in range(2)}
-        try:
-            found = self.cluster.admin.list_offsets(asked, request_timeout=5)
-            return sum(future.result(6).offset for future in found.values())
-        except (KafkaException, TimeoutError):
-            return 0
+        with watching(self.cluster.bootstrap) as watch:
+            return watch.arrived(self.target, 2) or 0
 
     def committed(self) -> int:
         """How many records the group has committed; 0 when nobody answers."""
-        from confluent_kafka import KafkaException
-
-        with suppress(KafkaException, TimeoutError):
-            return sum(self.cluster.committed(self.group, self.source).values())
-        return 0
+        with watching(self.cluster.bootstrap, self.group) as watch:
+            return watch.committed(self.source, 3) or 0
 
     def under_way(self, running: Running, arrived: int = 1) -> None:
         """Wait until a run is in mid-stream, so that what comes next disturbs it."""
@@ -163,10 +153,10 @@ class Course:
 
 
 def slowly(condition: Callable[[], object]) -> Callable[[], object]:
-    """Ask ten times a second: the broker has other work."""
+    """Ask some five times a second: the broker has other work."""
 
     def asked() -> object:
-        time.sleep(0.1)
+        time.sleep(0.15)
         return condition()
 
     return asked

@@ -22,6 +22,7 @@ from tests.faults.course import WAIT, slowly
 from tests.faults.memory import LIMIT_MIB, peak_mib
 from tests.faults.oracle import Verdict, judge, numbered
 from tests.faults.proxy import disturbed
+from tests.faults.watch import watching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,13 +102,8 @@ def start(kpipe: Kpipe, address: str, topic: str, given: Input, *more: str) -> R
 
 
 def arrived(cluster: Cluster, topic: str) -> int:
-    from confluent_kafka import KafkaException, TopicPartition
-    from confluent_kafka.admin import OffsetSpec
-
-    asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(2)}
-    with suppress(KafkaException, TimeoutError):
-        return sum(each.result(6).offset for each in cluster.admin.list_offsets(asked, request_timeout=5).values())
-    return 0
+    with watching(cluster.bootstrap) as watch:
+        return watch.arrived(topic, 2) or 0
 
 
 def under_way(cluster: Cluster, topic: str, running: Running) -> None:
