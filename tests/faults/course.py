@@ -126,8 +126,13 @@ class Course:
         assert before < len(self.records), "the run was over before the fault"
 
     def to_the_end(self, running: Running) -> None:
-        """Wait until every record is committed."""
-        running.wait_for(slowly(lambda: self.committed() >= len(self.records)), WAIT, "every record committed")
+        """Wait until every record is committed; a disturbed run takes its course anew at its pace, or slower."""
+        patience = WAIT + 2 * self.seconds
+        try:
+            running.wait_for(slowly(lambda: self.committed() >= len(self.records)), patience, "every record committed")
+        except AssertionError as error:
+            error.add_note(f"the target ends at {self.arrived()}, {self.committed()} are committed")
+            raise
 
     def check(self, *, duplicates: int) -> Verdict:
         """Judge the target, twice; the two judges must agree."""
