@@ -9,7 +9,8 @@ Nothing is interpreted: text is a JSON string, bytes that are not UTF-8 go to a 
 from __future__ import annotations
 
 from base64 import b64encode
-from itertools import repeat
+from itertools import chain, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -51,6 +52,7 @@ _KNOWN = frozenset(FIELDS)
 _BOM = b"\xef\xbb\xbf"
 _PLACEHOLDER: Fields = {"value": None}
 _TEXT = {str, type(None)}
+_NAME, _CONTENT = itemgetter(0), itemgetter(1)
 _TIMESTAMP_TYPES: dict[str | None, int] = {
     None: TIMESTAMP_CREATE,
     **{name: n for n, name in enumerate(TIMESTAMP_TYPES)},
@@ -199,11 +201,11 @@ class _Reader:
         entries = self._entries("headers")
         if not any(entries) and set(map(type, entries)) <= {list, type(None)}:
             return None
-        if self._trusted:
-            try:
-                return [_plain_pairs(entry) for entry in entries]
-            except (TypeError, ValueError, AttributeError):
-                pass
+        if self._trusted and _are_plain_pairs(entries):
+            return [
+                [(name, None if value is None else value.encode()) for name, value in entry] if entry else None
+                for entry in entries
+            ]
         return self._each(lambda place, _: None if entries[place] is None else pairs(entries[place]) or None)
 
     def _entries(self, name: str) -> list[Any]:
@@ -300,14 +302,14 @@ def _text_or_base64(name: str, envelope: Fields, *, required: bool = False) -> b
     return base64_bytes(encoded, envelope[encoded])
 
 
-def _plain_pairs(entry: list[Any] | None) -> Headers | None:
-    """Headers whose values are text or null; any other error than BadRecord if they are not such a list."""
-    if entry is None or entry == []:
-        return None
-    headers = [(name, None if value is None else value.encode()) for name, value in entry]
-    if type(entry) is list and set(map(type, entry)) == {list} and all(type(name) is str for name, _ in headers):
-        return headers
-    raise TypeError
+def _are_plain_pairs(entries: list[Any]) -> bool:
+    """Whether all headers of a block are pairs of a name and a text or null; asked once a block, by calls in C."""
+    if not set(map(type, entries)) <= {list, type(None)}:
+        return False
+    members = list(chain.from_iterable(filter(None, entries)))
+    if set(map(type, members)) != {list} or set(map(len, members)) != {2}:
+        return False
+    return {str} == set(map(type, map(_NAME, members))) and set(map(type, map(_CONTENT, members))) <= _TEXT
 
 
 def _timestamp_type(entry: Any) -> int:

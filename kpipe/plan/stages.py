@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -118,6 +120,9 @@ def fixed_timestamp(text: str, *, keeps: bool) -> list[Stage]:
 def refuse_cut_names(batch: Batch) -> None:
     """Take out records with a NUL byte in a header's name: the client would silently cut the name there."""
     if batch.headers is None:
+        return
+    # One search in all names: asking each record for its own costs three times as much.
+    if "\0" not in "".join(map(itemgetter(0), chain.from_iterable(filter(None, batch.headers)))):
         return
     what = "a header's name holds a NUL byte, which the client cannot send; rename the header"
     batch.reject(
