@@ -43,6 +43,10 @@ class DeliveryReport:
             self._fail((self.index, error))
 
 
+class Unsent:
+    """Stands for the delivery report of a record that the run ended before: not written, and no fault of its own."""
+
+
 class Flight:
     """One batch on its way: where its records came from, and which of them are settled.
 
@@ -131,6 +135,10 @@ class Flight:
         self.settled.append(index)
         if self.dropped[index] == (1 if self.needs is None else self.needs[index]):
             self.filtered += 1
+
+    def leave_unsent(self, indexes: Iterable[int]) -> None:
+        """The run ends before these records were sent."""
+        self.failures += [(index, Unsent()) for index in indexes]
 
     def forget_contents(self) -> None:
         """Keep only where the records came from: what was handed over needs no second copy until it is settled."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from kpipe.errors import KpipeError, UndeliveredError
-from kpipe.ledger import Mark
+from kpipe.ledger import Mark, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,11 +124,6 @@ Stage: TypeAlias = "Callable[[Batch], None]"
 
 UNSENT = "the run ended before it was sent"
 
-
-class Unsent:
-    """Stands for the delivery report of a record that the run ended before: not written, and no fault of its own."""
-
-
 FLUSH_SLICE = 0.1
 """Seconds: `flush` runs signal handlers only between its calls of 200 ms, and not at all at the end of a frozen one."""
 
@@ -216,7 +211,7 @@ class Pipeline:
             for stage in self.stages:
                 stage(batch)
         except KpipeError:
-            flight.failures += [(index, Unsent()) for index in range(flight.read)]
+            flight.leave_unsent(range(flight.read))
             raise
         if batch.bad:
             batch.unite_bad()

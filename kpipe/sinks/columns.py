@@ -65,7 +65,6 @@ class ColumnSink(TopicSink):
         taken = self._queue(batch.values, batch.keys, 0)
         if taken < len(batch):
             self._queue_rest(batch, taken, idle)
-        flight.forget_contents()
 
     def _queue(self, values: list[bytes | None], keys: list[bytes | None] | None, first: int) -> int:
         taken, refused = self._columns.produce(values, keys, self._partition, self._number, first)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
 from kpipe.errors import BadRecord, KpipeError, Stage
-from kpipe.pipeline import Unsent
 from kpipe.through.child import Child, pump
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class Detour:
             for stage in self._stages:
                 stage(batch)
         except KpipeError:
-            flight.failures += [(index, Unsent()) for index in entered]
+            flight.leave_unsent(entered)
             raise
         batch.unite_bad()
         bad = {each.index: each.error for each in batch.bad}

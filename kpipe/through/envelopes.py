@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import KpipeError
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
-from kpipe.pipeline import Unsent
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
 from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
@@ -89,7 +88,7 @@ class Envelopes(Detour):
                 given += 1
                 self.child(numbers[row]).write(block)
         finally:
-            flight.failures += [(index[row], Unsent()) for row in range(given, len(batch))]
+            flight.leave_unsent(index[given : len(batch)])
         self._turn(0)
 
     def _blocks(self, named: Batch) -> Iterator[tuple[int, bytes]]:

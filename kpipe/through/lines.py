@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage
-from kpipe.pipeline import Unsent
 from kpipe.through.child import pump
 from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
 
@@ -45,24 +44,21 @@ class Lines(Detour):
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Send every record's value through the filter; null values pass by it. Raises when the filter fails."""
+        indexes = range(flight.read) if batch.index is None else batch.index
         for start, end in slices(batch):
             part = cut_out(batch, start, end)
             try:
                 if not self._exchange(part, idle):
                     return
             except KpipeError as error:
-                rest = cut_out(batch, start, len(batch))
-                indexes = range(flight.read) if rest.index is None else rest.index
-                flight.failures += [(index, Unanswered(NOT_ANSWERED)) for index in indexes]
+                flight.failures += [(index, Unanswered(NOT_ANSWERED)) for index in indexes[start:]]
                 error.where = error.where or part.where(0)
                 self.end()
                 raise
             try:
                 self.pass_on(part, flight, idle)
             except KpipeError:
-                rest = cut_out(batch, end, len(batch))
-                indexes = range(flight.read) if rest.index is None else rest.index
-                flight.failures += [(index, Unsent()) for index in indexes]
+                flight.leave_unsent(indexes[end:])
                 raise
 
     def _exchange(self, part: Batch, idle: Callable[[], bool]) -> bool:

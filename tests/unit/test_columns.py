@@ -186,9 +186,12 @@ def test_a_queue_that_never_runs_empty_is_waited_for(monkeypatch: pytest.MonkeyP
 
 def test_contents_are_let_go_unless_they_may_be_wanted() -> None:
     run = Run()
-    gone = run.send(b"a")
+    source = ListSource([Batch([value], file="stdin", lines=[1]) for value in (b"a", b"b")])
+    pipeline = Pipeline(source, [], run.sink, ListCommitter(), run.ledger, Stop())
+    pipeline.turn()
     run.ledger.keeps_records = True
-    kept = run.send(b"b")
+    pipeline.turn()
+    gone, kept = run.ledger.flights
     assert gone.origin is not None
     assert kept.origin is not None
     assert (gone.origin.values, kept.origin.values) == ([], [b"b"])
