@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 INTERVAL = 1.0
 """Seconds between commits while running: what a kill -9 may deliver twice is what was settled since the last one."""
-
-
+UNANSWERED = 10.0
+"""Seconds after which a commit without an answer is sent again; until then no other is under way, for the client sends
+one again when its broker goes, and an older one that arrives after a newer one takes the group back (measured)."""
 REJOINING = 5.0
 """Seconds that a last commit waits for a rebalance to pass."""
 UNDER_WAY = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
@@ -88,8 +89,8 @@ class GroupCommitter:
         self._at_eof = at_eof
         self._clock = clock
         self._next = clock() + INTERVAL
-        self._committed: dict[TopicPartition, int] = {}
-        self._acknowledged: dict[TopicPartition, int] = {}
+        self._sent_at: float | None = None
+        self._acknowledged: dict[TopicPartition, int | None] = {}
         self._refusal: KpipeError | None = None
         self._note = note
         self._tail = tail
@@ -102,12 +103,18 @@ class GroupCommitter:
         if now < self._next:
             return
         self._next = now + INTERVAL
+        if self._sent_at is not None and now - self._sent_at < UNANSWERED:
+            return
         if not (ledger.flights or ledger.cut_short):
             self._pass_markers(ledger)
-        offsets = self._news(ledger.next_offsets)
-        if offsets:
+        news = self._news(ledger.next_offsets)
+        if news:
             from confluent_kafka import KafkaException
 
+            for place in news:
+                self._acknowledged.setdefault(place, None)
+            offsets = self._in_words_of_the_client(news)
+            self._sent_at = now
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
@@ -116,15 +123,20 @@ class GroupCommitter:
     def note_answer(self, error: Any, partitions: list[ClientPartition]) -> None:
         """What became of a commit, told by the client in a callback: it takes notes and never raises.
 
-        A coordinator that is away comes back, and a rebalance gives the partitions to somebody who reads on from the
-        last commit; only a refusal that stays one ends the run, at the next tick.
+        The group has what the last answer says, also when that is less than an earlier one said. A coordinator that is
+        away comes back, and a rebalance gives the partitions to somebody who reads on from the last commit; only a
+        refusal that stays one ends the run, at the next tick.
         """
-        if error is None:
-            return
+        self._sent_at = None
+        if error is not None and not partitions:
+            self._acknowledged = dict.fromkeys(self._acknowledged)
         for entry in partitions:
-            self._committed.pop((entry.topic, entry.partition), None)
-        if error.name() not in COORDINATOR_AWAY | TAKEN_OVER:
-            self._refusal = self._explain(error)
+            place = (entry.topic, entry.partition)
+            if place in self._acknowledged:
+                self._acknowledged[place] = entry.offset if error is None and entry.error is None else None
+        for failure in (error, *(entry.error for entry in partitions)):
+            if failure is not None and failure.name() not in COORDINATOR_AWAY | TAKEN_OVER:
+                self._refusal = self._explain(failure)
 
     def _pass_markers(self, ledger: Ledger) -> None:
         """With nothing in flight, the end of a partition may be committed: transaction markers leave no lag behind."""
@@ -132,10 +144,8 @@ class GroupCommitter:
             if offset > ledger.next_offsets.get(place, 0):
                 ledger.next_offsets[place] = offset
 
-    def _news(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
-        news = {place: offset for place, offset in offsets.items() if self._committed.get(place, -1) < offset}
-        self._committed.update(news)
-        return self._in_words_of_the_client(news)
+    def _news(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {place: offset for place, offset in offsets.items() if self._acknowledged.get(place) != offset}
 
     def _in_words_of_the_client(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
         """With the topic's id beside each offset: at the next start it tells a re-created topic from this one."""
@@ -156,7 +166,7 @@ class GroupCommitter:
         """
         from confluent_kafka import KafkaException
 
-        news = {place: offset for place, offset in offsets.items() if self._acknowledged.get(place) != offset}
+        news = self._news(offsets)
         if not news:
             return
         wanted = self._in_words_of_the_client(news)
@@ -198,7 +208,6 @@ class GroupCommitter:
     def forget(self, places: list[TopicPartition]) -> None:
         """Partitions went away: what was committed for them says nothing about their next stay."""
         for place in places:
-            self._committed.pop(place, None)
             self._acknowledged.pop(place, None)
 
     def finish(self, ledger: Ledger, timeout: float) -> None:

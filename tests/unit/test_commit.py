@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from kpipe.commit import LETTING_GO, GroupCommitter, LetGo
+from kpipe.commit import INTERVAL, LETTING_GO, UNANSWERED, GroupCommitter, LetGo
 from kpipe.errors import KpipeError
+from kpipe.ledger import Ledger
 
 PLACE = ("t", 0)
 
@@ -71,3 +72,108 @@ def test_what_the_last_commit_settled_is_not_asked_for_again_while_leaving() -> 
     committer.forget([PLACE])
     committer.commit_now({PLACE: 5})
     assert consumer.said[1:] == [("commit", True), ("committed", LETTING_GO)]
+
+
+class Running:
+    """A run whose commits are answered when the test says so; `sent` are the offsets of each commit, in order."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sent: list[list[tuple[int, int]]] = []
+        self.ledger = Ledger()
+        self.committer = GroupCommitter(self, "prod:group g", {}, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous
+        self.sent.append([(entry.partition, entry.offset) for entry in offsets])
+
+    def settled(self, *offsets: int) -> None:
+        self.ledger.next_offsets = {("t", partition): offset for partition, offset in enumerate(offsets)}
+
+    def passes(self, seconds: float) -> None:
+        for _ in range(round(seconds / INTERVAL)):
+            self.now += INTERVAL
+            self.committer.tick(self.ledger)
+
+    def answered(self, *offsets: int, errors: tuple[str, ...] = ()) -> None:
+        entries = [TopicPartition("t", partition, offset) for partition, offset in enumerate(offsets)]
+        names = errors or [""] * len(entries)
+        self.committer.note_answer(None, [Answer(*pair) for pair in zip(entries, names, strict=True)])  # type: ignore[misc]
+
+
+class Answer:
+    """One partition's answer, as the client gives it: the client alone can set `error` on its own."""
+
+    def __init__(self, entry: TopicPartition, error: str) -> None:
+        self.topic, self.partition, self.offset = entry.topic, entry.partition, entry.offset
+        self.error = KafkaError(getattr(KafkaError, error)) if error else None
+
+
+def test_a_commit_that_was_answered_is_not_sent_again() -> None:
+    run = Running()
+    run.settled(5)
+    run.passes(1)
+    run.answered(5)
+    run.passes(30)
+    assert run.sent == [[(0, 5)]]
+
+
+def test_a_commit_without_an_answer_is_sent_again_and_none_goes_beside_it() -> None:
+    run = Running()
+    run.settled(5)
+    run.passes(1)
+    run.settled(9)
+    run.passes(UNANSWERED - 1)
+    assert run.sent == [[(0, 5)]]
+    run.passes(1)
+    assert run.sent == [[(0, 5)], [(0, 9)]]
+
+
+def test_an_older_commit_that_arrives_after_a_newer_one_is_made_good() -> None:
+    """The client sends a commit again when its broker goes: seen with a frozen one, and the group stayed behind."""
+    run = Running()
+    run.settled(5)
+    run.passes(1)
+    run.settled(9)
+    run.passes(UNANSWERED)
+    run.answered(9)
+    run.answered(5)
+    run.passes(1)
+    assert run.sent == [[(0, 5)], [(0, 9)], [(0, 9)]]
+
+
+def test_one_partition_without_its_commit_is_committed_again() -> None:
+    run = Running()
+    run.settled(5, 7)
+    run.passes(1)
+    run.answered(5, 7, errors=("", "NOT_COORDINATOR"))
+    run.passes(1)
+    assert run.sent == [[(0, 5), (1, 7)], [(1, 7)]]
+
+
+def test_one_partition_that_is_refused_ends_the_run() -> None:
+    run = Running()
+    run.settled(5, 7)
+    run.passes(1)
+    run.answered(5, 7, errors=("", "TOPIC_AUTHORIZATION_FAILED"))
+    with pytest.raises(KpipeError, match="no ACL allows READ"):
+        run.passes(1)
+
+
+def test_a_failure_that_names_no_partition_leaves_nothing_committed() -> None:
+    run = Running()
+    run.settled(5)
+    run.passes(1)
+    run.committer.note_answer(KafkaError(KafkaError._TRANSPORT), [])
+    run.passes(1)
+    assert run.sent == [[(0, 5)], [(0, 5)]]
+
+
+def test_an_answer_that_comes_after_its_partition_went_away_says_nothing_about_the_next_stay() -> None:
+    run = Running()
+    run.settled(5)
+    run.passes(1)
+    run.committer.forget([PLACE])
+    run.answered(5)
+    run.passes(1)
+    assert run.sent == [[(0, 5)], [(0, 5)]]
