@@ -186,7 +186,7 @@ class ExactlyOnce:
 
     def close(self, timeout: float) -> None:
         """Close the client."""
-        if self._line.is_open or self._line.fenced:
+        if self._line.is_open or self._line.fenced or self._line.stuck:
             self._line.discard(timeout)
         else:
             self._sink.close(timeout)

@@ -9,6 +9,7 @@ and a late answer could otherwise end the next transaction (Jepsen, Bufstream 0.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SLICE = 2.0
 """Seconds of one call: a signal handler runs only between calls, and a call that timed out is called again."""
+
+GRACE = 0.3
+"""Seconds that an answer is still waited for after the deadline of a signal."""
 
 FENCED = frozenset(("_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH"))
 MAGIC = b"CGMDv2:"
@@ -79,6 +83,8 @@ class TransactionLine:
         self.timeout = timeout
         self.opened: float | None = None
         self.fenced = False
+        self.stuck = False
+        """A call never came back: the producer must not be used or closed any more, only left behind."""
         self.in_doubt = False
         """Whether nobody knows how the last transaction ended; cleared by whoever finds out."""
         self.reason = ""
@@ -142,7 +148,7 @@ class TransactionLine:
         ]
         send = self.producer.send_offsets_to_transaction
         try:
-            self._persist(lambda slice_s: send(wanted, metadata, slice_s), timeout)
+            self._persist(lambda slice_s: self._wait_for(lambda: send(wanted, metadata, slice_s)), timeout)
         except KafkaException as error:
             return self._give_up(error, Outcome.ABORTED, deadline)
         try:
@@ -151,6 +157,32 @@ class TransactionLine:
             return self._give_up(error, Outcome.UNKNOWN, deadline)
         self.opened = None
         return Outcome.COMMITTED
+
+    def _wait_for(self, call: Callable[[], object]) -> None:
+        """Call what minds no time limit, and leave it behind when the deadline of a signal passes first.
+
+        librdkafka waits for the answer to AddOffsetsToTxn as long as for any (socket.timeout.ms, 60 s), whatever limit
+        it is given: 1 of 95 runs that were ended while the broker was frozen. Without that answer nothing is committed.
+        """
+        failure: list[Exception] = []
+
+        def run() -> None:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - it is raised again below, in the thread that asked
+                failure.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive() and not self.given_up():
+            thread.join(GRACE)
+        thread.join(GRACE)
+        if thread.is_alive():
+            self.stuck, self.opened = True, None
+            what = "the transaction coordinator did not answer in time, so nothing was committed; run again"
+            raise UnreachableError(what, where=self._where, stage=Stage.COMMIT)
+        if failure:
+            raise failure[0]
 
     def _give_up(self, error: Exception, otherwise: Outcome, deadline: float) -> Outcome:
         """A call failed for good: abort if Kafka says so, else nobody knows what became of it."""
@@ -193,7 +225,8 @@ class TransactionLine:
 
     def discard(self, timeout: float) -> None:
         """Let go of a producer that cannot end its transaction any more; the next one under its id does that."""
-        run_bounded(lambda: _close_quietly(self.producer), timeout)
+        if not self.stuck:
+            run_bounded(lambda: _close_quietly(self.producer), timeout)
 
     def _persist(self, call: Callable[[float], object], timeout: float) -> None:
         """Call again while Kafka says that this is right; such an answer is remembered as doubtful."""

@@ -96,7 +96,7 @@ class Delivery:
             line,
             sink_now,
             opened.source,
-            GroupMember(opened.consumer, f"{label(ready.cluster)}:group {self.chosen.group}"),
+            GroupMember(opened.consumer, f"{label(ready.cluster)}:group {self.chosen.group}", lambda: stop.forced),
             records=self.options.txn_records,
             interval=self.options.txn_interval,
             on_error=self.wiring.policy.name,

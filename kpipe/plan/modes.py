@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label, open_consumer, open_producer
+from kpipe.clusters.diagnosis import COORDINATOR_AWAY
 from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.plan.target import EMBEDDED
 from kpipe.resume import Resume, TargetTail
-from kpipe.transaction import TransactionLine
+from kpipe.transaction import SLICE, TransactionLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 TRANSACTION_TIMEOUT_MS = 60_000  # librdkafka's default; a broker allows up to transaction.max.timeout.ms, 15 min
 INIT_TIMEOUT = 30.0
 """Seconds for the first transaction of a cluster: it makes the topic __transaction_state."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds in which the group's offsets must be told; an open transaction on them holds the answer up."""
+RETRY = 0.1
+"""Seconds between two questions to a coordinator that is away."""
+HELD_UP = COORDINATOR_AWAY | {"UNSTABLE_OFFSET_COMMIT"}
 
 SLOT = "KPIPE_SLOT"
 """Environment: the number of this worker on this machine; part of the default instance."""
@@ -133,6 +141,8 @@ class GroupMember:
 
     consumer: Consumer
     where: str
+    given_up: Callable[[], bool]
+    """Whether nobody waits for an answer any longer."""
 
     def metadata(self) -> bytes:
         """Who we are in the group, now."""
@@ -151,11 +161,18 @@ class GroupMember:
         from confluent_kafka import KafkaException, TopicPartition
 
         asked = [TopicPartition(topic, partition) for topic, partition in places]
-        try:
-            answers = self.consumer.committed(asked, timeout=30.0) if asked else []
-        except KafkaException as error:
-            message = f"cannot read the group's offsets: {error.args[0].str()}; run again"
-            raise UnreachableError(message, where=self.where, stage=Stage.COMMIT) from None
+        answers: list[Any] = []
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while asked and not answers:
+            try:
+                answers = self.consumer.committed(asked, timeout=SLICE)
+            except KafkaException as error:
+                cause = error.args[0]
+                if cause.name() in HELD_UP and time.monotonic() < deadline and not self.given_up():
+                    time.sleep(RETRY)
+                    continue
+                message = f"cannot read the group's offsets: {cause.str()}; run again"
+                raise UnreachableError(message, where=self.where, stage=Stage.COMMIT) from None
         for answer in answers:
             if answer.error is not None:
                 raise UnreachableError(str(answer.error.str()), where=self.where, stage=Stage.COMMIT)
@@ -183,7 +200,7 @@ def open_resume(
         return open_consumer(ready.cluster, own)[0]
 
     tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested)
-    grouped = GroupMember(opened.consumer, f"group {selection.group}")
+    grouped = GroupMember(opened.consumer, f"group {selection.group}", lambda: stop.forced)
     notes = grouped.notes if selection.group is not None else _no_notes
     return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix)
 

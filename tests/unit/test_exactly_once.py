@@ -37,7 +37,7 @@ class FakeLine:
 
     def __init__(self) -> None:
         self.opened: float | None = None
-        self.fenced = self.in_doubt = self.unfit = False
+        self.fenced = self.stuck = self.in_doubt = self.unfit = False
         self.reason = "scripted"
         self.outcomes: list[Any] = []
         self.log: list[Any] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ class ScriptedProducer:
         return 0
 
     def close(self) -> None:
-        pass
+        self.calls.append("close")
 
 
 class Lab:
@@ -274,3 +276,21 @@ def test_any_other_error_while_serving_is_not_hidden() -> None:
     lab = Lab(poll=[ODD])
     with pytest.raises(KafkaException):
         lab.line.serve()
+
+
+def test_a_coordinator_that_never_answers_does_not_outlast_the_deadline_of_a_signal() -> None:
+    """The client waits for this answer without limit: what hangs is left behind, and nothing calls the producer again."""
+    lab, answer = Lab(), threading.Event()
+    lab.first.send_offsets_to_transaction = lambda *_arguments: answer.wait(60)  # type: ignore[method-assign]
+    lab.line.begin()
+    deadline = time.monotonic() + 0.5
+    lab.line.given_up = lambda: time.monotonic() > deadline
+
+    with pytest.raises(UnreachableError, match="did not answer in time, so nothing was committed"):
+        lab.line.commit(OFFSETS, MEMBER, 60.0)
+    answer.set()
+    lab.line.discard(1)
+
+    assert time.monotonic() < deadline + 2
+    assert not lab.line.is_open
+    assert lab.first.calls == ["begin"]
