@@ -13,7 +13,7 @@ from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.sources.bounds import PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
@@ -33,23 +33,29 @@ class Beginnings:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
-    def find(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
-        """The first offset to read in each partition."""
+    def find(self, bounds: dict[TopicPartition, Bounds], again: Collection[str] = ()) -> dict[TopicPartition, int]:
+        """The first offset to read in each partition.
+
+        Topics in `again` were created again since this run read them: the coordinator takes them away and forgets their
+        commits before it gives the new ones out, and a group without a commit would begin there without a word.
+        """
         reading = self._reading
         starts = reading.resolver.starts(reading.selection.start, bounds)
         if reading.selection.group is not None:
-            starts.update(self._left_off(bounds))
+            starts.update(self._left_off(bounds, again))
         return starts
 
-    def _left_off(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+    def _left_off(self, bounds: dict[TopicPartition, Bounds], again: Collection[str]) -> dict[TopicPartition, int]:
         """Committed offsets of the group that still exist; `--on-gap` decides about the others."""
         ids, gaps = self._reading.ids, self._reading.gaps
-        ids.learn({topic for topic, _ in bounds})
+        topics = {topic for topic, _ in bounds}
+        ids.accept(topics.intersection(again))
+        ids.learn(topics)
         found: dict[TopicPartition, int] = {}
         for place, (offset, metadata) in self.committed(bounds).items():
             bound = bounds[place]
-            created_again = ids.contradicts(place[0], metadata)
-            if offset < 0 or (bound.low <= offset <= bound.high and not created_again):
+            created_again = ids.contradicts(place[0], metadata) or (place[0] in again and not metadata)
+            if not created_again and (offset < 0 or bound.low <= offset <= bound.high):
                 found[place] = offset
             else:
                 found[place] = gaps.cross(place, offset, bound, created_again=created_again)

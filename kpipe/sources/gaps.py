@@ -36,8 +36,8 @@ class Gaps:
         self._say = say
 
     def cross(self, place: TopicPartition, offset: int, bound: Bounds, *, created_again: bool = False) -> int:
-        """Where to go on reading instead of `offset`; KpipeError under a policy that stops."""
-        at = where(self._cluster, *place, offset)
+        """Where to go on reading instead of `offset` (negative: none known); KpipeError under a policy that stops."""
+        at = where(self._cluster, *place, offset if offset >= 0 else None)
         target = bound.high if self._policy == "latest" else bound.low
         if created_again:
             lost, what = 0, f"the topic was deleted and created again (offsets {bound.low} to {bound.high} exist now)"

@@ -88,12 +88,13 @@ class Membership:
             self._consumer.assign([])
 
     def _take_over(self, places: list[TopicPartition]) -> None:
+        again: set[str] = set()
         if self._watch.knows_topics:
-            self._watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
+            again = self._watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
         if places:
             self._patience = None
         bounds = self._reading.resolver.bounds(places)
-        starts = self._beginnings.find(bounds)
+        starts = self._beginnings.find(bounds, again)
         self._reading.hooks.began(starts)
         self._extents.take(starts, bounds)
         self._tap.assign(starts, shared=True)

@@ -32,13 +32,19 @@ class Watch:
         return bool(self._ids.known)
 
     def look(self) -> None:
-        """Once in a while, without waiting. Raises KpipeError when a topic is gone, or is another one."""
-        if time.monotonic() >= self._ids.next_look:
-            self._judge(*self._ids.look({topic for topic, _ in self._extents.assigned}))
+        """Once in a while, without waiting. Raises KpipeError when a topic is gone, or is another one.
 
-    def check(self, topics: Iterable[str]) -> None:
-        """Now."""
-        self._judge(*self._ids.check(topics))
+        Topics that were asked for by name count also without a partition: the group takes a deleted one's away first.
+        """
+        if time.monotonic() >= self._ids.next_look:
+            named = self._ids.known.keys() & set(self._reading.selection.topics)
+            self._judge(*self._ids.look(named | {topic for topic, _ in self._extents.assigned}))
+
+    def check(self, topics: Iterable[str]) -> set[str]:
+        """Now; the topics that were created again since they were last read here."""
+        again, gone = self._ids.check(topics)
+        self._judge(again, gone)
+        return again
 
     def cross_gap(self, place: TopicPartition) -> None:
         """The broker does not have the offset to read next: records were deleted under us, or the topic was cut."""
@@ -50,11 +56,11 @@ class Watch:
         """Topics that are not the ones that were opened: the client would go on silently in the new one."""
         for topic in sorted(gone):
             raise KpipeError("the topic was deleted", where=where(self._reading.cluster, topic), stage=Stage.READ)
-        if again:
-            places = sorted(place for place in self._extents.assigned if place[0] in again)
+        places = sorted(place for place in self._extents.assigned if place[0] in again)
+        if places:
             self._reading.hooks.lost(places)  # offsets of the old topic must not be committed for the new one
             self._move(places, created_again=True)
-            self._ids.accept(again)
+            self._ids.accept({topic for topic, _ in places})
 
     def _move(self, places: list[TopicPartition], *, created_again: bool) -> None:
         """Go on where the policy says, if what was to be read next is not there."""

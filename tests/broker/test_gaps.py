@@ -160,6 +160,23 @@ def test_a_topic_created_again_under_a_reader(kafka: Cluster, kpipe: Kpipe, grou
             assert kafka.committed(name, topic) == {0: 20}
 
 
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "in a group"])
+def test_a_topic_deleted_under_a_reader_ends_the_run(kafka: Cluster, kpipe: Kpipe, grouped: bool) -> None:
+    """The group takes the partitions away first, and a member without one would wait for ever."""
+    topic, name = kafka.topic(), group()
+    kafka.write(topic, numbers(0, 10))
+    run = kpipe.at(kafka.bootstrap).start("consume", *(["-G", name] if grouped else []), topic)
+    run.wait_for_stdout(b"9\n")
+    ids_are_known(run)
+
+    kafka.admin.delete_topics([topic])[topic].result(10)
+
+    result = run.wait(40)
+    assert result.code == 1
+    assert result.err.startswith(f"kpipe: read: {topic}: the topic was deleted")
+    assert result.out.split() == numbers(0, 10)
+
+
 @pytest.mark.parametrize("policy", ["stop", "earliest"])
 def test_a_topic_created_again_in_the_first_second_of_a_follow(kafka: Cluster, kpipe: Kpipe, policy: str) -> None:
     """Without a group nobody had asked for its id by then, and the first records of the new one were never read."""
