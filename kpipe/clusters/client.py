@@ -112,6 +112,12 @@ class Troubles:
         if self.listener is not None:
             self.listener(*entry)
 
+    def overhear(self, log: str) -> None:
+        """Take down what the client logs but never gives to its error callback: an address without an answer."""
+        told = re.search(r"\]: (\S+:\d+/\w+: Connection setup timed out .*)", log)
+        if told:
+            self.hear("_TRANSPORT", told[1])
+
     def _scrubbed(self, name: str, text: str) -> tuple[str, str]:
         return name, scrub(text, secret_values(self.properties))
 
@@ -166,9 +172,7 @@ def _overhearing(troubles: Troubles) -> logging.Logger:
     logger.parent = silent_logger(troubles.properties)
 
     def hear(record: logging.LogRecord) -> bool:
-        told = re.search(r"\]: (\S+:\d+/\w+: Connection setup timed out .*)", record.getMessage())
-        if told:
-            troubles.hear("_TRANSPORT", told[1])
+        troubles.overhear(record.getMessage())
         return True
 
     logger.addFilter(hear)
@@ -265,7 +269,7 @@ def open_column_producer(
     troubles = Troubles(label(cluster), merged)
 
     def construct(properties: dict[str, Any], **_logger: object) -> ColumnProducer:
-        return ColumnProducer(properties, topic, troubles.on_error)
+        return ColumnProducer(properties, topic, troubles.on_error, troubles.overhear)
 
     return _construct(construct, for_producer(merged), cluster), troubles
 

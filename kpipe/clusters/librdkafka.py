@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PRODUCER = 0  # rd_kafka_type_t
 COPY = 0x2  # RD_KAFKA_MSG_F_COPY
 PURGE_ALL = 0x1 | 0x2  # RD_KAFKA_PURGE_F_QUEUE | _INFLIGHT
-DELIVERY, ERROR = 0x1, 0x8  # RD_KAFKA_EVENT_
+DELIVERY, LOG, ERROR = 0x1, 0x4, 0x8  # RD_KAFKA_EVENT_
 QUEUE_FULL, INVALID_ARGUMENT, FATAL = -184, -186, -150  # RD_KAFKA_RESP_ERR__
 WORDS = 9
 """Machine words of rd_kafka_message_t on 64 bits: err, topic, partition, value, its length, key, its length, offset,
@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "flush": (_INT, [_POINTER, _INT]),
     "purge": (_INT, [_POINTER, _INT]),
     "destroy": (None, [_POINTER]),
+    "set_log_queue": (_INT, [_POINTER, _POINTER]),
     "queue_get_main": (_POINTER, [_POINTER]),
     "queue_poll": (_POINTER, [_POINTER, _INT]),
     "queue_destroy": (None, [_POINTER]),
@@ -57,6 +58,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "event_error": (_INT, [_POINTER]),
     "event_error_string": (_TEXT, [_POINTER]),
     "event_error_is_fatal": (_INT, [_POINTER]),
+    "event_log": (_INT, [_POINTER, _POINTER, _POINTER, _POINTER]),
     "event_message_next": (_POINTER, [_POINTER]),
     "event_destroy": (None, [_POINTER]),
     "fatal_error": (_INT, [_POINTER, _TEXT, _SIZE]),
@@ -129,18 +131,25 @@ def can_send_columns(properties: Mapping[str, Any]) -> bool:
 class ColumnProducer:
     """A producer for one topic. Calls have the names, units and errors of the Python client's producer.
 
-    `on_error` is told of the client's errors, `on_failure(batch, place, error)` of each record that was not delivered.
-    Raises KafkaException for properties that librdkafka does not take.
+    `on_error` is told of the client's errors, `on_log` of what it logs, `on_failure(batch, place, error)` of each
+    record that was not delivered. Raises KafkaException for properties that librdkafka does not take.
     """
 
-    def __init__(self, properties: Mapping[str, Any], topic: str, on_error: Callable[[KafkaError], None]) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topic: str,
+        on_error: Callable[[KafkaError], None],
+        on_log: Callable[[str], None],
+    ) -> None:
         self._library = _library()
         self._on_error = on_error
+        self._on_log = on_log
         self.on_failure: Callable[[int, int, KafkaError], None] = lambda _batch, _place, _error: None
         self._places = array("I")
         self._closing = threading.Lock()
         self._client: int | None = None
-        self._client = self._open({**properties, "delivery.report.only.error": True})
+        self._client = self._open({**properties, "delivery.report.only.error": True, "log.queue": True})
         self._queue = self._library.rd_kafka_queue_get_main(self._client)
         self._topic = self._library.rd_kafka_topic_new(self._client, topic.encode(), None)
         if not self._topic:
@@ -155,12 +164,13 @@ class ColumnProducer:
             if library.rd_kafka_conf_set(conf, name.encode(), text.encode(), reason, len(reason)):
                 library.rd_kafka_conf_destroy(conf)
                 _refuse(reason.value)
-        library.rd_kafka_conf_set_events(conf, DELIVERY | ERROR)
+        library.rd_kafka_conf_set_events(conf, DELIVERY | LOG | ERROR)
         library.rd_kafka_conf_set_log_cb(conf, None)
         client = library.rd_kafka_new(PRODUCER, conf, reason, len(reason))
         if not client:
             library.rd_kafka_conf_destroy(conf)
             _refuse(reason.value)
+        library.rd_kafka_set_log_queue(client, None)
         return int(client)
 
     def __len__(self) -> int:
@@ -223,6 +233,11 @@ class ColumnProducer:
             while message := library.rd_kafka_event_message_next(event):
                 words = (ctypes.c_uint64 * WORDS).from_address(message)
                 self.on_failure(words[MARK] >> 32, words[MARK] & 0xFFFFFFFF, KafkaError(_signed(words[ERR])))
+        elif kind == LOG:
+            text = _POINTER()
+            library.rd_kafka_event_log(event, ctypes.byref(_POINTER()), ctypes.byref(text), ctypes.byref(_INT()))
+            if text.value:
+                self._on_log(ctypes.string_at(text.value).decode(errors="replace"))
         elif kind == ERROR:
             if library.rd_kafka_event_error_is_fatal(event):
                 self._tell_fatal()

@@ -26,8 +26,10 @@ class Real:
     def __init__(self, topic: str = "t", **properties: Any) -> None:
         self.failures: list[tuple[int, int, str]] = []
         self.errors: list[KafkaError] = []
+        self.logs: list[str] = []
         own = {name.replace("_", "."): value for name, value in properties.items()}
-        self.client = ColumnProducer({"bootstrap.servers": "127.0.0.1:1", **own}, topic, self.errors.append)
+        servers = {"bootstrap.servers": "127.0.0.1:1", **own}
+        self.client = ColumnProducer(servers, topic, self.errors.append, self.logs.append)
         self.client.on_failure = lambda *failure: self.failures.append((*failure[:2], failure[2].name()))
 
     def wait(self, seconds: float = 10.0) -> None:
