@@ -366,7 +366,7 @@ def test_check_finds_an_address_that_the_cluster_advertises_and_nobody_can_reach
 
 
 def test_an_advertised_address_that_nobody_can_reach_is_told_of_while_records_wait(guarded: Guarded) -> None:
-    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=20000", stdin=b"one\n")
+    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=14000", stdin=b"one\n")
 
     first, *_ = done.err.splitlines()
     assert done.code == 1
