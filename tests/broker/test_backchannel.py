@@ -87,7 +87,7 @@ def test_trust_end_commits_the_tail(kafka: Cluster, pipe: Pipe) -> None:
 
 def test_a_filter_that_reorders_is_waited_for_record_by_record(kafka: Cluster, pipe: Pipe) -> None:
     assert pipe.run(["tac"], "-e", "--acks", "each")[:3] == (0, 0, 0)
-    assert delivered(kafka, pipe)[0] == COUNT - 1
+    assert delivered(kafka, pipe)[0] in (COUNT - 2, COUNT - 1), "the last of one partition or the other"
     assert committed(kafka, pipe) == {0: 300, 1: 300}
 
 

@@ -135,7 +135,7 @@ def test_spill_on_a_full_disk(
     course.under_way(running)
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     proxy.silent = True
-    time.sleep(0.5)
+    time.sleep(2)
     running.signal(signal.SIGTERM)
     ended = running.wait(20)
     proxy.heal()
