@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -20,6 +21,7 @@ def main() -> None:
         answer(os.environ, sys.argv[1:])
         sys.stdout.flush()
         os._exit(0)  # a client that waits for a dead broker must not hold the prompt up
+    gc.set_threshold(50_000, 20, 100)  # imports make no garbage: looking for some took 9 of 170 ms
     from kpipe.shutdown import die_at_once_by_interrupt
 
     die_at_once_by_interrupt()

@@ -12,10 +12,9 @@ cluster id: a profile's name means different clusters on different machines, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import BadRecord, Exit, Stage
 from kpipe.record import NO_TIMESTAMP
@@ -40,8 +39,7 @@ class LoopingRecord(BadRecord):
     code = "LOOP"
 
 
-@dataclass(slots=True, frozen=True)
-class Hop:
+class Hop(NamedTuple):
     """One hop, ours: `cluster` is the source cluster's id, `target_*` where the records go.
 
     `prefix` stands before every name; `host` is set only for `--trace full`.

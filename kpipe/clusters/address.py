@@ -6,8 +6,7 @@ Never asks a cluster: whether a topic exists is not known here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import UsageError
 
@@ -25,8 +24,7 @@ _CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _PARTITIONS = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One place. `cluster` None is the current cluster; `topic` is a name, a pattern with its `^`, or `-`."""
 
     cluster: str | None

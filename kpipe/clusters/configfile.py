@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.clusters.address import check_cluster_name
 from kpipe.clusters.properties import canonical, did_you_mean
@@ -76,8 +76,7 @@ class Table:
     """Where `read_only = true` stands; empty when it does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(NamedTuple):
     """One file: the name of the current cluster ("" = not said), and the clusters."""
 
     path: Path
@@ -91,9 +90,9 @@ def read_config(path: Path, *, home: Path | None, trusted: bool) -> ConfigFile:
 
     A file that is not `trusted` (it lies in the working directory and nobody named it) may not run programs.
     """
-    import tomllib
-
     text = read_text(path)
+    import tomllib  # only now: most starts find no file
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

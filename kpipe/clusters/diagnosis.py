@@ -6,9 +6,8 @@ Pure: it opens no connection (`probe` looks, the client complains), and it never
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.errors import Exit, KpipeError, Stage, UnreachableError
 
@@ -71,8 +70,7 @@ MOVING = COORDINATOR_AWAY | {"_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE", "NOT_
 """The same for questions about partitions, whose leader may just be moving."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that is wrong: `what`, and the `advice` to try."""
 
     fault: Fault

@@ -15,10 +15,9 @@ import struct
 import sys
 import threading
 from array import array
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,20 +83,18 @@ class _MetadataEntry(ctypes.Structure):
     )
 
 
-@dataclass(slots=True, frozen=True)
-class TopicMetadata:
+class TopicMetadata(NamedTuple):
     """What the cluster says of a topic, under the names that the Python client's metadata has."""
 
     partitions: range
     error: KafkaError | None
 
 
-@dataclass(slots=True, frozen=True)
-class Metadata:
+class Metadata(NamedTuple):
     """The cluster's answer."""
 
     cluster_id: str
-    topics: dict[str, TopicMetadata] = field(default_factory=dict)
+    topics: dict[str, TopicMetadata]
 
 
 @cache

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
 from kpipe.clusters.properties import canonical, did_you_mean
@@ -40,8 +40,7 @@ _CONNECTION = ("security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sa
 _MECHANISM = "sasl.mechanism"
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(NamedTuple):
     """What the command line says about clusters; empty means not given."""
 
     brokers: str = ""
@@ -77,8 +76,7 @@ class Cluster:
         return f"Cluster({self.name!r}, {mask(self.properties)!r}, read_only={self.read_only})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Current:
+class _Current(NamedTuple):
     """Which cluster is meant when none is named: a profile ("" = none), and brokers that replace the profile's."""
 
     name: str = ""

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import UsageError
 
@@ -37,8 +36,7 @@ class Source(StrEnum):
     and a profile of the SDK's if one is named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """Where the value of one property is to be fetched.
 
     `target` is the argv of a command, or one entry: a path, a variable's name, or `service/username` of a keyring.
@@ -55,8 +53,7 @@ class Reference:
         return f"(from {self.source.value} {shown})"  # a command's arguments may hold a secret themselves
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A bearer token for SASL OAUTHBEARER; `expires_s` is in seconds since the epoch, as the client wants it."""
 
     value: str

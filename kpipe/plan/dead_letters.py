@@ -5,7 +5,6 @@ It sends nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
@@ -52,7 +51,7 @@ def make_letters(ready: Target, hop: Hop, stop: Stop) -> DeadLetterTopic:
         ready.where,
         lambda: ready.producer,
         lambda timeout: ready.troubles.serve(ready.producer.poll, timeout),
-        stamp=Tracer(replace(hop, target_cluster="", target_topic="", max_hops=UNGUARDED)),
+        stamp=Tracer(hop._replace(target_cluster="", target_topic="", max_hops=UNGUARDED)),
         partition_of=stick_keyless(ready.partitions),
         prefix=hop.prefix,
         forced=lambda: stop.forced,

@@ -124,7 +124,7 @@ class Outlet:
         stages: list[PipelineStage] = []
         for target, _ in self.others:
             if hop is not None:
-                stages.append(_guard(replace(hop, target_cluster=target.cluster_id, target_topic=target.topic)))
+                stages.append(_guard(hop._replace(target_cluster=target.cluster_id, target_topic=target.topic)))
             stages += refuse_keyless(target)
         return stages
 

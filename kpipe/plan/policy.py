@@ -5,8 +5,7 @@ It opens nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.clusters.address import Place, parse_target
 from kpipe.errors import UsageError
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Side
 
 
-@dataclass(slots=True, frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """`stop` the run, `skip` the record, or send it to the dead letters' place (`name` is skip then, too)."""
 
     name: str

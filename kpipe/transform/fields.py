@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from kpipe.transform.document import NotJson, Number, dump, parse_exact
@@ -233,7 +233,7 @@ def _read_salt(step: Step, context: Context) -> bytes:
             raise step.usage(f"the salt file {name} cannot be read ({error.strerror}); check its path") from None
     else:
         # Not setting.usage: the argument may be the salt itself.
-        raise replace(setting, argument=None).usage("a salt is given by reference; write env:NAME or file:PATH")
+        raise setting._replace(argument=None).usage("a salt is given by reference; write env:NAME or file:PATH")
     if not salt:
         raise step.usage(f"the salt {setting.text} is empty or not set; set it to 16 random bytes or more")
     return salt

@@ -5,13 +5,12 @@ Never builds one: it holds names only, so that the command line can read it with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CATEGORIES = ("key", "header", "value", "filter", "route", "through", "setting")
 
 
-@dataclass(frozen=True, slots=True)
-class Transform:
+class Transform(NamedTuple):
     """One row. `name` is the long option without the dashes, `metavar` is None for a switch.
 
     `example` is an argument as typed in a shell (empty for a switch), `builder` is `module:function` in this package,

@@ -6,8 +6,7 @@ Never looks at a record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from kpipe import errors
 from kpipe.record import Batch
@@ -19,8 +18,7 @@ _SHOWN = 60  # characters of an argument that a message repeats
 _GO_ON = "use --on-error skip or dlq:TOPIC to go on without such records"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A transform in the order given; `where` is `FILE: transform N` when it came from a file."""
 
     name: str
