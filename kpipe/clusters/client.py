@@ -68,6 +68,12 @@ PRODUCER_DEFAULTS: dict[str, Any] = {
     "queue.buffering.max.messages": 20_000,
 }
 
+COLUMN_DEFAULTS: dict[str, Any] = {
+    # Records of values and keys only are counted in kbytes to within 250 bytes each. 100 B lines fill 20,000 in 10 ms,
+    # and the sending thread runs dry: 1 M of them took 0.85 s, and 0.80 s with this (kcat: 0.57 s).
+    "queue.buffering.max.messages": 100_000,
+}
+
 SLICE = 0.5
 """Seconds of one wait for metadata."""
 LOOK = 3.0
@@ -263,7 +269,7 @@ def open_column_producer(
     """A producer for values and keys of one topic, or a usual one where the library cannot be called directly."""
     from kpipe.clusters.librdkafka import ColumnProducer, can_send_columns
 
-    merged = _producer_properties(cluster, own)
+    merged = _producer_properties(cluster, own, COLUMN_DEFAULTS)
     if not can_send_columns(merged):
         return open_producer(cluster, own)
     troubles = Troubles(label(cluster), merged)
@@ -274,11 +280,13 @@ def open_column_producer(
     return _construct(construct, for_producer(merged), cluster), troubles
 
 
-def _producer_properties(cluster: Cluster, own: Mapping[str, Any]) -> dict[str, Any]:
+def _producer_properties(
+    cluster: Cluster, own: Mapping[str, Any], more: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     if cluster.read_only:
         message = f"cluster {label(cluster)} is read_only; remove read_only from its profile to produce to it"
         raise UsageError(message)
-    return properties_for(cluster, PRODUCER_DEFAULTS, own)
+    return properties_for(cluster, {**PRODUCER_DEFAULTS, **more}, own)
 
 
 def open_admin(cluster: Cluster) -> AdminClient:
