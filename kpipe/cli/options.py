@@ -392,7 +392,13 @@ class Target:
     ] = False  # fmt: skip
     compression: Annotated[
         str,
-        option(DELIVERY, "--compression", "-z", metavar="none|lz4|zstd|snappy|gzip", help="The codec. Default: none."),
+        option(
+            DELIVERY,
+            "--compression",
+            "-z",
+            metavar="none|lz4|zstd|snappy|gzip",
+            help="The codec. Default: none; lz4 for forward.",
+        ),
     ] = ""
     partitioner: Annotated[
         str,

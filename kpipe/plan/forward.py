@@ -214,12 +214,16 @@ def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[s
 
 
 def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, cluster: Cluster) -> dict[str, Any]:
-    """While running forward waits for its target without limit; in a transaction as long as that may last."""
+    """While running forward waits for its target without limit; in a transaction as long as that may last.
+
+    A trace adds some 270 bytes of much the same to each record: 500,000 of 300 B took 282 MB, and 19 MB in LZ4.
+    """
+    own: dict[str, Any] = {} if "compression.type" in cluster.properties else {"compression.type": "lz4"}
     if forward.exactly_once:
         from kpipe.plan.modes import transaction_properties
 
-        return transaction_properties(selection.group, selection.instance, cluster)
-    return {} if "delivery.timeout.ms" in cluster.properties else {"delivery.timeout.ms": 0}
+        return own | transaction_properties(selection.group, selection.instance, cluster)
+    return own if "delivery.timeout.ms" in cluster.properties else {**own, "delivery.timeout.ms": 0}
 
 
 def _go_home(

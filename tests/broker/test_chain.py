@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broker.lab.cluster import Rec
+from tests.broker.lab.cluster import Rec, dense
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def test_a_failure_at_a_further_target_names_its_cluster(
     kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, config: str
 ) -> None:
     source, near, far, name = kafka.topic(), kafka.topic(), kafka_b.topic(max_message_bytes=2000), group()
-    kafka.write(source, [b"small", b"x" * 5000, b"small"])
+    kafka.write(source, [b"small", dense(5000), b"small"])
     result = kpipe("forward", "-e", "-G", name, "--tee", f"b:{far}", f"a:{source}", f"a:{near}", config=config)
     assert result.code == 1
     assert f"{source}[0]@1 -> b:{far}: the record is larger" in result.err

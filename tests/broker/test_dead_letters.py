@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broker.lab.cluster import Rec
+from tests.broker.lab.cluster import Rec, dense
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_record_that_a_transform_refuses_goes_there_as_it_was_read(kafka: Clus
 
 def test_a_record_that_the_target_refuses_goes_there(kafka: Cluster, kpipe: Kpipe) -> None:
     source, target, letters = kafka.topic(), kafka.topic(max_message_bytes=2000), kafka.topic()
-    kafka.write(source, [b"1", b"x" * 5000, b"2"])
+    kafka.write(source, [b"1", dense(5000), b"2"])
 
     done = kpipe.at(kafka.bootstrap)(
         "forward", "-G", "dl-big", "-e", "-v", "--on-error", f"dlq:{letters}", source, target
@@ -52,7 +52,7 @@ def test_a_record_that_the_target_refuses_goes_there(kafka: Cluster, kpipe: Kpip
 
     assert (done.code, "2 delivered, 1 dead-lettered" in done.err) == (0, True), done.err
     (letter,) = kafka.read(letters)
-    assert letter.value == b"x" * 5000
+    assert letter.value == dense(5000)
     assert dict(letter.headers)["error_code"] == b"MSG_SIZE_TOO_LARGE"
     assert kafka.committed("dl-big", source) == {0: 3}
 

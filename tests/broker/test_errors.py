@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broker.lab.cluster import Rec
+from tests.broker.lab.cluster import Rec, dense
 
 if TYPE_CHECKING:
     from tests.broker.lab.cluster import Cluster
@@ -133,7 +133,7 @@ def test_an_oversize_record_names_the_limit(kafka: Cluster, kpipe: Kpipe) -> Non
 
 def test_an_oversize_record_can_be_skipped(kafka: Cluster, kpipe: Kpipe) -> None:
     topic, target, name = kafka.topic(), kafka.topic(max_message_bytes=10_000), f"g-{uuid.uuid4().hex[:8]}"
-    kafka.write(topic, [b"a", b"x" * 50_000, b"b"])
+    kafka.write(topic, [b"a", dense(50_000), b"b"])
 
     result = kpipe.at(kafka.bootstrap)("forward", "-e", "-G", name, "--on-error", "skip", topic, target)
 

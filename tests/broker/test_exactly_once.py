@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broker.lab.cluster import Rec, until
+from tests.broker.lab.cluster import Rec, dense, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,7 +226,7 @@ def test_a_bad_record_stops_behind_those_before_it(kafka: Cluster, kpipe: Kpipe)
 
 def test_a_record_that_the_target_refuses_is_left_out_and_the_others_pass(kafka: Cluster, kpipe: Kpipe) -> None:
     source, target = kafka.topic(), kafka.topic(max_message_bytes=2000)
-    kafka.write(source, [b"1", b"x" * 5000, b"2", b"3"])
+    kafka.write(source, [b"1", dense(5000), b"2", b"3"])
 
     done = kpipe.at(kafka.bootstrap)(*ONCE, "-G", "eo-skip", "-e", "-v", "--on-error", "skip", source, target)
 
@@ -238,7 +238,7 @@ def test_a_record_that_the_target_refuses_is_left_out_and_the_others_pass(kafka:
 
 def test_a_refused_record_under_stop_aborts_its_transaction(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
     source, target = kafka.topic(), kafka.topic(max_message_bytes=2000)
-    kafka.write(source, [b"1", b"x" * 5000, b"2"])
+    kafka.write(source, [b"1", dense(5000), b"2"])
 
     done = kpipe.at(kafka.bootstrap)(
         *ONCE, "-G", "eo-stop", "-e", "--summary", str(tmp_path / "s.json"), source, target
@@ -254,7 +254,7 @@ def test_a_refused_record_under_stop_aborts_its_transaction(kafka: Cluster, kpip
 
 def test_a_dead_letter_is_in_the_same_transaction(kafka: Cluster, kpipe: Kpipe) -> None:
     source, target, letters = kafka.topic(), kafka.topic(max_message_bytes=2000), kafka.topic()
-    kafka.write(source, [b"1", b"x" * 5000, b"2", b"bad"])
+    kafka.write(source, [b"1", dense(5000), b"2", b"bad"])
 
     done = kpipe.at(kafka.bootstrap)(
         *ONCE, "-G", "eo-dlq", "-e", "-v", "--grep-not", "bad", "--on-error", f"dlq:{letters}", source, target
@@ -264,7 +264,7 @@ def test_a_dead_letter_is_in_the_same_transaction(kafka: Cluster, kpipe: Kpipe) 
     assert "4 read, 2 delivered, 1 filtered, 1 dead-lettered" in done.err
     assert [record.value for record in kafka.read(target)] == [b"1", b"2"]
     (letter,) = kafka.read(letters)
-    assert letter.value == b"x" * 5000
+    assert letter.value == dense(5000)
     assert dict(letter.headers)["error_code"] == b"MSG_SIZE_TOO_LARGE"
     assert kafka.committed("eo-dlq", source) == {0: 4}
 

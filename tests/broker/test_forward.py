@@ -60,11 +60,28 @@ def trace(record: Rec) -> dict[str, str]:
     return dict(found)
 
 
+def log_bytes(cluster: Cluster, topic: str) -> int:
+    return sum(path.stat().st_size for path in cluster.broker.home.glob(f"data/{topic}-*/*.log"))
+
+
 def content(record: Rec) -> tuple[object, ...]:
     return (record.value, record.key, own_headers(record), record.timestamp, record.timestamp_type)
 
 
 # --- what arrives ----------------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_compressed_unless_someone_says_otherwise(kafka: Cluster, kpipe: Kpipe) -> None:
+    source = kafka.topic()
+    kafka.write(source, [Rec(uuid.uuid4().bytes, None, (), BASE_MS + n) for n in range(5_000)])
+    room = {}
+    for given in ((), ("-z", "none"), ("-X", "target.compression.codec=none")):
+        target = kafka.topic()
+        assert kpipe.at(kafka.bootstrap)("forward", "-e", *given, source, target) == QUIET
+        assert len(kafka.read(target)) == 5_000
+        room[given] = log_bytes(kafka, target)
+    packed, *plain = room.values()
+    assert all(packed < each / 3 for each in plain), room
 
 
 def test_records_arrive_on_the_other_cluster_as_they_were(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, KafkaException
 
-from tests.broker.lab.cluster import Rec, until
+from tests.broker.lab.cluster import Rec, dense, until
 from tests.broker.test_shutdown import drained, ending, lines, slow_pipe, start_piped, wait_until_full
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ ENDINGS = {
     "a filter that is not there": (1, "forward", "--through", "no-such-command"),
     "a bad record": (3, "forward", "--map", ".n"),
     "a bad record to stdout": (3, "consume", "--map", ".n"),
-    "a refused record": (1, "forward", "--set-header", "pad=" + "x" * 2000),
+    "a refused record": (1, "forward", "--set-header", "pad=" + dense(1000).hex()),
     "a limit": (0, "consume", "-c", "10"),
     "the end": (0, "consume", "-e"),
 }

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.broker.lab.cluster import dense
 from tests.faults.conftest import DISTURBED, FREEZE, LONG, PASSWORD, RECORDS, USER, Note
 from tests.faults.course import AT_LEAST_ONCE, FLAT_OUT, QUICK, Course, stop
 from tests.faults.memory import LIMIT_MIB, peak_mib
@@ -59,7 +60,7 @@ def test_record_too_large_for_the_target_only(lab: tuple[Cluster, Proxy], kpipe:
     """The record that the target refuses is named; those before it are delivered and committed."""
     cluster, _ = lab
     source, target = cluster.topic(1), cluster.topic(1, max_message_bytes=20_000)
-    cluster.write(source, [b"a" * 10] * 100 + [b"b" * 50_000] + [b"c" * 10] * 100)
+    cluster.write(source, [b"a" * 10] * 100 + [dense(50_000)] + [b"c" * 10] * 100)
     done = kpipe("forward", "-b", cluster.bootstrap, "-G", f"g-{target}", "-e", source, target)
     assert done.code == 1
     assert f"{source}[0]@100" in done.err, done.err

@@ -5,6 +5,7 @@ It never imports kpipe, and no call waits without limit: what does not come in t
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from contextlib import closing
@@ -208,6 +209,11 @@ class Cluster:
         if found.error is not None:
             raise LabError(f"read: {topic}: {found.error}")
         return sorted(found.partitions)
+
+
+def dense(size: int) -> bytes:
+    """So many bytes, always the same ones, that no codec makes fewer."""
+    return random.Random(size).randbytes(size)
 
 
 def until(condition: Callable[[], object], what: str, timeout: float = 20) -> None:
