@@ -72,7 +72,8 @@ class NoCommit:
 class GroupCommitter:
     """Commits next offsets for one consumer; `at_eof` are positions behind the last record of idle partitions.
 
-    `note` gives what is committed beside the offsets of a topic, `tail` what more for one partition.
+    `note` gives what is committed beside the offsets of a topic, `tail` what more for one partition. `is_awaited` says
+    whether the other members wait for this one: it is read to its end, and they see that by its commits.
     """
 
     def __init__(
@@ -83,8 +84,11 @@ class GroupCommitter:
         clock: Callable[[], float] = time.monotonic,
         note: Callable[[str], str] = lambda _topic: "",
         tail: Callable[[TopicPartition], str] = lambda _place: "",
+        *,
+        is_awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         self._consumer = consumer
+        self._is_awaited = is_awaited
         self._where = where
         self._at_eof = at_eof
         self._clock = clock
@@ -100,7 +104,7 @@ class GroupCommitter:
         if self._refusal is not None:
             raise self._refusal
         now = self._clock()
-        if now < self._next:
+        if now < self._next and (ledger.flights or not self._is_awaited()):
             return
         self._next = now + INTERVAL
         if self._sent_at is not None and now - self._sent_at < UNANSWERED:

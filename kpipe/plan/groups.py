@@ -31,7 +31,15 @@ def group_committer(
 ) -> GroupCommitter:
     """Commits for the source's consumer; `tail` gives what is committed beside a partition's offset."""
     where = f"{label(cluster)}:group {group}"
-    return GroupCommitter(opened.consumer, where, opened.source.at_eof, note=opened.source.ids.metadata, tail=tail)
+    source = opened.source
+    return GroupCommitter(
+        opened.consumer,
+        where,
+        source.at_eof,
+        note=source.ids.metadata,
+        tail=tail,
+        is_awaited=lambda: source.share_is_done,
+    )
 
 
 class Flushing(Protocol):

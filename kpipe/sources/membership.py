@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from kpipe.sources.reading import Reading
     from kpipe.sources.watch import Watch
 
-REFRESH = 1.0
-"""Seconds between looks at what the other members have committed, for one that is done."""
+FIRST_LOOK, REFRESH = 0.05, 1.0
+"""Seconds between looks at what the other members have committed, for one that is done: doubled from one to the other.
+The second of two workers without a record took 1.2 s to see that, and takes 0.3 s now."""
 SHORT = 0.3
 """Seconds for that answer. While the group is being joined none comes: the broker serves a connection in order, and
 the join it holds back (up to a dead member's session timeout) stands before the question."""
@@ -51,7 +52,8 @@ class Membership:
         self._beginnings = beginnings
         self._watch = watch
         self._note = note
-        self._next_look = time.monotonic() + REFRESH
+        self._between_looks = FIRST_LOOK
+        self._next_look = time.monotonic() + FIRST_LOOK
         self._patience: float | None = time.monotonic() + PATIENCE
         self._joining = False
         self._leaving = False
@@ -130,7 +132,8 @@ class Membership:
             what = "no partition came yet: other members have them; one that died keeps them until its session ends"
             self._reading.hooks.say(f"read: {self._reading.group}: {what}")
         if now >= self._next_look and self._extents.ends and self._extents.share_is_done:
-            self._next_look = now + REFRESH
+            self._between_looks = min(2 * self._between_looks, REFRESH)
+            self._next_look = now + self._between_looks
             others = self._extents.others()
             with suppress(NoAnswer):
                 committed = self._beginnings.committed(others, timeout=SHORT)

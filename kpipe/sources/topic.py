@@ -210,6 +210,11 @@ class TopicSource:
         return self._extents.assigned
 
     @property
+    def share_is_done(self) -> bool:
+        """Whether all that is read here is read to an end that was fixed."""
+        return bool(self._extents.ends) and self._extents.share_is_done
+
+    @property
     def at_eof(self) -> dict[TopicPartition, int]:
         """Positions behind the last record of idle partitions."""
         return self._extents.at_eof

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kpipe.commit import INTERVAL, LETTING_GO, UNANSWERED, GroupCommitter, LetGo
 from kpipe.errors import KpipeError
 from kpipe.ledger import Ledger
+from kpipe.record import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLACE = ("t", 0)
 
@@ -77,11 +83,17 @@ def test_what_the_last_commit_settled_is_not_asked_for_again_while_leaving() -> 
 class Running:
     """A run whose commits are answered when the test says so; `sent` are the offsets of each commit, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_awaited: Callable[[], bool] = lambda: False) -> None:
         self.now = 0.0
         self.sent: list[list[tuple[int, int]]] = []
         self.ledger = Ledger()
-        self.committer = GroupCommitter(self, "prod:group g", {}, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.committer = GroupCommitter(
+            self,
+            "prod:group g",
+            {},
+            clock=lambda: self.now,
+            is_awaited=is_awaited,  # type: ignore[arg-type]
+        )
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
         assert asynchronous
@@ -177,3 +189,23 @@ def test_an_answer_that_comes_after_its_partition_went_away_says_nothing_about_t
     run.answered(5)
     run.passes(1)
     assert run.sent == [[(0, 5)], [(0, 5)]]
+
+
+def test_a_member_that_the_others_wait_for_commits_at_once_and_once() -> None:
+    """They see by its commits that it is done: with the next interval's they waited for up to 2 s at the end."""
+    awaited = [False]
+    run = Running(is_awaited=lambda: awaited[0])
+    run.settled(5)
+    run.committer.tick(run.ledger)
+    assert run.sent == []
+    awaited[0] = True
+    batch = Batch([b"v"])
+    flight = run.ledger.track(batch, batch.snapshot())
+    run.committer.tick(run.ledger)
+    assert run.sent == [], "what is in flight comes first"
+    flight.settle_sent(batch)
+    run.ledger.settle()
+    run.committer.tick(run.ledger)
+    run.answered(5)
+    run.committer.tick(run.ledger)
+    assert run.sent == [[(0, 5)]]
