@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 from bench import transforms
 from bench.cases import Case, cases
 from bench.measure import Cost, run
-from bench.report import show, write_plot
+from bench.report import show, write_page, write_plot
 
 if TYPE_CHECKING:
     from tests.broker.lab.cluster import Cluster
 
 RESULTS = Path(__file__).parent / "results"
 BASELINE = RESULTS / "baseline.json"
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 TOOLS = "org.apache.kafka:kafka-tools:4.3.0"
+C_FLOOR = "librdkafka in C"
+SLOW_BYTES = 300_000
+"""Bytes a second of a connection to the slow target."""
 SLACK = 1.25
 """The gate fails when a ratio to another tool, measured in the same run, is this much worse than in the baseline."""
 
@@ -37,8 +42,8 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        with _kafka(home / "kafka") as cluster:
-            measured = _measure_all(cluster, home, options)
+        with _kafka(home / "kafka") as (cluster, slow):
+            measured = _measure_all(cluster, slow, home, options)
     results = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
@@ -51,6 +56,8 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     write_plot(results, RESULTS / "latest.svg")
+    if not (options.only or options.no_java):
+        write_page(results, PAGE)
     return _gate(results) if options.gate else 0
 
 
@@ -68,29 +75,38 @@ def _parse() -> argparse.Namespace:
 def _kafka(home: Path) -> Any:
     from contextlib import contextmanager
 
-    from tests.broker.lab.broker import Broker
+    from tests.broker.lab.broker import Broker, Listener
     from tests.broker.lab.cluster import Cluster as LabCluster
+    from tests.faults.proxy import Proxy
 
     @contextmanager
     def running() -> Any:
-        broker = Broker(home, java_flags=("-Xmx1g", "-XX:TieredStopAtLevel=4"))
+        slow = Proxy()
+        slow.bytes_per_s = SLOW_BYTES
+        listener = Listener("SLOW", advertised_port=slow.port)
+        broker = Broker(home, listeners=[listener], java_flags=("-Xmx1g", "-XX:TieredStopAtLevel=4"))
         broker.start()
+        slow.upstream = int(broker.address("SLOW").rpartition(":")[2])
         try:
-            yield LabCluster(broker)
+            yield LabCluster(broker), slow.address
         finally:
             broker.stop()
+            slow.close()
 
     home.mkdir()
     return running()
 
 
-def _measure_all(cluster: Cluster, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure_all(cluster: Cluster, slow: str, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     wanted = [case for case in cases(options.lines, options.records) if options.only in case.name]
-    values = _prepare(cluster, home, options)
+    values = {**_prepare(cluster, home, options), "slow": slow}
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; without it a start takes 50 ms more
+    absent = {"java"} if options.no_java else set()
+    absent |= set() if values["floor"] else {C_FLOOR}
     measured = []
     for case in wanted:
-        costs: dict[str, list[Cost]] = {tool: [] for tool in case.commands if not (tool == "java" and options.no_java)}
+        costs: dict[str, list[Cost]] = {tool: [] for tool in case.commands if tool not in absent}
         for _ in range(options.runs):
             for tool, taken in costs.items():
                 if case.fresh:
@@ -119,9 +135,24 @@ def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[
     subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(records)], check=True)
     values = {"brokers": cluster.bootstrap, "lines": str(lines), "topic": topic, "target": topic}
     values |= {"out": str(home / "out"), "python": sys.executable, "records": str(options.records)}
+    values |= {"empty": cluster.topic(4), "floor": _compile_floor(home / "floor")}
     if not options.no_java:
         values |= _java_tools()
     return values
+
+
+def _compile_floor(program: Path) -> str:
+    """The forward in C, against the library inside the Python client; "" where there is no compiler."""
+    import confluent_kafka
+
+    compiler = shutil.which("cc")
+    libraries = sorted(Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs").glob("librdkafka*.so*"))
+    if compiler is None or not libraries:
+        return ""
+    source, library = Path(__file__).with_name("floor.c"), libraries[0]
+    command = [compiler, "-O2", "-o", str(program), str(source), str(library), f"-Wl,-rpath,{library.parent}"]
+    subprocess.run(command, check=True)
+    return str(program)
 
 
 def _java_tools() -> dict[str, str]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 KCAT = "kcat -q -b {brokers}"
 BARE = "{python} -m bench.bare"
+FORWARD = "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM"
+SLOW_S = 8
+"""Seconds that a slow target is written to; SIGTERM then, which timeout(1) tells by its exit code."""
+WORKERS = "forward, two workers"
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,30 @@ def cases(lines: int, records: int) -> list[Case]:
             "forward, trace, gated commits",
             records,
             {
-                "kpipe": "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM {topic} {target}",
+                "kpipe": FORWARD + " {topic} {target}",
                 "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
                 "bare loop": BARE + " forward {brokers} {topic} {target}",
+                "librdkafka in C": "{floor} {brokers} {topic} {target} {records}",
+            },
+            fresh=4,
+        ),
+        Case(
+            WORKERS,
+            records,
+            {
+                "kpipe": FORWARD + " --workers 2 {topic} {target}",
+                "one": FORWARD + " {topic} {target}",
+                "two, of nothing": FORWARD + " --workers 2 {empty} {target}",
+                "one, of nothing": FORWARD + " {empty} {target}",
+            },
+            fresh=4,
+        ),
+        Case(
+            "forward, a backlog and a slow target",
+            0,
+            {
+                "kpipe": f"timeout {SLOW_S} {FORWARD} -X target.bootstrap.servers={{slow}} {{topic}} {{target}}"
+                " || [ $? = 124 ]",
             },
             fresh=4,
         ),

@@ -1,33 +1,86 @@
-"""Shows what was measured: a table on the terminal, and bars in an SVG file."""
+"""Shows what was measured: a table on the terminal, the same as a page of the documentation, and bars in an SVG file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.cases import WORKERS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+COLUMNS = ("case", "tool", "wall s", "CPU s", "µs CPU/record", "peak MiB", "kpipe wall ×", "kpipe CPU ×")
+READING = "Medians; a ratio below 1 means that kpipe costs less than the tool of that row."
+
+
 def show(results: dict[str, Any]) -> None:
-    """Medians and ratios; a ratio below 1 means that kpipe costs less."""
+    """The table, and what a second worker costs."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{results['machine']}, {results['runs']} runs, medians")
-    for column in ("case", "tool", "wall s", "CPU s", "µs CPU/record", "peak MiB", "kpipe wall ×", "kpipe CPU ×"):
+    table = Table(title=f"{_title(results)}, medians")
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("case", "tool") else "right")
     for case in results["cases"]:
-        kpipe = case["tools"]["kpipe"]
-        for tool, cost in case["tools"].items():
-            each = f"{cost['cpu'] / case['records'] * 1e6:.2f}" if case["records"] else ""
-            same = tool == "kpipe"
-            wall = "" if same else f"{kpipe['wall'] / cost['wall']:.2f}"
-            cpu = "" if same else f"{kpipe['cpu'] / cost['cpu']:.2f}"
-            name = case["name"] if same else ""
-            row = (f"{cost['wall']:.3f}", f"{cost['cpu']:.3f}", each, f"{cost['peak_mib']:.0f}", wall, cpu)
-            table.add_row(name, tool, *row)
+        for row in _rows(case):
+            table.add_row(*row)
         table.add_section()
-    Console(width=150).print(table)
+    console = Console(width=150)
+    console.print(table)
+    for line in _scaling(results):
+        console.print(line)
+
+
+def write_page(results: dict[str, Any], path: Path) -> None:
+    """The table in Markdown."""
+    lines = [
+        "# How fast it is, beside other tools",
+        "",
+        f"Written by `make bench` on {results['date']}: {_title(results)} of each command, interleaved, on one real broker",
+        f"that has the same cores. {READING}",
+        "`librdkafka in C` is [bench/floor.c](../bench/floor.c): what no program on this library can go below by much.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---|---|" + "--:|" * (len(COLUMNS) - 2),
+        *(f"| {' | '.join(_cell(text) for text in row)} |" for case in results["cases"] for row in _rows(case)),
+        "",
+        *_scaling(results),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _title(results: dict[str, Any]) -> str:
+    return f"{results['machine']}, {results['runs']} runs"
+
+
+def _rows(case: dict[str, Any]) -> list[tuple[str, ...]]:
+    kpipe, rows = case["tools"]["kpipe"], []
+    for tool, cost in case["tools"].items():
+        each = f"{cost['cpu'] / case['records'] * 1e6:.2f}" if case["records"] else ""
+        same = tool == "kpipe"
+        wall = "" if same else f"{kpipe['wall'] / cost['wall']:.2f}"
+        cpu = "" if same else f"{kpipe['cpu'] / cost['cpu']:.2f}"
+        costs = (f"{cost['wall']:.3f}", f"{cost['cpu']:.3f}", each, f"{cost['peak_mib']:.0f}", wall, cpu)
+        rows.append((case["name"] if same else "", tool, *costs))
+    return rows
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _scaling(results: dict[str, Any]) -> list[str]:
+    """What a second worker costs, by CPU: here all of them share two cores with the broker, so wall time cannot tell."""
+    lines = []
+    for case in results["cases"]:
+        if case["name"] == WORKERS:
+            cpu = {tool: cost["cpu"] for tool, cost in case["tools"].items()}
+            two = (cpu["kpipe"] - cpu["two, of nothing"]) / case["records"] * 1e6
+            one = (cpu["one"] - cpu["one, of nothing"]) / case["records"] * 1e6
+            each = f"CPU a record, start-up taken off: {one:.2f} µs with one worker, {two:.2f} µs with two"
+            lines.append(f"{each}; on cores of their own two do {2 * one / two:.2f} times as much as one.")
+    return lines
 
 
 def write_plot(results: dict[str, Any], path: Path) -> None:
