@@ -80,14 +80,14 @@ class Tracer:
             return
         self._stamp(batch)
 
-    # Hot path: `make bench` (forward). One list per record; what a partition's records share is built once.
+    # Hot path: `make bench` (forward). One list per record; what neighbours share (a partition, often a ms) is kept.
     def _stamp(self, batch: Batch) -> None:
         topics, partitions, offsets = batch.topics or [], batch.partitions, batch.offsets
         if partitions is None or offsets is None:
             return
         source_offset, origin_offset = self._source["offset"], self._origin["offset"]
         source_time, origin_time = self._source["timestamp"], self._origin["timestamp"]
-        fixed, names, first_hop = self._fixed, self._names, self._first_hop
+        names, first_hop = self._names, self._first_hop
         size = len(batch)
         stamps = batch.timestamps if batch.source_timestamps is None else batch.source_timestamps
         stamps = [NO_TIMESTAMP] * size if stamps is None else stamps
@@ -98,24 +98,29 @@ class Tracer:
         )
         stamped: list[Headers | None] = []
         loops: dict[int, BadRecord] = {}
+        last_topic, last_partition, last_ms = None, None, None
+        source: list[Header] = []
+        origin: list[Header] = []
+        source_at = origin_at = first_hop
         for topic, partition, offset, (kind, ms), headers in zip(
             topics, partitions, offsets, stamps, carried, strict=True
         ):
-            parts = fixed.get((topic, partition))
-            if parts is None and topic is not None and partition is not None:
-                parts = fixed[topic, partition] = self._fix(topic, partition)
-            if parts is None or offset is None:
+            if topic is None or partition is None or offset is None:
                 stamped.append(headers)
                 continue
+            if partition != last_partition or topic != last_topic:
+                last_topic, last_partition = topic, partition
+                source, origin = self._fixed.get((topic, partition)) or self._fix(topic, partition)
+            if ms != last_ms:
+                last_ms, time = ms, b"%d" % ms
+                source_at, origin_at = (source_time, time), (origin_time, time)
             at, own = b"%d" % offset, () if traced or headers is None else headers
             if kind:
-                time = b"%d" % ms
                 trace = [
-                    *own, *parts[0], (source_offset, at), (source_time, time),
-                    *parts[1], (origin_offset, at), (origin_time, time), first_hop,
+                    *own, *source, (source_offset, at), source_at, *origin, (origin_offset, at), origin_at, first_hop,
                 ]  # fmt: skip
             else:
-                trace = [*own, *parts[0], (source_offset, at), *parts[1], (origin_offset, at), first_hop]
+                trace = [*own, *source, (source_offset, at), *origin, (origin_offset, at), first_hop]
             if traced and headers:
                 trace = self._carry_on(headers, trace, len(stamped), loops, batch)
             stamped.append(trace)
@@ -139,6 +144,7 @@ class Tracer:
         if self._cluster:
             source.append((self._source["cluster"], self._cluster))
             origin.append((self._origin["cluster"], self._cluster))
+        self._fixed[topic, partition] = source, origin
         return source, origin
 
     def _carry_on(
