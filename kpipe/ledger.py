@@ -173,16 +173,9 @@ class Flight:
 
     def ends(self) -> dict[TopicPartition, int]:
         """The next offset of every partition in the flight, for a flight that is complete."""
-        origin = self.origin
-        if origin is None or not origin.topics or origin.partitions is None or origin.offsets is None:
+        if self.origin is None:
             return {}
-        topics, partitions, offsets = origin.topics, origin.partitions, origin.offsets
-        topic = topics[0]
-        if topics.count(topic) == len(topics):
-            last = dict(zip(partitions[: self.read], offsets, strict=False))
-            ends = {(str(topic), int(p)): int(o) + 1 for p, o in last.items()}  # type: ignore[arg-type]
-        else:
-            ends = {place: offset + 1 for _, place, offset in self.positions()}
+        ends = {place: offset + 1 for place, offset in self.origin.last_offsets(self.read).items()}
         for place in self.revoked:
             ends.pop(place, None)
         return ends

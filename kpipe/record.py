@@ -154,6 +154,17 @@ class Batch:
         self.bad = [bad for bad in self.bad if bad.index < read]
         self.read = read
 
+    def last_offsets(self, read: int | None = None) -> dict[tuple[str, int], int]:
+        """The offset of each partition's last record, of the first `read`; for what a topic source has read."""
+        topics, partitions, offsets = self.topics, self.partitions, self.offsets
+        if not topics or partitions is None or offsets is None:
+            return {}
+        topic = topics[0]
+        if topics.count(topic) == len(topics):  # a tuple for each record costs twice as much
+            last = dict(zip(partitions[:read], offsets, strict=False))
+            return {(topic, number): offset for number, offset in last.items()}  # type: ignore[misc]
+        return dict(zip(zip(topics[:read], partitions, strict=False), offsets, strict=False))  # type: ignore[arg-type]
+
     def where_read(self, index: int) -> str:
         """The position of the record that stood at `index` in the batch as read."""
         if self.index is None:

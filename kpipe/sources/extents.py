@@ -126,17 +126,15 @@ class Extents:
     # Hot path, with `TopicSource.read`.
     def cut(self, batch: Batch) -> list[TopicPartition]:
         """Cut off what lies past an end, which was not read as far as anyone is concerned; the ends that it reached."""
-        topics, partitions, offsets = batch.topics or [], batch.partitions or [], batch.offsets or []
-        last = dict(zip(zip(topics, partitions, strict=True), offsets, strict=True))
         reached: list[TopicPartition] = []
         over = False
-        for place, offset in last.items():
-            end = self.ends.get(place)  # type: ignore[arg-type]
-            if end is not None and offset >= end - 1:  # type: ignore[operator]
-                over = over or offset >= end  # type: ignore[operator]
-                reached.append(place)  # type: ignore[arg-type]
+        for place, offset in batch.last_offsets().items():
+            end = self.ends.get(place)
+            if end is not None and offset >= end - 1:
+                over = over or offset >= end
+                reached.append(place)
         if over:
-            places = zip(topics, partitions, offsets, strict=True)
+            places = zip(batch.topics or [], batch.partitions or [], batch.offsets or [], strict=True)
             batch.keep([offset < self.ends.get((topic, number), BEYOND) for topic, number, offset in places])  # type: ignore[operator,arg-type]
             batch.index, batch.read = None, len(batch)
         return reached
