@@ -68,8 +68,25 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
+class _PartitionEntry(ctypes.Structure):
+    _fields_ = (
+        ("id", ctypes.c_int32),
+        ("err", _INT),
+        ("leader", ctypes.c_int32),
+        ("replica_cnt", _INT),
+        ("replicas", _POINTER),
+        ("isr_cnt", _INT),
+        ("isrs", _POINTER),
+    )
+
+
 class _TopicEntry(ctypes.Structure):
-    _fields_ = (("topic", _TEXT), ("partition_cnt", _INT), ("partitions", _POINTER), ("err", _INT))
+    _fields_ = (
+        ("topic", _TEXT),
+        ("partition_cnt", _INT),
+        ("partitions", ctypes.POINTER(_PartitionEntry)),
+        ("err", _INT),
+    )
 
 
 class _MetadataEntry(ctypes.Structure):
@@ -84,10 +101,12 @@ class _MetadataEntry(ctypes.Structure):
 
 
 class TopicMetadata(NamedTuple):
-    """What the cluster says of a topic, under the names that the Python client's metadata has."""
+    """What the cluster says of a topic, under the names that the Python client's metadata has, and who is led."""
 
     partitions: range
     error: KafkaError | None
+    led: tuple[int, ...] = ()
+    """The partitions that have a leader."""
 
 
 class Metadata(NamedTuple):
@@ -295,7 +314,7 @@ class ColumnProducer:
             entries = [answer.contents.topics[number] for number in range(answer.contents.topic_cnt)]
             topics = {
                 entry.topic.decode(): TopicMetadata(
-                    range(entry.partition_cnt), KafkaError(entry.err) if entry.err else None
+                    range(entry.partition_cnt), KafkaError(entry.err) if entry.err else None, _led(entry)
                 )
                 for entry in entries
             }
@@ -311,6 +330,11 @@ class ColumnProducer:
             return ctypes.string_at(text).decode()
         finally:
             self._library.rd_kafka_mem_free(self._client, text)
+
+
+def _led(topic: _TopicEntry) -> tuple[int, ...]:
+    entries = (topic.partitions[place] for place in range(topic.partition_cnt))
+    return tuple(sorted(entry.id for entry in entries if entry.leader >= 0))
 
 
 def _point_at(columns: memoryview, column: int, entries: Sequence[bytes | None]) -> bytes:

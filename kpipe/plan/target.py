@@ -24,7 +24,7 @@ from kpipe.plan.places import check_choice, parse_size
 from kpipe.sinks.topic import TopicSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from confluent_kafka import Producer
 
@@ -41,6 +41,7 @@ PARTITIONERS = (
 )  # fmt: skip
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
 EMBEDDED = "mockCluster"  # what the embedded broker's cluster id begins with
+LOOK = 0.5  # seconds that a look at the partitions' leaders in mid-run may take
 BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count
 
 
@@ -104,9 +105,24 @@ class Target:
             label(self.cluster),
             self.troubles,
             ledger=ledger,
-            partition=number,
+            choose=self._spread(self.producer) if number < 0 else lambda _batch: number,
             limit_bytes=self.limit_bytes,
         )
+
+    def _spread(self, producer: ColumnProducer) -> Callable[[Batch], int]:
+        """Blocks without keys go round, unless the partitioner sends all such records to one partition."""
+        from confluent_kafka import KafkaException
+
+        from kpipe.sinks.turns import Turns
+
+        def led() -> Sequence[int]:
+            try:
+                return producer.list_topics(self.topic, timeout=LOOK).topics[self.topic].led
+            except (KafkaException, KeyError):
+                return ()
+
+        partitioner = str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
+        return Turns(led).take if partitioner.endswith("random") else lambda _batch: -1
 
 
 def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:

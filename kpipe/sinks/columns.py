@@ -31,7 +31,7 @@ NO_ROOM = "not sent: the run ended while the queue was full"
 class ColumnSink(TopicSink):
     """One topic of one cluster, for a run whose records carry a value and perhaps a key.
 
-    All go to `partition`; with -1 the partitioner decides.
+    `choose` gives the one partition that all of a batch go to; with -1 the partitioner decides for each record.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class ColumnSink(TopicSink):
         troubles: Troubles,
         *,
         ledger: Ledger,
-        partition: int = -1,
+        choose: Callable[[Batch], int] = lambda _batch: -1,
         limit_bytes: int | None = None,
     ) -> None:
         super().__init__(producer, topic, cluster, troubles, limit_bytes=limit_bytes)  # type: ignore[arg-type]
         producer.on_failure = self._note_failure
         self._columns = producer
         self._ledger = ledger
-        self._partition = partition
+        self._choose = choose
         self._open: dict[int, tuple[Flight, Sequence[int], set[int]]] = {}
         """Each flight by its number, with the indexes of what was sent, and the places in that which failed."""
         self._number = 0
@@ -62,22 +62,23 @@ class ColumnSink(TopicSink):
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._open[self._number] = (flight, range(len(batch)) if batch.index is None else batch.index, set())
         self._sent += len(batch)
-        taken = self._queue(batch.values, batch.keys, 0)
+        partition = self._choose(batch)
+        taken = self._queue(batch.values, batch.keys, partition, 0)
         if taken < len(batch):
-            self._queue_rest(batch, taken, idle)
+            self._queue_rest(batch, partition, taken, idle)
 
-    def _queue(self, values: list[bytes | None], keys: list[bytes | None] | None, first: int) -> int:
-        taken, refused = self._columns.produce(values, keys, self._partition, self._number, first)
+    def _queue(self, values: list[bytes | None], keys: list[bytes | None] | None, partition: int, first: int) -> int:
+        taken, refused = self._columns.produce(values, keys, partition, self._number, first)
         for place, error in refused:
             self._note_failure(self._number, first + place, error)
         return taken
 
-    def _queue_rest(self, batch: Batch, taken: int, idle: Callable[[], bool]) -> None:
+    def _queue_rest(self, batch: Batch, partition: int, taken: int, idle: Callable[[], bool]) -> None:
         keys, patience, wait = batch.keys, time.monotonic() + PATIENCE, FIRST_WAIT
         while taken < len(batch):
             self._columns.poll(wait)
             was_empty = not len(self._columns)
-            more = self._queue(batch.values[taken:], None if keys is None else keys[taken:], taken)
+            more = self._queue(batch.values[taken:], None if keys is None else keys[taken:], partition, taken)
             wait = FIRST_WAIT if more else min(2 * wait, ROOM_SLICE)
             taken += more
             self._count_landed(len(batch) - taken)

@@ -87,6 +87,21 @@ def test_fixed_partition(kafka: Cluster, kpipe: Kpipe, way: tuple[str, ...]) -> 
     assert [(record.partition, record.value) for record in kafka.read(topic)] == [(2, value) for value in values]
 
 
+@pytest.mark.parametrize("partitioner", ["murmur2_random", "murmur2"])
+def test_lines_without_keys_are_spread_in_order(kafka: Cluster, kpipe: Kpipe, partitioner: str) -> None:
+    """Blocks of them, one partition after the other, unless the partitioner means one for all of them."""
+    topic, lines = kafka.topic(4), [b"%06d" % n for n in range(120_000)]
+    done = kpipe.at(kafka.bootstrap)("produce", "--partitioner", partitioner, topic, stdin=b"\n".join(lines))
+    assert (done.code, done.err) == (0, "")
+    found = [[record.value for record in kafka.read(topic, partition=number)] for number in range(4)]
+    assert sorted(value for part in found for value in part) == lines
+    assert all(part == sorted(part) for part in found)
+    if partitioner == "murmur2":
+        assert sorted(map(len, found)) == [0, 0, 0, len(lines)]
+    else:
+        assert min(map(len, found)) >= len(lines) / 10
+
+
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_compressed(kafka: Cluster, kpipe: Kpipe, codec: str) -> None:
     topic = kafka.topic()
