@@ -65,6 +65,7 @@ def cases(lines: int, records: int) -> list[Case]:
             {
                 "kpipe": "kpipe produce -b {brokers} {target} < {lines}",
                 "kcat": KCAT + " -P -t {target} < {lines}",
+                "kcat, idempotent as kpipe": KCAT + " -P -X enable.idempotence=true -t {target} < {lines}",
                 "bare loop": BARE + " produce {brokers} {target} < {lines}",
                 "java": "{producer} --bootstrap-server {brokers} --topic {target} < {lines}",
             },
