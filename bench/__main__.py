@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import transforms
-from bench.cases import Case, cases
+from bench.cases import MORE, Case, cases
 from bench.measure import Cost, run
 from bench.report import show, write_page, write_plot
 
@@ -124,6 +124,8 @@ def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[
     lines = home / "lines.txt"
     with lines.open("wb") as file:
         file.writelines(b"%099d\n" % number for number in range(options.lines))
+    more = home / "more-lines.txt"
+    more.write_bytes(lines.read_bytes() * MORE)
     topic = cluster.topic(4)
     words = "lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam nonumy eirmod tempor invidunt ut labore"
     records = home / "records.txt"
@@ -133,7 +135,13 @@ def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[
             file.write(f"user-{number % 10007}\t{json.dumps(value)}\n")
     command = ["kpipe", "produce", "-b", cluster.bootstrap, "-K", "\\t", "-H", "app=bench", "-H", "version=1"]
     subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(records)], check=True)
-    values = {"brokers": cluster.bootstrap, "lines": str(lines), "topic": topic, "target": topic}
+    values = {
+        "brokers": cluster.bootstrap,
+        "lines": str(lines),
+        "more_lines": str(more),
+        "topic": topic,
+        "target": topic,
+    }
     values |= {"out": str(home / "out"), "python": sys.executable, "records": str(options.records)}
     values |= {"empty": cluster.topic(4), "floor": _compile_floor(home / "floor")}
     if not options.no_java:

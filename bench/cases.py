@@ -9,6 +9,8 @@ BARE = "{python} -m bench.bare"
 FORWARD = "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM"
 SLOW_S = 8
 """Seconds that a slow target is written to; SIGTERM then, which timeout(1) tells by its exit code."""
+MORE = 5
+"""Times the lines, for the speed at which they go when the start, some 0.1 s, is little beside it."""
 WORKERS = "forward, two workers"
 
 
@@ -68,6 +70,16 @@ def cases(lines: int, records: int) -> list[Case]:
                 "kcat, idempotent as kpipe": KCAT + " -P -X enable.idempotence=true -t {target} < {lines}",
                 "bare loop": BARE + " produce {brokers} {target} < {lines}",
                 "java": "{producer} --bootstrap-server {brokers} --topic {target} < {lines}",
+            },
+            fresh=4,
+        ),
+        Case(
+            f"{MORE * lines:,} lines of 100 B in",
+            MORE * lines,
+            {
+                "kpipe": "kpipe produce -b {brokers} {target} < {more_lines}",
+                "kcat": KCAT + " -P -t {target} < {more_lines}",
+                "kcat, idempotent as kpipe": KCAT + " -P -X enable.idempotence=true -t {target} < {more_lines}",
             },
             fresh=4,
         ),
