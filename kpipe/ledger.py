@@ -20,27 +20,25 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
 
 TopicPartition: TypeAlias = tuple[str, int]
+DeliveryReport: TypeAlias = "Callable[[object | None, object], None]"
+"""Told the error, or None when the record is on its target, and the client's message."""
 
 
-class DeliveryReport:
-    """The callable handed to `produce()` for one record; it only takes notes, because a callback must never raise.
+def delivery_report(flight: Flight, index: int) -> DeliveryReport:
+    """What the client calls once with the outcome of one record; it only takes notes, for a callback must never raise.
 
-    Reused from flight to flight: building one per record costs more than calling it (bench: +100 ns).
+    Reused from flight to flight: making one per record costs more than calling it (bench: +100 ns). A closure: calling
+    an object costs twice as much (110 instead of 60 ns).
     """
+    settle, fail = flight.settled.append, flight.failures.append
 
-    __slots__ = ("_fail", "_settle", "index")
-
-    def __init__(self, flight: Flight, index: int) -> None:
-        self.index = index
-        self._settle = flight.settled.append
-        self._fail = flight.failures.append
-
-    def __call__(self, error: object | None, _message: object) -> None:
-        """Note the outcome; called by the client, once."""
+    def report(error: object | None, _message: object) -> None:
         if error is None:
-            self._settle(self.index)
+            settle(index)
         else:
-            self._fail((self.index, error))
+            fail((index, error))
+
+    return report
 
 
 class Unsent:
@@ -97,7 +95,7 @@ class Flight:
         """At least one delivery report per record of `batch`, in its order."""
         reports = self.reports
         for index in range(len(reports), batch.read):
-            reports.append(DeliveryReport(self, index))
+            reports.append(delivery_report(self, index))
         if batch.index is None:
             return reports
         return [reports[index] for index in batch.index]

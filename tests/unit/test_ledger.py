@@ -29,6 +29,7 @@ class Sent:
     """A report that has not come in yet."""
 
     flight: Flight
+    index: int
     report: DeliveryReport
     record: Read
 
@@ -106,7 +107,7 @@ class Bookkeeping(RuleBasedStateMachine):
             record.missing = count * targets
         reports = flight.take_reports(batch)[: len(index)]
         for number, report in zip(index, reports, strict=True):
-            self.on_the_way += [Sent(flight, report, records[number])] * targets
+            self.on_the_way += [Sent(flight, number, report, records[number])] * targets
 
     @precondition(lambda self: self.on_the_way)
     @rule(which=st.integers(0, 2**16))
@@ -129,7 +130,7 @@ class Bookkeeping(RuleBasedStateMachine):
         sent = self.on_the_way.pop(which % len(self.on_the_way))
         sent.report("refused", None)
         for flight, index, error in self.ledger.failures():
-            assert (flight, index, error) == (sent.flight, sent.report.index, "refused")
+            assert (flight, index, error) == (sent.flight, sent.index, "refused")
             flight.failed.add(index)
             flight.settled.append(index)
         sent.record.missing -= 1

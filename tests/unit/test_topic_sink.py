@@ -1,0 +1,130 @@
+"""Rows go to the client in order, each once, whatever the client says to one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any
+
+import pytest
+
+from kpipe.clusters.client import Troubles
+from kpipe.ledger import Flight, Ledger
+from kpipe.record import TIMESTAMP_CREATE, Batch
+from kpipe.sinks.topic import NotSent, TopicSink
+
+SIZE = 7
+
+
+class Client:
+    """Takes rows; `full` maps a value to how often there is no room for it first, `bad` are values that it refuses."""
+
+    def __init__(self, full: dict[bytes, int] | None = None, bad: Iterable[bytes] = ()) -> None:
+        self.full = full or {}
+        self.bad = set(bad)
+        self.rows: list[tuple[Any, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def produce(self, topic: str, value: bytes, *rest: Any) -> None:
+        if self.full.get(value, 0):
+            self.full[value] -= 1
+            raise BufferError
+        if value in self.bad:
+            raise ValueError("no such thing")
+        self.rows.append((topic, value, *rest))
+
+    def poll(self, timeout: float) -> None:
+        if self.full and max(self.full.values()) > 10:  # it will not get better
+            time.sleep(timeout)
+
+
+def send(
+    client: Client,
+    batch: Batch,
+    partition_of: Callable[[Batch], Iterable[int]] | None = None,
+    idle: Callable[[], bool] = lambda: True,
+) -> Flight:
+    flight = Ledger().track(batch, batch.snapshot())
+    sink = TopicSink(client, "t", "c", Troubles("c"), partition_of=partition_of)  # type: ignore[arg-type]
+    sink.send(batch, flight, idle)
+    return flight
+
+
+def values() -> list[bytes | None]:
+    return [b"%d" % number for number in range(SIZE)]
+
+
+def full_batch() -> Batch:
+    return Batch(
+        values(),
+        keys=[None if number % 2 else b"k%d" % number for number in range(SIZE)],
+        headers=[None if number == 3 else [("h", b"%d" % number)] for number in range(SIZE)],
+        timestamps=[(TIMESTAMP_CREATE if number else 0, 1000 + number) for number in range(SIZE)],
+    )
+
+
+def expected(batch: Batch, flight: Flight, partitions: list[int]) -> list[tuple[Any, ...]]:
+    return [
+        ("t", value, key, partition, report, None, ms if kind else 0, headers)
+        for value, key, partition, report, (kind, ms), headers in zip(
+            batch.values,
+            batch.keys or [],
+            partitions,
+            flight.reports,
+            batch.timestamps or [],
+            batch.headers or [],
+            strict=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "full", [{}, {b"0": 1}, {b"3": 2, b"4": 1}, {b"6": 1}], ids=["never", "first", "middle", "last"]
+)
+def test_a_full_queue_changes_no_row_and_no_order(full: dict[bytes, int]) -> None:
+    batch, client = full_batch(), Client(full)
+    partitions = [number % 3 for number in range(SIZE)]
+    flight = send(client, batch, lambda _batch: partitions)
+    assert client.rows == expected(batch, flight, partitions)
+    assert not flight.failures
+
+
+def test_what_is_missing_is_filled_in() -> None:
+    batch, client = Batch(values()), Client({b"5": 1})
+    flight = send(client, batch)
+    assert client.rows == [
+        ("t", value, None, -1, report, None, 0, None) for value, report in zip(values(), flight.reports, strict=True)
+    ]
+    batch, client = Batch(values()), Client({b"5": 1})
+    send(client, batch, lambda _batch: repeat(2))
+    assert [row[3] for row in client.rows] == [2] * SIZE
+
+
+def test_a_refused_row_is_its_own_failure_and_the_others_go_on() -> None:
+    client = Client(bad=[b"0", b"4", b"6"])
+    flight = send(client, full_batch())
+    assert [row[1] for row in client.rows] == [b"1", b"2", b"3", b"5"]
+    assert [index for index, _ in flight.failures] == [0, 4, 6]
+    assert all("no such thing" in getattr(error, "reason", "") for _, error in flight.failures)
+
+
+def test_when_waiting_makes_no_sense_any_more_the_rest_is_known_not_to_be_sent() -> None:
+    client = Client({b"2": 1 << 30})
+    flight = send(client, full_batch(), idle=lambda: False)
+    assert [row[1] for row in client.rows] == [b"0", b"1"]
+    assert [index for index, _ in flight.failures] == [2, 3, 4, 5, 6]
+    assert all(isinstance(error, NotSent) for _, error in flight.failures)
+
+
+def test_what_a_filter_left_keeps_its_reports() -> None:
+    batch, client = full_batch(), Client({b"4": 1}, bad=[b"5"])
+    flight = Ledger().track(batch, batch.snapshot())
+    batch.keep([number in {1, 4, 5} for number in range(SIZE)])
+    TopicSink(client, "t", "c", Troubles("c")).send(batch, flight, lambda: True)  # type: ignore[arg-type]
+    assert [row[1] for row in client.rows] == [b"1", b"4"]
+    for row in client.rows:
+        row[4](None, None)
+    assert (flight.settled, [index for index, _ in flight.failures]) == ([1, 4], [5])
