@@ -393,13 +393,10 @@ class Target:
     compression: Annotated[
         str,
         option(
-            DELIVERY,
-            "--compression",
-            "-z",
-            metavar="none|lz4|zstd|snappy|gzip",
+            DELIVERY, "--compression", "-z", metavar="none|lz4|zstd|snappy|gzip",
             help="The codec. Default: none; lz4 for forward.",
         ),
-    ] = ""
+    ] = ""  # fmt: skip
     partitioner: Annotated[
         str,
         option(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.sinks.topic import PATIENCE, ROOM_SLICE, NotSent, TopicSink
+from kpipe.sinks.topic import NO_ROOM, PATIENCE, ROOM_SLICE, NotSent, TopicSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,6 @@ OPEN_RECORDS, OPEN_FLIGHTS = 500_000, 10_000
 """What may be open before the queue is waited for until it is empty: at full speed it never is by itself."""
 FIRST_WAIT = 0.002
 """Seconds between two looks at a full queue, doubled up to ROOM_SLICE while nothing moves."""
-NO_ROOM = "not sent: the run ended while the queue was full"
 
 
 class ColumnSink(TopicSink):

@@ -43,6 +43,7 @@ UNKNOWN_OUTCOMES = frozenset(
 )
 """Reports after which the record may or may not have been written (KAFKA-13574, Jepsen); others prove it was not."""
 
+NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
 PATIENCE = 1.0
 """Seconds a full queue is waited for before the source is asked to keep its place in the group."""
@@ -117,7 +118,7 @@ class TopicSink:
                 arguments = (self.topic, batch.values[place], key, partition, reports[place], None, timestamp, own)
                 if not self._send_when_room(arguments, idle):
                     for report in reports[place : len(batch)]:
-                        report(NotSent("not sent: the run ended while the queue was full"), None)
+                        report(NotSent(NO_ROOM), None)
                     return
             except Exception as error:
                 self._refuse(reports[len(batch) - length_hint(values) - 1], error)

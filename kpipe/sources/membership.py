@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kpipe.sources.watch import Watch
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
-"""Seconds between looks at what the other members have committed, for one that is done: doubled from one to the other.
-The second of two workers without a record took 1.2 s to see that, and takes 0.3 s now."""
+"""Seconds between looks at what the other members have committed, for one that is done: doubled from one to the next.
+One that has no partition yet may still be joining, and does not look soon: the answer would wait behind the join."""
 SHORT = 0.3
 """Seconds for that answer. While the group is being joined none comes: the broker serves a connection in order, and
 the join it holds back (up to a dead member's session timeout) stands before the question."""
@@ -52,8 +52,8 @@ class Membership:
         self._beginnings = beginnings
         self._watch = watch
         self._note = note
-        self._between_looks = FIRST_LOOK
-        self._next_look = time.monotonic() + FIRST_LOOK
+        self._between_looks = REFRESH
+        self._next_look = time.monotonic() + REFRESH
         self._patience: float | None = time.monotonic() + PATIENCE
         self._joining = False
         self._leaving = False
@@ -95,6 +95,8 @@ class Membership:
             again = self._watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
         if places:
             self._patience = None
+            self._between_looks = FIRST_LOOK
+            self._next_look = time.monotonic() + FIRST_LOOK
         bounds = self._reading.resolver.bounds(places)
         starts = self._beginnings.find(bounds, again)
         self._reading.hooks.began(starts)
