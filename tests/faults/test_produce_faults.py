@@ -207,7 +207,7 @@ def feed(running: Running, blocks: list[bytes]) -> None:
     with suppress(OSError, ValueError):
         for first in range(0, len(blocks), 100):
             running.write(b"".join(blocks[first : first + 100]))
-            time.sleep(0.002)
+            time.sleep(0.01)
 
 
 def test_spill_after_the_deadline_and_restore(
