@@ -155,11 +155,13 @@ class TopicSink:
         if self._lines is not None:
             self._lines.flush()
         if self._troubles.fatal is not None:
-            name, text = self._troubles.fatal
-            if "AUTHORIZATION" in name:
-                raise denied(_resource(name, self.topic), "WRITE").error(f"{self.cluster}:{self.topic}", Stage.SEND)
-            message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
-            raise UndeliveredError(message, where=f"{self.cluster}:{self.topic}")
+            raise self._beyond_repair(*self._troubles.fatal, f"{self.cluster}:{self.topic}")
+
+    def _beyond_repair(self, name: str, text: str, where: str) -> KpipeError:
+        if "AUTHORIZATION" in name:
+            return denied(_resource(name, self.topic), "WRITE").error(where, Stage.SEND)
+        message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
+        return UndeliveredError(message, where=where)
 
     def explain(self, error: object, where: str) -> KpipeError:
         """One line for a failed record: which limit, which permission, or why nobody can know."""
@@ -168,6 +170,8 @@ class TopicSink:
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
         name = error_name(error)
+        if name == "_FATAL" and self._troubles.fatal is not None:  # what happened to the record says nothing of why
+            return self._beyond_repair(*self._troubles.fatal, prefix)
         kind = UnreachableError if "AUTHORIZATION" in name else UndeliveredError
         failure = kind(self._reason(name, error), where=prefix, stage=Stage.SEND)
         failure.code = name or failure.code

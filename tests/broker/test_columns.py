@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,10 +213,10 @@ def test_a_topic_that_may_not_be_written_is_told_as_one_by_one(kpipe: Kpipe, tmp
         ):
             for done in lab.admin.create_acls(rules).values():
                 done.result(20)
-            for way in ((), ONE_BY_ONE):
+            for way, lines in product(((), ONE_BY_ONE), (1, 40_000)):  # one: the answer comes in the last flush
                 told = kpipe(
-                    "produce", *way, "--summary", summary, f"plain:{topic}",
-                    stdin=b"1\n" * 40_000, env=secrets_of(fortress), config=config,
+                    "produce", *way, "-X", "enable.idempotence=true", "--summary", summary, f"plain:{topic}",
+                    stdin=b"1\n" * lines, env=secrets_of(fortress), config=config,
                 )  # fmt: skip
                 assert told.code == 4, told.err
                 assert f"not authorised: no ACL allows WRITE on {what}" in told.err

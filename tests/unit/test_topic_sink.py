@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from kpipe.clusters.client import Troubles
 from kpipe.ledger import Flight, Ledger
@@ -117,6 +118,23 @@ def test_when_waiting_makes_no_sense_any_more_the_rest_is_known_not_to_be_sent()
     assert [row[1] for row in client.rows] == [b"0", b"1"]
     assert [index for index, _ in flight.failures] == [2, 3, 4, 5, 6]
     assert all(isinstance(error, NotSent) for _, error in flight.failures)
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "said"),
+    [
+        (("OUT_OF_ORDER_SEQUENCE_NUMBER", "a gap"), 1, "the producer cannot go on (OUT_OF_ORDER_SEQUENCE_NUMBER): a gap"),
+        (("CLUSTER_AUTHORIZATION_FAILED", "no"), 4, "not authorised: no ACL allows WRITE on any topic"),
+    ],
+)
+def test_a_record_that_went_down_with_the_producer_says_what_felled_it(
+    cause: tuple[str, str], code: int, said: str
+) -> None:
+    """Also in the last flush, where nobody polls any more."""
+    sink = TopicSink(Client(), "t", "c", Troubles("c", fatal=cause))  # type: ignore[arg-type]
+    error = sink.explain(KafkaError(KafkaError._FATAL), "s:0:7")
+    assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
+    assert (error.exit_code, sink.refused(KafkaError(KafkaError._FATAL))) == (code, False)
 
 
 def test_what_a_filter_left_keeps_its_reports() -> None:
