@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BATCH = 500  # messages; 100-500 is the cheapest (325 ns each), 1000 and more lose to cache misses and the collector
 WAIT = 0.1  # seconds for the first message
+JOIN_WAIT, JOIN_GROWTH = 0.01, 1.25
+"""The first wait of a member that has no partition yet, in seconds, and by how much the next one is longer, up to WAIT:
+the client waits all of it, also when partitions come meanwhile, and a topic with nothing to read ends the run then."""
 SEEK_TIMEOUT = 10.0  # seconds
 
 
@@ -41,6 +44,7 @@ class Tap:
         self._stash: list[Message] = []
         self._rewinds: dict[TopicPartition, int] = {}
         self._paused = False
+        self._join_wait = JOIN_WAIT
 
     # --- fetching ----------------------------------------------------------------------------------------------
 
@@ -58,7 +62,10 @@ class Tap:
 
     def wait(self) -> list[Message]:
         """The next message, within 0.1 s."""
-        return self._consumer.consume(1, WAIT)
+        if self._extents.assigned:
+            return self._consumer.consume(1, WAIT)
+        wait, self._join_wait = self._join_wait, min(WAIT, self._join_wait * JOIN_GROWTH)
+        return self._consumer.consume(1, wait)
 
     def sift(self, messages: list[Message]) -> list[Message]:
         """Those that may be read now."""

@@ -123,7 +123,11 @@ def test_when_waiting_makes_no_sense_any_more_the_rest_is_known_not_to_be_sent()
 @pytest.mark.parametrize(
     ("cause", "code", "said"),
     [
-        (("OUT_OF_ORDER_SEQUENCE_NUMBER", "a gap"), 1, "the producer cannot go on (OUT_OF_ORDER_SEQUENCE_NUMBER): a gap"),
+        (
+            ("OUT_OF_ORDER_SEQUENCE_NUMBER", "a gap"),
+            1,
+            "the producer cannot go on (OUT_OF_ORDER_SEQUENCE_NUMBER): a gap",
+        ),
         (("CLUSTER_AUTHORIZATION_FAILED", "no"), 4, "not authorised: no ACL allows WRITE on any topic"),
     ],
 )
