@@ -43,6 +43,10 @@ UNKNOWN_OUTCOMES = frozenset(
 )
 """Reports after which the record may or may not have been written (KAFKA-13574, Jepsen); others prove it was not."""
 
+GIVEN_UP = frozenset(("_FATAL", "_PURGE_QUEUE", "_PURGE_INFLIGHT"))
+"""Reports of records that went down with something larger: a drain that ended, or the producer. librdkafka purges the
+queue by itself when a producer is beyond repair (`rd_kafka_set_fatal_error0`)."""
+
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
 PATIENCE = 1.0
@@ -170,7 +174,7 @@ class TopicSink:
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
         name = error_name(error)
-        if name == "_FATAL" and self._troubles.fatal is not None:  # what happened to the record says nothing of why
+        if name in GIVEN_UP and self._troubles.fatal is not None:  # what became of the record does not say why
             return self._beyond_repair(*self._troubles.fatal, prefix)
         kind = UnreachableError if "AUTHORIZATION" in name else UndeliveredError
         failure = kind(self._reason(name, error), where=prefix, stage=Stage.SEND)
@@ -186,7 +190,7 @@ class TopicSink:
             cause = self._troubles.latest()
             because = f": {cause}" if cause else ""
             return f"not acknowledged in time, so it may or may not have been written{because}"
-        if name in ("_PURGE_QUEUE", "_PURGE_INFLIGHT"):
+        if name in GIVEN_UP - {"_FATAL"}:
             return "not acknowledged before the drain ended; raise --drain-timeout"
         if "AUTHORIZATION" in name:
             return denied(_resource(name, self.topic), "WRITE").text

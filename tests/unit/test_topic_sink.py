@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
 
 from kpipe.clusters.client import Troubles
 from kpipe.ledger import Flight, Ledger
@@ -136,9 +136,13 @@ def test_a_record_that_went_down_with_the_producer_says_what_felled_it(
 ) -> None:
     """Also in the last flush, where nobody polls any more."""
     sink = TopicSink(Client(), "t", "c", Troubles("c", fatal=cause))  # type: ignore[arg-type]
-    error = sink.explain(KafkaError(KafkaError._FATAL), "s:0:7")
-    assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
-    assert (error.exit_code, sink.refused(KafkaError(KafkaError._FATAL))) == (code, False)
+    for name, refused in (("_FATAL", False), ("_PURGE_QUEUE", True), ("_PURGE_INFLIGHT", False)):
+        report = SimpleNamespace(name=lambda name=name: name)
+        error = sink.explain(report, "s:0:7")
+        assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
+        assert (error.exit_code, sink.refused(report)) == (code, refused)
+    own = TopicSink(Client(), "t", "c", Troubles("c")).explain(report, "")  # type: ignore[arg-type]
+    assert "raise --drain-timeout" in str(own)
 
 
 def test_what_a_filter_left_keeps_its_reports() -> None:
