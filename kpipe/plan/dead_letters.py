@@ -51,6 +51,7 @@ def make_letters(ready: Target, hop: Hop, stop: Stop) -> DeadLetterTopic:
         ready.where,
         lambda: ready.producer,
         lambda timeout: ready.troubles.serve(ready.producer.poll, timeout),
+        explain=lambda report: ready.sink(None).explain(report, ""),
         stamp=Tracer(hop._replace(target_cluster="", target_topic="", max_hops=UNGUARDED)),
         partition_of=stick_keyless(ready.partitions),
         prefix=hop.prefix,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import KpipeError, Stage, UndeliveredError
+from kpipe.errors import Exit, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 
@@ -48,7 +48,7 @@ def with_error(headers: Headers, error: KpipeError, prefix: str = "") -> Headers
 class DeadLetterTopic:
     """One topic for dead letters.
 
-    `producer` gives the client to send with, `serve` has its delivery reports come in. Within a transaction
+    `producer` gives the client to send with, `serve` has its delivery reports come in, `explain` says what one means. Within a transaction
     (`send_with`) they are the transaction's, `join` makes ready for a record, and a letter that an abort purged is
     forgotten (`forget`), because its record is read again.
     """
@@ -60,6 +60,7 @@ class DeadLetterTopic:
         producer: Callable[[], Producer],
         serve: Callable[[float], None],
         *,
+        explain: Callable[[object], KpipeError],
         stamp: Callable[[Batch], None],
         partition_of: Callable[[Batch], Iterable[int]],
         prefix: str = "",
@@ -70,6 +71,7 @@ class DeadLetterTopic:
         self._where = where
         self._producer = producer
         self._serve = serve
+        self._explain = explain
         self._stamp = stamp
         self._partition_of = partition_of
         self._prefix = prefix
@@ -121,15 +123,17 @@ class DeadLetterTopic:
                 flight.dead.add(index)
                 flight.settled.append(index)
             else:
-                self._refuse(flight, index, str(failure.str()), error)
+                self._refuse(flight, index, self._explain(failure), error)
 
         return note
 
-    def _refuse(self, flight: Flight, index: int, reason: str, error: KpipeError) -> None:
+    def _refuse(self, flight: Flight, index: int, cause: KpipeError, error: KpipeError) -> None:
         self.refused.append((flight, index))
         if self._failure is None:
-            what = f"the dead-letter topic did not take a record: {reason}; the record had failed with: {error}"
-            self._failure = UndeliveredError(what, where=self._where, stage=Stage.SEND)
+            why = cause.what.partition(";")[0]  # the advice behind it is for other topics: send it to a dead-letter topic
+            what = f"the dead-letter topic did not take a record: {why}; the record had failed with: {error}"
+            kind = UnreachableError if cause.exit_code is Exit.UNREACHABLE else UndeliveredError
+            self._failure = kind(what, where=self._where, stage=Stage.SEND)
 
     def _produce(self, arguments: tuple[Any, ...], flight: Flight, index: int) -> None:
         while True:

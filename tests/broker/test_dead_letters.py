@@ -66,7 +66,8 @@ def test_when_the_dead_letter_topic_refuses_the_run_stops_before_the_record(kafk
     )
 
     assert done.code == 1, done.err
-    assert "the dead-letter topic did not take a record" in done.err
+    why = "the record is larger than the topic's max.message.bytes (2,000 bytes)"
+    assert f"the dead-letter topic did not take a record: {why}; the record had failed with: transform: " in done.err
     assert "2 delivered, 1 failed" in done.err
     assert kafka.committed("dl-full", source) == {0: 1}
 

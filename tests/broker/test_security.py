@@ -312,6 +312,22 @@ def test_a_forward_with_a_denied_target_commits_nothing(guarded: Guarded, lab: C
     assert lab.read("no-write") == []
 
 
+def test_a_dead_letter_topic_that_denies_the_letter_stops_before_the_record(guarded: Guarded, lab: Cluster) -> None:
+    source, target = lab.topic(name="t-letters-source"), lab.topic(name="t-letters-target")
+    lab.write(source, [b'{"k":1}', b"not json", b'{"k":2}'])
+
+    done = guarded(
+        "forward", "-e", "-G", "g-letters", "--key-field", ".k", "--on-error", "dlq:mtls:no-write",
+        f"scram512:{source}", f"scram512:{target}",
+    )  # fmt: skip
+
+    assert done.code == 4, done.err
+    assert "the dead-letter topic did not take a record: not authorised: no ACL allows WRITE" in done.err
+    assert f"the record had failed with: transform: scram512:{source}[0]@1" in done.err
+    assert lab.committed("g-letters", source) == {0: 1}
+    assert lab.read("no-write") == []
+
+
 def test_a_transactional_id_that_may_not_be_used_moves_nothing(guarded: Guarded, lab: Cluster) -> None:
     source, target = lab.topic(name="t-eos-source"), lab.topic(name="t-eos-target")
     lab.write(source, [b"one"])
