@@ -48,9 +48,9 @@ def with_error(headers: Headers, error: KpipeError, prefix: str = "") -> Headers
 class DeadLetterTopic:
     """One topic for dead letters.
 
-    `producer` gives the client to send with, `serve` has its delivery reports come in, `explain` says what one means. Within a transaction
-    (`send_with`) they are the transaction's, `join` makes ready for a record, and a letter that an abort purged is
-    forgotten (`forget`), because its record is read again.
+    `producer` gives the client to send with, `serve` has its delivery reports come in, `explain` says what one means.
+    Within a transaction (`send_with`) they are the transaction's, `join` makes ready for a record, and a letter that an
+    abort purged is forgotten (`forget`), because its record is read again.
     """
 
     def __init__(  # noqa: PLR0913 - one for each side it touches
@@ -130,7 +130,7 @@ class DeadLetterTopic:
     def _refuse(self, flight: Flight, index: int, cause: KpipeError, error: KpipeError) -> None:
         self.refused.append((flight, index))
         if self._failure is None:
-            why = cause.what.partition(";")[0]  # the advice behind it is for other topics: send it to a dead-letter topic
+            why = cause.what.partition(";")[0]  # the advice behind it, a dead-letter topic, is not for this one
             what = f"the dead-letter topic did not take a record: {why}; the record had failed with: {error}"
             kind = UnreachableError if cause.exit_code is Exit.UNREACHABLE else UndeliveredError
             self._failure = kind(what, where=self._where, stage=Stage.SEND)
