@@ -382,7 +382,9 @@ def test_check_finds_an_address_that_the_cluster_advertises_and_nobody_can_reach
 
 
 def test_an_advertised_address_that_nobody_can_reach_is_told_of_while_records_wait(guarded: Guarded) -> None:
-    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=14000", stdin=b"one\n")
+    # The client may find what has timed out only after it has waited to connect again: by default up to 10 s later.
+    often = ("-X", "reconnect.backoff.max.ms=1000")
+    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=14000", *often, stdin=b"one\n")
 
     first, *_ = done.err.splitlines()
     assert done.code == 1
