@@ -43,9 +43,9 @@ UNKNOWN_OUTCOMES = frozenset(
 )
 """Reports after which the record may or may not have been written (KAFKA-13574, Jepsen); others prove it was not."""
 
-GIVEN_UP = frozenset(("_FATAL", "_PURGE_QUEUE", "_PURGE_INFLIGHT"))
-"""Reports of records that went down with something larger: a drain that ended, or the producer. librdkafka purges the
-queue by itself when a producer is beyond repair (`rd_kafka_set_fatal_error0`)."""
+PURGED = frozenset(("_PURGE_QUEUE", "_PURGE_INFLIGHT"))
+"""Reports after a drain that ended; librdkafka purges the queue by itself, too, when a producer is beyond repair
+(`rd_kafka_set_fatal_error0`)."""
 
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
@@ -162,10 +162,12 @@ class TopicSink:
             raise self._beyond_repair(*self._troubles.fatal, f"{self.cluster}:{self.topic}")
 
     def _beyond_repair(self, name: str, text: str, where: str) -> KpipeError:
-        if "AUTHORIZATION" in name:
-            return denied(_resource(name, self.topic), "WRITE").error(where, Stage.SEND)
         message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
-        return UndeliveredError(message, where=where)
+        failure: KpipeError = UndeliveredError(message, where=where)
+        if "AUTHORIZATION" in name:
+            failure = denied(_resource(name, self.topic), "WRITE").error(where, Stage.SEND)
+        failure.code = name
+        return failure
 
     def explain(self, error: object, where: str) -> KpipeError:
         """One line for a failed record: which limit, which permission, or why nobody can know."""
@@ -174,8 +176,9 @@ class TopicSink:
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
         name = error_name(error)
-        if name in GIVEN_UP and self._troubles.fatal is not None:  # what became of the record does not say why
-            return self._beyond_repair(*self._troubles.fatal, prefix)
+        fatal = self._troubles.fatal
+        if fatal is not None and (name == "_FATAL" or name in PURGED):  # what became of the record does not say why
+            return self._beyond_repair(*fatal, prefix)
         kind = UnreachableError if "AUTHORIZATION" in name else UndeliveredError
         failure = kind(self._reason(name, error), where=prefix, stage=Stage.SEND)
         failure.code = name or failure.code
@@ -190,7 +193,7 @@ class TopicSink:
             cause = self._troubles.latest()
             because = f": {cause}" if cause else ""
             return f"not acknowledged in time, so it may or may not have been written{because}"
-        if name in GIVEN_UP - {"_FATAL"}:
+        if name in PURGED:
             return "not acknowledged before the drain ended; raise --drain-timeout"
         if "AUTHORIZATION" in name:
             return denied(_resource(name, self.topic), "WRITE").text

@@ -140,7 +140,7 @@ def test_a_record_that_went_down_with_the_producer_says_what_felled_it(
         report = SimpleNamespace(name=lambda name=name: name)
         error = sink.explain(report, "s:0:7")
         assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
-        assert (error.exit_code, sink.refused(report)) == (code, refused)
+        assert (error.exit_code, error.code, sink.refused(report)) == (code, cause[0], refused)
     own = TopicSink(Client(), "t", "c", Troubles("c")).explain(report, "")  # type: ignore[arg-type]
     assert "raise --drain-timeout" in str(own)
 
