@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from kpipe.errors import UsageError
 from kpipe.transform.registry import TRANSFORMS
+from kpipe.units import parse_duration
 
 CONNECTION, INPUT, OUTPUT, SELECTION = "Connection", "Input", "Output", "Selection"
 RECORD, TRANSFORM, TRACE, DELIVERY, MESSAGES = (
@@ -28,6 +30,23 @@ _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
 def option(panel: str, *names: str, help: str, **more: Any) -> Any:
     """One option of a panel; its default is shown only when asked for."""
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=more.pop("show_default", False), **more)
+
+
+def duration(least: str, most: str) -> Any:
+    """What reads an option in seconds: `30s`, `1h30m`, or a number of seconds; both ends are allowed."""
+
+    def read(typed: "str | float") -> float:
+        if not isinstance(typed, str):
+            return typed  # a default
+        try:
+            seconds = parse_duration(typed)
+        except UsageError as error:
+            raise typer.BadParameter(f"{typed!r} is {error.what}") from None
+        if not parse_duration(least) <= seconds <= parse_duration(most):
+            raise typer.BadParameter(f"{typed!r} is not between {least} and {most}")
+        return seconds
+
+    return read
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,8 +85,8 @@ class Connection:
     timeout: Annotated[
         float,
         option(
-            CONNECTION, "--timeout", metavar="SECONDS", min=0.1, show_default=True,
-            help="How long the cluster may take to answer at the start.",
+            CONNECTION, "--timeout", metavar="DURATION", parser=duration("100ms", "1d"),
+            help="How long the cluster may take to answer at the start. Default: 10s.",
         ),
     ] = 10.0  # fmt: skip
 
@@ -80,8 +99,9 @@ class Selection:
         list[str],
         option(
             SELECTION, "--offset", "-o", metavar="OFFSET",
-            help="Where to start: beginning (the default), end, stored, N, -N (from the end), @TIME, s@MS, e@MS. TIME is "
-            "ISO 8601, epoch ms, now or -15m. With a group: where to start without a committed offset.",
+            help="Where to start: beginning (the default), end, stored, N, -N (from the end), or a time: @03:10, "
+            "'@yesterday 18:00', @2025-11-23T10:00, @-15m, @EPOCH_MS, s@MS, e@MS; the local zone unless it says Z or "
+            "+01:00. With a group: where to start without a committed offset.",
         ),
     ] = ()  # type: ignore[assignment]  # fmt: skip
     until: Annotated[
@@ -124,7 +144,7 @@ class Selection:
         str,
         option(
             SELECTION, "--min-age", metavar="DURATION",
-            help="Hold each record back until its timestamp is that old: 500ms, 30s, 5m, 2h or 7d.",
+            help="Hold each record back until its timestamp is that old: 500ms, 30s, 5m, 2h, 1h30m, 7d; 30 is 30 s.",
         ),
     ] = ""  # fmt: skip
     on_gap: Annotated[
@@ -205,7 +225,7 @@ class Record:
         str,
         option(
             RECORD, "--timestamp", metavar="keep|now|TIME", show_default=True,
-            help="keep takes the envelope's timestamp; TIME is epoch ms or ISO 8601.",
+            help="keep takes the envelope's timestamp; TIME is as in -o: epoch ms, 03:10, 2025-11-23T10:00 (local).",
         ),
     ] = "keep"  # fmt: skip
     count: Annotated[
@@ -343,8 +363,8 @@ class Forward:
     txn_interval: Annotated[
         float,
         option(
-            DELIVERY, "--txn-interval", metavar="SECONDS", min=0.01, max=30.0, show_default=True,
-            help="Commit a transaction after so long; readers of the target see its records then.",
+            DELIVERY, "--txn-interval", metavar="DURATION", parser=duration("10ms", "30s"),
+            help="Commit a transaction after so long; readers of the target see its records then. Default: 1s.",
         ),
     ] = 1.0  # fmt: skip
     resume_by_trace: Annotated[
@@ -417,7 +437,7 @@ class Target:
         str,
         option(
             DELIVERY, "--buffer", metavar="SIZE", show_default=True,
-            help="Bytes of records that may be in flight (32M, 1G); reading stops while it is full.",
+            help="Bytes of records that may be in flight (32M, 1G, 64MB); reading stops while it is full.",
         ),
     ] = "32M"  # fmt: skip
     also: Annotated[
@@ -482,8 +502,8 @@ class Run:
     drain_timeout: Annotated[
         float,
         option(
-            DELIVERY, "--drain-timeout", metavar="SECONDS", min=0.0, show_default=True,
-            help="How long what was read may take to be delivered after a signal.",
+            DELIVERY, "--drain-timeout", metavar="DURATION", parser=duration("0s", "1d"),
+            help="How long what was read may take to be delivered after a signal. Default: 9s.",
         ),
     ] = 9.0  # fmt: skip
     summary: Annotated[

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe import formats
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice, parse_size
+from kpipe.plan.places import check_choice
+from kpipe.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -70,14 +70,6 @@ def open_profiles(
     return [profiles.resolve(name, side) for name, side in places]
 
 
-def parse_size(text: str, option: str) -> int:
-    """`32M` in bytes (K, M, G are powers of 1024)."""
-    number, unit = (text[:-1], text[-1].upper()) if text and text[-1].upper() in "KMG" else (text, "")
-    if not number.isdigit() or int(number) == 0:
-        raise UsageError(f"{option} {text!r}: not a size; write 32M, 512K or 1G")
-    return int(number) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit]
-
-
 def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
     """One of the words an option takes; UsageError naming the nearest."""
     if value in choices:

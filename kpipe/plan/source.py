@@ -22,6 +22,7 @@ from kpipe.sources.identity import TopicIds
 from kpipe.sources.protocol import classic_assignor
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, match_topics
 from kpipe.sources.topic import TopicSource
+from kpipe.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,12 +135,7 @@ def _min_age(text: str) -> float:
     """Seconds of `--min-age`, 0 without it."""
     if not text:
         return 0.0
-    from kpipe.transform.age import parse_duration
-
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise UsageError(f"--min-age {text!r}: not a duration; write 500ms, 30s, 5m, 2h or 7d")
-    return seconds
+    return parse_duration(text, "--min-age")
 
 
 def prepare_source(

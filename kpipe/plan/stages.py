@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from kpipe.errors import BadRecord, UsageError
 from kpipe.record import TIMESTAMP_CREATE
 from kpipe.trace import Hop
+from kpipe.units import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,12 +105,10 @@ def fixed_timestamp(text: str, *, keeps: bool) -> list[Stage]:
         return [_drop_timestamps]
     if not keeps:
         raise UsageError(f"--timestamp {text!r}: it takes keep or now")
-    from kpipe.clusters.offsets import Kind, parse_offset
-
-    spec = parse_offset(f"@{text.removeprefix('@')}", int(time.time() * 1000))
-    if spec.kind is not Kind.TIME or spec.value <= 0:
-        raise UsageError(f"--timestamp {text!r}: not a time; write epoch ms or 2026-01-31T12:00:00Z")
-    stamp = (TIMESTAMP_CREATE, spec.value)
+    ms = parse_time(text.removeprefix("@"), int(time.time() * 1000), name="--timestamp")
+    if ms <= 0:
+        raise UsageError(f"--timestamp {text!r}: Kafka's client takes 0 for now; write a later time, or now")
+    stamp = (TIMESTAMP_CREATE, ms)
 
     def set_timestamps(batch: Batch) -> None:
         batch.timestamps = [stamp] * len(batch)

@@ -20,8 +20,9 @@ from kpipe.clusters.client import (
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage
 from kpipe.plan.partitions import check_partition
-from kpipe.plan.places import check_choice, parse_size
+from kpipe.plan.places import check_choice
 from kpipe.sinks.topic import TopicSink
+from kpipe.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from kpipe.clusters.address import parse_partitions
 from kpipe.clusters.client import label
 from kpipe.errors import Interrupted, UsageError
-from kpipe.plan.places import open_profiles, parse_size, source_places
+from kpipe.plan.places import open_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.sources.topic import BEGINNING, Hooks, Selection
+from kpipe.units import parse_size
 from kpipe.verify.compare import Comparison, Verdict
 from kpipe.verify.digest import Digester, Tracing
 

@@ -5,11 +5,10 @@ It never drops or reads anything again, and ends at once when the run must end: 
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.errors import UsageError
+from kpipe.units import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 SLICE = 0.1
 """Seconds of one wait: between two of them the group is kept alive, reports are collected and signals are seen."""
-
-_RATE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKM]?B)?/s")
-_BYTES = {"B": 1, "KB": 1_000, "MB": 1_000_000}
 
 
 class Bucket:
@@ -52,17 +48,12 @@ class Bucket:
 
 
 def parse_rates(texts: Sequence[str]) -> tuple[float | None, float | None]:
-    """Records and bytes a second from `--rate`; None where there is no limit."""
+    """Records and bytes a second from `--rate`, which may be given twice; None where there is no limit."""
     records: float | None = None
     size: float | None = None
     for text in texts:
-        match = _RATE.fullmatch(text)
-        if match is None or not float(match["number"]):
-            raise UsageError(f"--rate {text!r}: not a rate; write records as 500/s, bytes as 2MB/s or 64KB/s")
-        if match["unit"]:
-            size = float(match["number"]) * _BYTES[match["unit"].upper()]
-        else:
-            records = float(match["number"])
+        of_records, of_bytes = parse_rate(text, "--rate")
+        records, size = of_records or records, of_bytes or size
     return records, size
 
 

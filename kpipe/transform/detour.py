@@ -54,12 +54,9 @@ def _timeout(context: Context) -> float:
     setting = context.setting("through-timeout")
     if setting is None:
         return DEFAULT_TIMEOUT
-    try:
-        seconds = float(setting.text)
-    except ValueError:
-        seconds = 0.0
+    seconds = setting.duration()
     if not 0 < seconds < 1e6:
-        raise setting.usage("not a number of seconds; write for example 60")
+        raise setting.usage("out of range; write more than 0s and less than 11d")
     return seconds
 
 

@@ -319,10 +319,10 @@ TRANSFORMS: tuple[Transform, ...] = (
     ),
     Transform(
         "through-timeout",
-        "SECONDS",
+        "DURATION",
         "setting",
-        "How long a filter may neither read nor answer before the run stops (default 60).",
-        "10",
+        "How long a filter may neither read nor answer before the run stops (default 60s).",
+        "10s",
         "context:setting",
     ),
     Transform(

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from kpipe import errors
 from kpipe.record import Batch
+from kpipe.units import DURATIONS, parse_duration
 
 Stage: TypeAlias = Callable[[Batch], None]
 """What a transform becomes: it changes the columns of a batch in place, keeps what passes and rejects what is bad."""
@@ -39,6 +40,13 @@ class Step(NamedTuple):
     def usage(self, what: str) -> errors.UsageError:
         """The argument is wrong: `what` says why and gives the nearest right form."""
         return errors.UsageError(f"{self.title}: {what}")
+
+    def duration(self) -> float:
+        """The argument in seconds, as in every option that takes a duration."""
+        try:
+            return parse_duration(self.text)
+        except errors.UsageError:
+            raise self.usage(f"not a duration; write {DURATIONS}") from None
 
     def bad(self, what: str, do: str = _GO_ON) -> errors.BadRecord:
         """One record cannot go through this transform: `what` says why, `do` what to do."""

@@ -19,7 +19,7 @@ from kpipe.plan.partitions import (
     refuse_keyless,
     stick_keyless,
 )
-from kpipe.plan.places import parse_size, source_places, target_place
+from kpipe.plan.places import source_places, target_place
 from kpipe.plan.target import Target, producer_properties
 from kpipe.record import Batch
 
@@ -100,17 +100,6 @@ def test_a_partition_exists_or_not() -> None:
     assert check_partition("2", 3, "prod:t") == 2
     with pytest.raises(KpipeError, match=r"no partition 3; the topic has 3 \(0 to 2\)"):
         check_partition("3", 3, "prod:t")
-
-
-@pytest.mark.parametrize(("text", "size"), [("1", 1), ("512K", 512 << 10), ("32M", 32 << 20), ("1g", 1 << 30)])
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text, "--buffer") == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "M", "-1M", "1.5M", "32MB", "1T"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError, match="not a size"):
-        parse_size(text, "--buffer")
 
 
 @pytest.mark.parametrize(

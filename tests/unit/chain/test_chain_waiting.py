@@ -8,7 +8,6 @@ from chain_fakes import FakeSink, ListSource, rows, run
 from kpipe.errors import UsageError
 from kpipe.sinks.throttle import Throttle, parse_rates
 from kpipe.sources.hold import Hold
-from kpipe.transform.age import parse_duration
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
 
@@ -38,7 +37,7 @@ def test_rates(texts, rates):
     assert parse_rates(texts) == rates
 
 
-@pytest.mark.parametrize("text", ["", "5", "0/s", "5/m", "MB/s", "-1/s", "5 GB/s"])
+@pytest.mark.parametrize("text", ["", "5", "0/s", "5/m", "MB/s", "-1/s", "5k/s"])
 def test_a_rate_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="not a rate"):
         parse_rates([text])
@@ -115,13 +114,6 @@ def test_a_hold_forgets_partitions_that_went_away():
     hold.sift([Message(0, 1, 99_000), Message(1, 1, 99_000)])
     hold.drop([("t", 0)])
     assert list(hold.held) == [("t", 1)]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("30s", 30), ("1.5h", 5400), ("7d", 604800), ("5", None), ("5 m", None)]
-)
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
 
 
 def test_max_age_keeps_what_is_young_or_has_no_age():
