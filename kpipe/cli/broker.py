@@ -1,14 +1,12 @@
 """`kpipe broker [-- COMMAND…]`."""
 
-import signal
-from dataclasses import dataclass
-from typing import Annotated, Any
+from __future__ import annotations
 
-import typer
+import signal
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.options import option
+from kpipe.options import FILE, BrokerOptions, Operand
 
 HELP = (
     "Serve an embedded broker on 127.0.0.1, in memory: for a first try, a demo or a test. With a COMMAND, run it with "
@@ -21,28 +19,12 @@ EXAMPLES = (
         "kpipe broker -- sh -c 'echo hi | kpipe produce --create t && kpipe consume -e t'",
     ),
 )
-ARGUMENTS: dict[str, Any] = {
-    "command": (Annotated[list[str], typer.Argument(metavar="[-- COMMAND…]", help="Run this against the broker.")], [])
+ARGUMENTS = {
+    "command": Operand("[-- COMMAND…]", "Run this against the broker.", many=True, required=False, completion=FILE)
 }
-PANEL = "Broker"
 
 
-@dataclass(slots=True, kw_only=True)
-class Broker:
-    """What the embedded broker serves."""
-
-    port: Annotated[
-        int,
-        option(
-            PANEL, "--port", metavar="PORT", min=0, max=65535, show_default=True, help="The port; 0 takes a free one."
-        ),
-    ] = 0  # fmt: skip
-    topics: Annotated[
-        str, option(PANEL, "--topics", metavar="NAME:PARTITIONS,…", help="Topics to have from the start.")
-    ] = ""
-
-
-def broker(command: list[str], options: Broker) -> int:
+def broker(command: list[str], options: BrokerOptions) -> int:
     """Serve until a signal, or run the command."""
     from kpipe.broker import EmbeddedBroker, parse_topics, run_command, serve
     from kpipe.shutdown import Stop, die_by
@@ -63,5 +45,5 @@ def broker(command: list[str], options: Broker) -> int:
 
 
 app = build_command(
-    broker, name="broker", help=HELP, examples=EXAMPLES, arguments=ARGUMENTS, groups=(Broker,), transforms=False
+    broker, name="broker", help=HELP, examples=EXAMPLES, arguments=ARGUMENTS, groups=(BrokerOptions,), transforms=False
 )

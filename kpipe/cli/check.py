@@ -1,16 +1,15 @@
 """`kpipe check [CLUSTER…]`."""
 
-# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
-import sys
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from __future__ import annotations
 
-import typer
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.options import OUTPUT, SELECTION, Connection, option
 from kpipe.errors import visible
+from kpipe.options import CLUSTER, CheckOptions, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,30 +27,13 @@ EXAMPLES = (
     ("may I read this topic as this group?", "kpipe check prod --topic orders --group nightly"),
     ("all of them, for a script", "kpipe check --json dev staging prod"),
 )
-ARGUMENTS: dict[str, Any] = {
-    "clusters": (
-        Annotated[list[str], typer.Argument(metavar="[CLUSTER]…", help="Clusters of the configuration.")],
-        [],
-    )
+ARGUMENTS = {
+    "clusters": Operand("[CLUSTER]…", "Clusters of the configuration.", many=True, required=False, completion=CLUSTER)
 }
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-@dataclass(slots=True, kw_only=True)
-class Check:
-    """What to check, and how to tell it."""
-
-    topic: Annotated[
-        list[str], option(SELECTION, "--topic", metavar="TOPIC", help="What may be done with this topic. Repeatable.")
-    ] = ()  # type: ignore[assignment]
-    group: Annotated[
-        list[str],
-        option(SELECTION, "--group", "-G", metavar="GROUP", help="What may be done with this group. Repeatable."),
-    ] = ()  # type: ignore[assignment]
-    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print JSON.")] = False
-
-
-def check(clusters: list[str], connection: Connection, options: Check) -> int:
+def check(clusters: list[str], connection: ConnectionOptions, options: CheckOptions) -> int:
     """Check one after the other; the exit code is that of the worst."""
     from kpipe.clusters.checkup import examine
     from kpipe.plan.places import read_profiles
@@ -77,7 +59,7 @@ def check(clusters: list[str], connection: Connection, options: Check) -> int:
     return int(max(checkup.exit_code for checkup in checkups))
 
 
-def _print(checkup: "Checkup") -> None:
+def _print(checkup: Checkup) -> None:
     """A line a step, coloured on a terminal; nothing in it is read as markup."""
     from rich.console import Console
     from rich.text import Text
@@ -89,7 +71,7 @@ def _print(checkup: "Checkup") -> None:
         console.print(_line(step))
 
 
-def _line(step: "Step") -> Any:
+def _line(step: Step) -> Any:
     from rich.text import Text
 
     took = f" ({step.milliseconds:g} ms)" if step.milliseconds is not None and step.name != "answer" else ""
@@ -100,7 +82,7 @@ def _line(step: "Step") -> Any:
     return line
 
 
-def _print_json(checkups: "Sequence[Checkup]") -> None:
+def _print_json(checkups: Sequence[Checkup]) -> None:
     import json
 
     answer = [
@@ -117,5 +99,11 @@ def _print_json(checkups: "Sequence[Checkup]") -> None:
 
 
 app = build_command(
-    check, name="check", help=HELP, examples=EXAMPLES, arguments=ARGUMENTS, groups=(Connection, Check), transforms=False
+    check,
+    name="check",
+    help=HELP,
+    examples=EXAMPLES,
+    arguments=ARGUMENTS,
+    groups=(ConnectionOptions, CheckOptions),
+    transforms=False,
 )

@@ -6,18 +6,21 @@ It knows typer and nothing of records.
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from kpipe.cli.options import PANELS, TRANSFORMS_FILE, transform_options
+from kpipe.errors import UsageError
+from kpipe.options import PANELS, TRANSFORMS_FILE, declared, transform_options
 from kpipe.transform.registry import TRANSFORMS
 from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kpipe.options import Operand, Option, Options
 
 STEPS = "kpipe.steps"
 FILE = "transforms"
@@ -28,6 +31,8 @@ class Command(TyperCommand):
     """A command whose help is grouped by panel and whose transforms are kept in the order they were typed."""
 
     examples: Sequence[tuple[str, str]] = ()
+    described: Mapping[str, Option | Operand] = MappingProxyType({})
+    """Its options and operands as they are declared, by the names of their parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Note the order of the transforms: the parser knows it, the parsed values do not."""
@@ -81,7 +86,6 @@ def _steps_of_file(path: str) -> list[Step]:
     """The chain in a TOML file, in the place where the command line names the file."""
     from pathlib import Path
 
-    from kpipe.errors import UsageError
     from kpipe.transform.file import load_file
 
     try:
@@ -98,43 +102,92 @@ def build_command(
     name: str,
     help: str,
     examples: Sequence[tuple[str, str]],
-    arguments: dict[str, Any],
-    groups: Sequence[type[Any]],
+    arguments: dict[str, Operand],
+    groups: Sequence[type[Options]],
     transforms: bool = True,
 ) -> typer.Typer:
     """A one-command app: `run` is called with the arguments, one object per group, and the ordered steps."""
 
     def call(ctx: typer.Context, **values: Any) -> int:
-        built = [group(**{field.name: values[field.name] for field in fields(group)}) for group in groups]
+        built = [_build(group, values) for group in groups]
         given = [values[argument] for argument in arguments]
         return run(*given, *built, *([ctx.meta.get(STEPS, [])] if transforms else []))
 
-    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
-    default: Any
-    for argument, (annotation, default) in arguments.items():
-        parameters.append(
-            inspect.Parameter(argument, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        )
+    parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]
+    described: dict[str, Option | Operand] = {**arguments}
+    for argument, operand in arguments.items():
+        parameters.append(_parameter(argument, *_argument(operand)))
     for group in groups:
-        for field in fields(group):
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            parameters.append(
-                inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=field.type, default=default)
-            )
+        for option, type_of_value, default, shown in declared(group):
+            described[option] = shown
+            parameters.append(_parameter(option, *_option(shown, type_of_value, default)))
     if transforms:
-        parameters.append(
-            inspect.Parameter(FILE, inspect.Parameter.KEYWORD_ONLY, annotation=TRANSFORMS_FILE, default=[])
-        )
-        for option, annotation in transform_options().items():
-            name_in_python = option.replace("-", "_")
-            empty: Any = 0 if _BY_PARAMETER[name_in_python].metavar is None else []
-            parameters.append(
-                inspect.Parameter(name_in_python, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=empty)
-            )
+        for option, shown in {FILE: TRANSFORMS_FILE, **transform_options()}.items():
+            described[option.replace("-", "_")] = shown
+            parameters.append(_parameter(option.replace("-", "_"), *_transform(shown)))
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    command_class = type("Command", (Command,), {"examples": tuple(examples)})
+    command_class = type("Command", (Command,), {"examples": tuple(examples), "described": described})
     settings = {"help_option_names": ["-h", "--help"]}
     app.command(name, cls=command_class, help=help, context_settings=settings)(call)
     return app
+
+
+def _build(group: type[Options], values: dict[str, Any]) -> Options:
+    """The object of a group; what may be repeated is a tuple, for nobody changes options."""
+    given = {name: values[name] for name, _, _, _ in declared(group)}
+    return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """One parameter of the function that typer reads."""
+    kind = inspect.Parameter.KEYWORD_ONLY if name != "ctx" else inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, kind, annotation=annotation, default=default)
+
+
+def _argument(operand: Operand) -> tuple[Any, Any]:
+    """An operand as typer declares one, and its default."""
+    info = typer.Argument(metavar=operand.metavar, help=operand.help)
+    default: Any = [] if operand.many else ""
+    return Annotated[list[str] if operand.many else str, info], ... if operand.required else default
+
+
+def _option(shown: Option, type_of_value: Any, default: Any) -> tuple[Any, Any]:
+    """An option as typer declares one, and its default."""
+    info = typer.Option(
+        *shown.names,
+        help=shown.help,
+        metavar=shown.metavar or None,
+        rich_help_panel=shown.panel,
+        show_default=shown.shown,
+        envvar=shown.variable or None,
+        min=shown.least,
+        max=shown.most,
+        parser=None if shown.reads is None else _parser(shown.reads),
+    )
+    if isinstance(default, tuple):
+        return Annotated[list[str], info], list(default)
+    return Annotated[type_of_value, info], default
+
+
+def _parser(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """What typer calls with what was typed, or with the default."""
+
+    def parse(typed: Any) -> Any:
+        if not isinstance(typed, str):
+            return typed
+        try:
+            return read(typed)
+        except UsageError as error:
+            raise typer.BadParameter(f"{typed!r} is {error.what}") from None
+
+    return parse
+
+
+def _transform(shown: Option) -> tuple[Any, Any]:
+    """A transform as an option: it may be repeated, and one without a value is counted."""
+    if shown.metavar:
+        return _option(shown, list[str], ())
+    info = typer.Option(*shown.names, help=shown.help, rich_help_panel=shown.panel, show_default=False, count=True)
+    return Annotated[int, info], 0

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import COMMANDS, app
+from kpipe.options import CLUSTER, FILE, OFFSET, PLACE, PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from kpipe.options import Operand, Option
 
 HARMLESS = re.compile(r"[A-Za-z0-9._:=,@+-]+")
 VARIABLE = "_KPIPE_COMPLETE"
@@ -203,20 +206,20 @@ def _take(typed: Typed, parameter: Any, value: str | None) -> None:
 
 def _complete_command(command: Any, typed: Typed, incomplete: str) -> Answer:
     if typed.waiting is not None:
-        return _complete_value(typed.waiting, typed, incomplete)
+        return _complete_value(command, typed.waiting, typed, incomplete)
     if not typed.options_over and incomplete.startswith("--") and "=" in incomplete:
         name, _, start = incomplete.partition("=")
         parameter = next((one for one in command.params if name in _names(one)), None)
         if parameter is None or not _takes_value(parameter):
             return Answer()
-        found = _complete_value(parameter, typed, start)
+        found = _complete_value(command, parameter, typed, start)
         return Answer([(f"{name}={value}", text) for value, text in found.names])
     if not typed.options_over and incomplete.startswith("-"):
         return Answer(_starting(_option_names(command, incomplete), incomplete))
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     for place, argument in enumerate(arguments):
         if argument.nargs == -1 or place == len(typed.operands):
-            return _complete_value(argument, typed, incomplete)
+            return _complete_value(command, argument, typed, incomplete)
     return Answer()
 
 
@@ -239,29 +242,36 @@ def _first_sentence(text: str) -> str:
     return sentence if len(sentence) <= WIDTH else sentence[: WIDTH - 1].rstrip() + "…"
 
 
-def _complete_value(parameter: Any, typed: Typed, incomplete: str) -> Answer:
-    """By the parameter's metavar: it names what the value is (`FILE`, `TARGET`) or its words (`stop|skip`)."""
-    metavar = parameter.metavar or ""
-    if metavar in ("FILE", "[FILE]…", "[-- COMMAND…]"):
+def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str) -> Answer:
+    """By what the option's or the operand's declaration says of its value."""
+    shown = getattr(command, "described", {}).get(parameter.name)
+    words = words_of(shown) if shown is not None else choices(parameter.metavar or "")
+    if words:
+        return Answer(_starting([(word, "") for word in words], incomplete))
+    kind = shown.completion if shown is not None else ""
+    if kind == FILE:
         return Answer(files=True)
-    if metavar == "OFFSET":
-        return Answer(_starting([(word, "") for word in ("beginning", "end", "stored")], incomplete))
-    if "|" in metavar:
-        return Answer(_starting([(word, "") for word in choices(metavar)], incomplete))
     from kpipe.cli import names
 
-    if metavar == "KEY=VALUE":
+    if kind == PROPERTY:
         return Answer(_starting([(f"{name}=", "") for name in names.properties()], incomplete))
-    if parameter.name == "cluster" or "CLUSTER" in metavar:
+    if kind == CLUSTER:
         return Answer(_starting([(name, "") for name in names.clusters(typed.values)], incomplete))
-    if "SOURCE" in metavar or "TARGET" in metavar:
+    if kind == PLACE:
         return Answer(_starting([(place, "") for place in names.places(incomplete, typed.values)], incomplete))
     return Answer()
 
 
+def words_of(shown: Option | Operand) -> Sequence[str]:
+    """The words that a value may be or start with."""
+    if shown.completion == OFFSET:
+        return ("beginning", "end", "stored")
+    return getattr(shown, "choices", ()) or choices(shown.metavar)
+
+
 def choices(metavar: str) -> list[str]:
     """`stop|skip|dlq:TOPIC` → stop, skip, dlq: - what is written in capitals is for the user to fill in."""
-    words = (re.sub(r"[A-Z].*", "", word) for word in metavar.split("|"))
+    words = (re.sub(r"[A-Z].*", "", word) for word in metavar.split("|")) if "|" in metavar else ()
     return [word for word in words if word]
 
 

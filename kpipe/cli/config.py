@@ -1,23 +1,37 @@
 """`kpipe config show|path|init|import`."""
 
-# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
+from __future__ import annotations
+
 import json as json_text
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.options import CONNECTION, MESSAGES, OUTPUT, Connection, option
-from kpipe.clusters.config import Row
 from kpipe.clusters.profiles import Flags
 from kpipe.errors import UsageError, visible
+from kpipe.options import (
+    CLUSTER,
+    FILE,
+    ConnectionOptions,
+    ImportOptions,
+    Operand,
+    PathOptions,
+    ShowOptions,
+    WhereOptions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kpipe.clusters.config import Row
+    from kpipe.options import Options
 
 HELP = "Show, find, start and import the configuration of clusters. Secrets are never shown and never copied."
 EXAMPLES = (
@@ -28,42 +42,7 @@ EXAMPLES = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Shown:
-    """How `config show` prints."""
-
-    origin: Annotated[bool, option(OUTPUT, "--origin", help="Add where each value comes from.")] = False
-    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print JSON.")] = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Where:
-    """Which file."""
-
-    config: Annotated[
-        str, option(CONNECTION, "--config", metavar="FILE", help="This file instead of the user's config.toml.")
-    ] = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class Looked:
-    """Which places `config path` prints."""
-
-    all: Annotated[
-        bool, option(MESSAGES, "--all", help="Every place that is looked at, and whether a file is there.")
-    ] = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Imported:
-    """Where `config import` writes."""
-
-    output: Annotated[
-        str, option(OUTPUT, "--output", metavar="FILE", help="Write a new file, readable by you alone, not stdout.")
-    ] = ""
-
-
-def show(clusters: list[str], connection: Connection, shown: Shown) -> int:
+def show(clusters: list[str], connection: ConnectionOptions, shown: ShowOptions) -> int:
     """Print what is in force; without names, for every cluster, the current one first."""
     from kpipe.clusters import config
     from kpipe.plan.places import read_profiles
@@ -95,7 +74,7 @@ def _block(rows: Iterable[Row], current: bool, *, origin: bool) -> str:
     return "\n".join(lines)
 
 
-def path(looked: Looked, where: Where) -> int:
+def path(looked: PathOptions, where: WhereOptions) -> int:
     """Print where the user's file is, or would be."""
     from kpipe.clusters.config import paths
 
@@ -107,7 +86,7 @@ def path(looked: Looked, where: Where) -> int:
     return 0
 
 
-def init(where: Where) -> int:
+def init(where: WhereOptions) -> int:
     """Write a starter file and print its path."""
     from kpipe.clusters import config
 
@@ -117,7 +96,7 @@ def init(where: Where) -> int:
     return 0
 
 
-def import_(files: list[str], imported: Imported) -> int:
+def import_(files: list[str], imported: ImportOptions) -> int:
     """Print other tools' clusters as TOML, and notes on stderr."""
     from kpipe.clusters.config import import_files, write_new
     from kpipe.clusters.foreign import find_foreign
@@ -135,7 +114,7 @@ def import_(files: list[str], imported: Imported) -> int:
     return 0
 
 
-def _user_path(where: Where) -> Path:
+def _user_path(where: WhereOptions) -> Path:
     from kpipe.clusters.profiles import user_config_path
 
     file, _ = user_config_path(Flags(config_path=where.config), os.environ, Path.cwd())
@@ -148,30 +127,37 @@ def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-CLUSTERS: dict[str, Any] = {
-    "clusters": (
-        Annotated[list[str], typer.Argument(metavar="[CLUSTER]…", help="Which clusters; all without one.")],
-        [],
+CLUSTERS = {
+    "clusters": Operand("[CLUSTER]…", "Which clusters; all without one.", many=True, required=False, completion=CLUSTER)
+}
+FILES = {
+    "files": Operand(
+        "[FILE]…",
+        "Files of kcat, kaf, rpk or Java; without one, those found here.",
+        many=True,
+        required=False,
+        completion=FILE,
     )
 }
-FILES: dict[str, Any] = {
-    "files": (
-        Annotated[
-            list[str],
-            typer.Argument(metavar="[FILE]…", help="Files of kcat, kaf, rpk or Java; without one, those found here."),
-        ],
-        [],
-    )
-}
-SUBCOMMANDS: dict[str, tuple[Any, str, dict[str, Any], tuple[Any, ...]]] = {
-    "show": (show, "Print what is in force for each cluster; secrets are stars.", CLUSTERS, (Connection, Shown)),
-    "path": (path, "Print the path of the user's configuration file.", {}, (Looked, Where)),
-    "init": (init, "Write a starter file, readable by you alone; a file that exists is left as it is.", {}, (Where,)),
+SUBCOMMANDS: dict[str, tuple[Any, str, dict[str, Operand], tuple[type[Options], ...]]] = {
+    "show": (
+        show,
+        "Print what is in force for each cluster; secrets are stars.",
+        CLUSTERS,
+        (ConnectionOptions, ShowOptions),
+    ),
+    "path": (path, "Print the path of the user's configuration file.", {}, (PathOptions, WhereOptions)),
+    "init": (
+        init,
+        "Write a starter file, readable by you alone; a file that exists is left as it is.",
+        {},
+        (WhereOptions,),
+    ),
     "import": (
         import_,
         "Print other tools' clusters as TOML for kpipe's file. Passwords become references to variables.",
         FILES,
-        (Imported,),
+        (ImportOptions,),
     ),
 }
 

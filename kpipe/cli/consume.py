@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kpipe.cli.command import build_command
-from kpipe.cli.options import Connection, Output, Run, Selection
+from kpipe.options import PLACE, ConnectionOptions, Operand, OutputOptions, RunOptions, SelectionOptions
 
 if TYPE_CHECKING:
     from kpipe.transform.step import Step
@@ -23,13 +21,16 @@ EXAMPLES = (
     ("follow from now on", "kpipe consume -o end orders | grep --line-buffered ERROR"),
     ("what a group has not read yet", "kpipe consume -G nightly -e orders > orders.txt"),
 )
-ARGUMENTS = {
-    "sources": (Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Topics, or ^regex, of one cluster.")], ...)
-}
+ARGUMENTS = {"sources": Operand("SOURCE…", "Topics, or ^regex, of one cluster.", many=True, completion=PLACE)}
 
 
 def consume(
-    sources: list[str], connection: Connection, selection: Selection, options: Output, run: Run, steps: list[Step]
+    sources: list[str],
+    connection: ConnectionOptions,
+    selection: SelectionOptions,
+    options: OutputOptions,
+    run: RunOptions,
+    steps: list[Step],
 ) -> int:
     """Plan and run."""
     from kpipe.cli.run import execute
@@ -47,5 +48,5 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(Connection, Selection, Output, Run),
+    groups=(ConnectionOptions, SelectionOptions, OutputOptions, RunOptions),
 )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kpipe.cli.command import build_command
-from kpipe.cli.options import Connection, Forward, Run, Selection, Target, Trace
+from kpipe.options import (
+    PLACE,
+    ConnectionOptions,
+    ForwardOptions,
+    Operand,
+    RunOptions,
+    SelectionOptions,
+    TargetOptions,
+    TraceOptions,
+)
 
 if TYPE_CHECKING:
     from kpipe.transform.step import Step
@@ -28,21 +35,18 @@ EXAMPLES = (
     ("the same partition numbers", "kpipe forward -e --to-partition same a:orders b:orders"),
 )
 ARGUMENTS = {
-    "places": (
-        Annotated[list[str], typer.Argument(metavar="SOURCE… TARGET", help="Topics to read, then the topic to write.")],
-        ...,
-    )
+    "places": Operand("SOURCE… TARGET", "Topics to read, then the topic to write.", many=True, completion=PLACE)
 }
 
 
 def forward(
     places: list[str],
-    connection: Connection,
-    selection: Selection,
-    options: Forward,
-    sending: Target,
-    trace: Trace,
-    run: Run,
+    connection: ConnectionOptions,
+    selection: SelectionOptions,
+    options: ForwardOptions,
+    sending: TargetOptions,
+    trace: TraceOptions,
+    run: RunOptions,
     steps: list[Step],
 ) -> int:
     """Plan and run, here or in several processes."""
@@ -72,5 +76,5 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(Connection, Selection, Forward, Target, Trace, Run),
+    groups=(ConnectionOptions, SelectionOptions, ForwardOptions, TargetOptions, TraceOptions, RunOptions),
 )

@@ -18,8 +18,8 @@ from typer.main import get_command
 from kpipe import __version__
 from kpipe.cli import COMMANDS, SUMMARY, app, manual_text
 from kpipe.cli.completion import FILE_NAMES, SCRIPTS
-from kpipe.cli.options import PANELS
 from kpipe.errors import EXIT_MEANING
+from kpipe.options import PANELS
 from kpipe.transform.connect import EQUIVALENTS
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kpipe.cli.command import build_command
-from kpipe.cli.options import Connection, Input, Record, Run, Target, Trace
+from kpipe.options import (
+    FILE,
+    PLACE,
+    ConnectionOptions,
+    InputOptions,
+    Operand,
+    RecordOptions,
+    RunOptions,
+    TargetOptions,
+    TraceOptions,
+)
 
 if TYPE_CHECKING:
     from kpipe.transform.step import Step
@@ -23,20 +31,20 @@ EXAMPLES = (
     ("find names with any byte in them", "find . -print0 | kpipe produce -0 files"),
 )
 ARGUMENTS = {
-    "target": (Annotated[str, typer.Argument(metavar="TARGET", help="The topic to write to.")], ...),
-    "files": (Annotated[list[str], typer.Argument(metavar="[FILE]…", help="Files to read; - is stdin.")], []),
+    "target": Operand("TARGET", "The topic to write to.", completion=PLACE),
+    "files": Operand("[FILE]…", "Files to read; - is stdin.", many=True, required=False, completion=FILE),
 }
 
 
 def produce(
     target: str,
     files: list[str],
-    connection: Connection,
-    options: Input,
-    record: Record,
-    sending: Target,
-    trace: Trace,
-    run: Run,
+    connection: ConnectionOptions,
+    options: InputOptions,
+    record: RecordOptions,
+    sending: TargetOptions,
+    trace: TraceOptions,
+    run: RunOptions,
     steps: list[Step],
 ) -> int:
     """Plan and run."""
@@ -55,5 +63,5 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(Connection, Input, Record, Target, Trace, Run),
+    groups=(ConnectionOptions, InputOptions, RecordOptions, TargetOptions, TraceOptions, RunOptions),
 )

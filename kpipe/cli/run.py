@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.errors import Exit, Interrupted, KpipeError
@@ -20,18 +20,9 @@ from kpipe.summary import SHOWN, LiveLine, Summary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.options import RunOptions
     from kpipe.pipeline import Pipeline
     from kpipe.plan import Planned
-
-
-class RunOptions(Protocol):
-    """How a run goes on, stops and tells."""
-
-    on_error: str
-    drain_timeout: float
-    summary: str
-    verbose: bool
-    quiet: bool
 
 
 def execute(

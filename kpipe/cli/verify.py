@@ -1,16 +1,14 @@
 """`kpipe verify SOURCE TARGET`."""
 
-# No `from __future__ import annotations`: the annotations are the declarations, and are read as objects.
-import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from __future__ import annotations
 
-import typer
+import sys
+from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.options import DELIVERY, MESSAGES, OUTPUT, SELECTION, TRACE, Connection, option
 from kpipe.errors import DifferenceError, Interrupted, Stage
+from kpipe.options import PLACE, ConnectionOptions, Operand, VerifyOptions
 
 if TYPE_CHECKING:
     from kpipe.plan.verify import Verification
@@ -29,63 +27,13 @@ EXAMPLES = (
         "kpipe verify -o @2026-01-31T06:00 --json a:orders b:orders",
     ),
 )
-ARGUMENTS: dict[str, Any] = {
-    "source": (Annotated[str, typer.Argument(metavar="SOURCE", help="The topic that was copied.")], ...),
-    "target": (Annotated[str, typer.Argument(metavar="TARGET", help="The copy.")], ...),
+ARGUMENTS = {
+    "source": Operand("SOURCE", "The topic that was copied.", completion=PLACE),
+    "target": Operand("TARGET", "The copy.", completion=PLACE),
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class Verify:
-    """What to compare, and how to tell."""
-
-    offset: Annotated[
-        list[str],
-        option(SELECTION, "--offset", "-o", metavar="OFFSET", help="Where in SOURCE to start; the forms of consume."),
-    ] = ()  # type: ignore[assignment]
-    until: Annotated[
-        str,
-        option(
-            SELECTION, "--until", metavar="OFFSET", help="Where in SOURCE to stop, exclusive. Default: its end of now."
-        ),
-    ] = ""
-    partitions: Annotated[
-        list[str],
-        option(
-            SELECTION, "--partition", "-p", metavar="N", help="Compare only these partitions of SOURCE: 3, 0-2, 0,4."
-        ),
-    ] = ()  # type: ignore[assignment]
-    ignore_timestamp: Annotated[
-        bool, option(SELECTION, "--ignore-timestamp", help="Another timestamp is no difference.")
-    ] = False
-    allow_missing: Annotated[
-        bool, option(SELECTION, "--allow-missing", help="A missing record is no difference: the copy was filtered.")
-    ] = False
-    allow_extra: Annotated[
-        bool,
-        option(SELECTION, "--allow-extra", help="A copy of what SOURCE lost since (compaction) is no difference."),
-    ] = False
-    trace_prefix: Annotated[
-        str, option(TRACE, "--trace-prefix", metavar="TEXT", help="What stands before the names of trace headers.")
-    ] = ""
-    memory: Annotated[
-        str,
-        option(
-            DELIVERY, "--memory", metavar="SIZE", show_default=True,
-            help="Memory for the comparison; what needs more goes to TMPDIR, about 40 bytes a record.",
-        ),
-    ] = "256M"  # fmt: skip
-    examples: Annotated[
-        int,
-        option(
-            OUTPUT, "--examples", metavar="N", min=0, show_default=True, help="Print the first N of each difference."
-        ),
-    ] = 10
-    json: Annotated[bool, option(OUTPUT, "--json", "-J", help="Print the verdict as one JSON object.")] = False
-    quiet: Annotated[bool, option(MESSAGES, "--quiet", "-q", help="Print nothing but errors.")] = False
-
-
-def verify(source: str, target: str, connection: Connection, options: Verify) -> int:
+def verify(source: str, target: str, connection: ConnectionOptions, options: VerifyOptions) -> int:
     """Compare and tell; DifferenceError when they differ."""
     import signal
 
@@ -114,7 +62,7 @@ def verify(source: str, target: str, connection: Connection, options: Verify) ->
     return 0
 
 
-def _run(verification: "Verification", stop: Any, options: Verify) -> "Verdict":
+def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdict:
     if options.quiet or not sys.stderr.isatty():
         return verification.run(stop, lambda: None)
     from kpipe.ledger import Ledger
@@ -135,7 +83,7 @@ def _run(verification: "Verification", stop: Any, options: Verify) -> "Verdict":
         live.close()
 
 
-def _as_text(verification: "Verification", verdict: "Verdict") -> str:
+def _as_text(verification: Verification, verdict: Verdict) -> str:
     rows = [
         ("source", f"{verdict.source:,} records in {verification.source.where}"),
         ("target", f"{verdict.target:,} records in {verification.target.where}"),
@@ -149,7 +97,7 @@ def _as_text(verification: "Verification", verdict: "Verdict") -> str:
     return "\n".join([*lines, *(_line(verification, example) for example in verdict.examples)]) + "\n"
 
 
-def _line(verification: "Verification", example: "Example") -> str:
+def _line(verification: Verification, example: Example) -> str:
     line = f"{example.kind}: {verification.source.where}[{example.partition}]@{example.offset}"
     if example.target is None:
         return line
@@ -157,7 +105,7 @@ def _line(verification: "Verification", example: "Example") -> str:
     return f"{line} -> {verification.target.where}[{partition}]@{offset}"
 
 
-def _as_json(verification: "Verification", verdict: "Verdict", *, equal: bool) -> str:
+def _as_json(verification: Verification, verdict: Verdict, *, equal: bool) -> str:
     import orjson
 
     counts = {kind: getattr(verdict, kind) for kind in ("missing", "duplicated", "reordered", "altered", "extra")}
@@ -188,6 +136,6 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(Connection, Verify),
+    groups=(ConnectionOptions, VerifyOptions),
     transforms=False,
 )

@@ -19,10 +19,10 @@ from kpipe.workers import Supervisor, Worker, worker_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kpipe.cli.options import Run, Selection
+    from kpipe.options import RunOptions, SelectionOptions
 
 
-def check(workers: int, selection: Selection) -> None:
+def check(workers: int, selection: SelectionOptions) -> None:
     """What several members of a group cannot do."""
     for reason, given in (
         ("need a group that shares the partitions out; add -G GROUP", not selection.group),
@@ -33,7 +33,7 @@ def check(workers: int, selection: Selection) -> None:
             raise UsageError(f"--workers {workers}: workers {reason}")
 
 
-def as_worker(selection: Selection, run: Run) -> tuple[Worker | None, Selection, Run]:
+def as_worker(selection: SelectionOptions, run: RunOptions) -> tuple[Worker | None, SelectionOptions, RunOptions]:
     """The options of this process, if it is a worker: its own name in the group, its balance to the supervisor."""
     worker = Worker.from_environment(os.environ)
     if worker is None:
@@ -43,7 +43,7 @@ def as_worker(selection: Selection, run: Run) -> tuple[Worker | None, Selection,
     return worker, replace(selection, instance=instance), replace(run, summary=worker.summary_path, verbose=False)
 
 
-def supervise(workers: int, arguments: Sequence[str], run: Run, *, fail_if_empty: bool) -> int:
+def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_if_empty: bool) -> int:
     """Run the workers to their end; returns the exit code, or dies by the signal that ended them well."""
     stop = Stop(run.drain_timeout)
     stop.install()
@@ -61,7 +61,9 @@ def supervise(workers: int, arguments: Sequence[str], run: Run, *, fail_if_empty
     return _conclude(supervisor, summary, run, stop, code, fail_if_empty=fail_if_empty)
 
 
-def _conclude(supervisor: Supervisor, summary: Summary, run: Run, stop: Stop, code: int, *, fail_if_empty: bool) -> int:
+def _conclude(
+    supervisor: Supervisor, summary: Summary, run: RunOptions, stop: Stop, code: int, *, fail_if_empty: bool
+) -> int:
     ledger = supervisor.ledger
     if not ledger.complete:
         code = code or int(Exit.UNDELIVERED)
@@ -76,7 +78,7 @@ def _conclude(supervisor: Supervisor, summary: Summary, run: Run, stop: Stop, co
     return code
 
 
-def _write(summary: Summary, run: Run, stop: Stop) -> int:
+def _write(summary: Summary, run: RunOptions, stop: Stop) -> int:
     if not run.summary:
         return 0
     try:

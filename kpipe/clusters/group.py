@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
 
-PROTOCOLS = ("auto", "classic", "consumer")
 
 CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
 """Properties that librdkafka refuses together with `group.protocol=consumer`: the broker decides these (KIP-848)."""

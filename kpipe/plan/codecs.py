@@ -6,52 +6,21 @@ It decodes nothing itself.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe import formats
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice
+from kpipe.options import DUMPS
 from kpipe.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-DUMPS = ("kcat", "kcl", "rpk", "kaf")
-INPUTS = ("lines", "json", "binary", *DUMPS)
-OUTPUTS = ("lines", "json", "binary")
-
-
-class FramingOptions(Protocol):
-    """The options that input and output share."""
-
-    format: str
-    null: bool
-    delimiter: str
-    key_delimiter: str
-    null_marker: str | None
-
-
-class InputOptions(FramingOptions, Protocol):
-    """How bytes become records."""
-
-    input: str
-    whole_file: bool
-    lenient: bool
-    max_record_bytes: str
-
-
-class OutputOptions(FramingOptions, Protocol):
-    """How records become bytes."""
-
-    json: bool
-    json_value: bool
-    output: str
+    from kpipe.options import InputOptions, OutputOptions
 
 
 def make_decoder(options: InputOptions) -> Callable[[str], formats.Decoder]:
     """A constructor of decoders, one per file."""
-    check_choice("--input", options.input, INPUTS)
     chosen = [
         name
         for name, given in (
@@ -89,7 +58,6 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
 
 def make_encoder(options: OutputOptions) -> formats.Encoder:
     """The encoder of consume."""
-    check_choice("--output", options.output, OUTPUTS)
     as_json = options.json or options.output == "json"
     chosen = [
         name
@@ -113,7 +81,7 @@ def make_encoder(options: OutputOptions) -> formats.Encoder:
     return formats.make_encoder("lines", **_framing(options))
 
 
-def _refuse_framing(options: FramingOptions, chosen: str) -> None:
+def _refuse_framing(options: InputOptions | OutputOptions, chosen: str) -> None:
     for name, given in (
         ("--null", options.null),
         ("--delimiter", bool(options.delimiter)),
@@ -125,7 +93,7 @@ def _refuse_framing(options: FramingOptions, chosen: str) -> None:
             raise UsageError(f"{name} belongs to {owner}, not to {chosen}; drop one of them")
 
 
-def _framing(options: FramingOptions) -> dict[str, Any]:
+def _framing(options: InputOptions | OutputOptions) -> dict[str, Any]:
     """The delimiters and the null marker, as bytes."""
     from kpipe.formats.escapes import parse_escapes
 
@@ -138,5 +106,5 @@ def _framing(options: FramingOptions) -> dict[str, Any]:
     }
 
 
-def _null_marker(options: FramingOptions) -> bytes | None:
+def _null_marker(options: InputOptions | OutputOptions) -> bytes | None:
     return None if options.null_marker is None else os.fsencode(options.null_marker)

@@ -5,16 +5,16 @@ It only wires; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
-from kpipe.plan.codecs import OutputOptions, make_encoder
+from kpipe.plan.codecs import make_encoder
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.outlet import routes_in
-from kpipe.plan.places import check_choice, source_places
-from kpipe.plan.source import SelectionOptions, make_selection, prepare_source
+from kpipe.plan.places import source_places
+from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.ways import filter_in, refuse_together
 from kpipe.plan.wiring import Wiring, read_topics
@@ -26,35 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.backchannel.channel import Channel
+    from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SelectionOptions
     from kpipe.pipeline import Committer
     from kpipe.plan import Planned
-    from kpipe.plan.places import ConnectionOptions
-    from kpipe.plan.wiring import RunOptions
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.transform.step import Step
 
-MODES = ("in-order", "each")
 ALL_COLUMNS = {"keys", "headers", "timestamps", "positions"}
-
-
-class AckOptions(Protocol):
-    """What proves that a record arrived at the far end of a pipe."""
-
-    commit_acked: str
-    acks: str
-    trust_end: bool
-
-
-class ConsumeOptions(OutputOptions, AckOptions, Protocol):
-    """How records become bytes, and when they count as handed over."""
 
 
 def plan_consume(
     sources: Sequence[str],
     connection: ConnectionOptions,
     selection: SelectionOptions,
-    options: ConsumeOptions,
+    options: OutputOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
@@ -106,10 +92,9 @@ def plan_consume(
     return planned
 
 
-def _check_acks(options: ConsumeOptions, selection: SelectionOptions) -> None:
-    check_choice("--acks", options.acks, MODES)
+def _check_acks(options: OutputOptions, selection: SelectionOptions) -> None:
     if not options.commit_acked:
-        if options.trust_end or options.acks != MODES[0]:
+        if options.trust_end or options.acks != "in-order":
             raise UsageError("--acks and --trust-end belong to --commit-acked PATH; add it")
     elif not selection.group:
         raise UsageError("--commit-acked needs a group to commit to; add -G GROUP")
@@ -117,7 +102,7 @@ def _check_acks(options: ConsumeOptions, selection: SelectionOptions) -> None:
         raise UsageError("--commit-acked needs envelopes, which carry topic, partition and offset; add -J")
 
 
-def _open_channel(encode: Callable[[Batch], bytes], options: ConsumeOptions) -> Channel:
+def _open_channel(encode: Callable[[Batch], bytes], options: OutputOptions) -> Channel:
     from kpipe.backchannel.channel import Channel
 
     return Channel(options.commit_acked, encode, each=options.acks == "each")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
 from kpipe.plan.partitions import stick_keyless
-from kpipe.plan.target import Target, TargetOptions, prepare_target
+from kpipe.plan.target import Target, prepare_target
 from kpipe.sinks.dead_letters import DeadLetterTopic
 from kpipe.trace import Tracer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster
+    from kpipe.options import TargetOptions
     from kpipe.shutdown import Stop
     from kpipe.trace import Hop
 

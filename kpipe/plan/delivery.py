@@ -6,7 +6,7 @@ It only wires; the records move in `kpipe.pipeline`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.clusters.client import label
 from kpipe.commit import NoCommit
@@ -18,23 +18,13 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.exactly_once import ExactlyOnce
     from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.options import ForwardOptions
     from kpipe.pipeline import Committer, Sink, Stage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.plan.wiring import Wiring
     from kpipe.resume import Resume
     from kpipe.sources.topic import Hooks, Selection
-
-
-class ModeOptions(Protocol):
-    """What the command line says about delivery."""
-
-    exactly_once: bool
-    txn_records: int
-    txn_interval: float
-    resume_by_trace: bool
-    resume_limit: int
-    to_origin: bool
 
 
 @dataclass(slots=True)
@@ -57,7 +47,7 @@ class Delivery:
     ready: Target
     hooks: Hooks
     chosen: Selection
-    options: ModeOptions
+    options: ForwardOptions
     prefix: str
     ledger: Ledger
     resume: Resume | None = None

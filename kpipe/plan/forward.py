@@ -6,21 +6,21 @@ It only wires; the records move in `kpipe.pipeline`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import Place
 from kpipe.clusters.client import open_admin
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
-from kpipe.plan.delivery import Delivery, ModeOptions
-from kpipe.plan.outlet import Outlet, OutletOptions, also_places, routes_in
+from kpipe.plan.delivery import Delivery
+from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless
 from kpipe.plan.places import source_places, target_place
-from kpipe.plan.source import OpenSource, SelectionOptions, make_selection, prepare_source
-from kpipe.plan.stages import TraceOptions, build_stages, fixed_timestamp, hop_to
+from kpipe.plan.source import OpenSource, make_selection, prepare_source
+from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
-from kpipe.plan.ways import UNSENT, check_sending, filter_in, refuse_together
+from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.sinks.growth import GrowthWatch
 from kpipe.sources.topic import Hooks
@@ -30,11 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.options import (
+        ConnectionOptions,
+        ForwardOptions,
+        RunOptions,
+        SelectionOptions,
+        TargetOptions,
+        TraceOptions,
+    )
     from kpipe.pipeline import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan import Planned
-    from kpipe.plan.places import ConnectionOptions
-    from kpipe.plan.wiring import RunOptions
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import Selection
@@ -45,21 +51,12 @@ END_TIMEOUT = 120.0
 """Seconds the target may be silent once the sources have ended: while running forward waits for it without limit."""
 
 
-class ForwardOptions(ModeOptions, Protocol):
-    """What forward may change on the way."""
-
-    to_partition: str
-    timestamp: str
-    tee: list[str]
-    max_attempts: int
-
-
 def plan_forward(
     places: Sequence[str],
     connection: ConnectionOptions,
     selection: SelectionOptions,
     forward: ForwardOptions,
-    sending: OutletOptions,
+    sending: TargetOptions,
     trace: TraceOptions,
     run: RunOptions,
     steps: Sequence[Step],
@@ -123,12 +120,12 @@ def plan_forward(
 def _check_words(
     selection: SelectionOptions,
     forward: ForwardOptions,
-    sending: OutletOptions,
+    sending: TargetOptions,
     trace: TraceOptions,
     steps: Sequence[Step],
 ) -> None:
     """Words that an option does not take, and options that contradict each other, before anything is opened."""
-    check_sending(sending, trace)
+    check_rate(sending)
     check_partition_word(forward.to_partition, "--to-partition")
     if forward.exactly_once or forward.resume_by_trace:
         from kpipe.plan.modes import check_modes
@@ -185,7 +182,7 @@ def _sink_maker(forward: ForwardOptions, outlet: Outlet, timeout: float) -> Call
     return outlet.sink
 
 
-def _check_ways(forward: ForwardOptions, sending: OutletOptions, steps: Sequence[Step], target: Place) -> list[Place]:
+def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence[Step], target: Place) -> list[Place]:
     """The further targets; what they, filters, a throttle or a preview cannot go together with is refused."""
     filtering, routing = filter_in(steps), routes_in(steps)
     also = [*sending.also, *forward.tee]
@@ -255,7 +252,7 @@ def _refuse_circle(opened: OpenSource, ready: Target, topics: Sequence[str]) -> 
 
 
 def _choose_partition(
-    word: str, sending: OutletOptions, opened: OpenSource, ready: Target, topics: Sequence[str]
+    word: str, sending: TargetOptions, opened: OpenSource, ready: Target, topics: Sequence[str]
 ) -> Callable[[Batch], Iterable[int]] | None:
     """As for any target; `same` needs as many partitions as the source has."""
     if word == "same" and ready.partitions < (wanted := opened.partitions(topics)):

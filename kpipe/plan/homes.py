@@ -11,7 +11,7 @@ from kpipe.clusters.address import check_cluster_name
 from kpipe.clusters.client import check_topic, fetch_metadata, label, open_producer
 from kpipe.errors import UsageError
 from kpipe.plan.partitions import keep_partitions
-from kpipe.plan.target import Target, TargetOptions, producer_properties
+from kpipe.plan.target import Target, producer_properties
 from kpipe.sinks.homes import HomesSink
 from kpipe.sinks.topic import TopicSink
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.options import TargetOptions
 
 
 def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:

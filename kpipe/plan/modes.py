@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
     from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.options import ForwardOptions, SelectionOptions
     from kpipe.pipeline import Committer
-    from kpipe.plan.delivery import ModeOptions
-    from kpipe.plan.source import OpenSource, SelectionOptions
+    from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import Hooks, Selection
@@ -50,7 +50,7 @@ SLOT = "KPIPE_SLOT"
 
 
 def check_modes(
-    options: ModeOptions, selection: SelectionOptions, trace: str, spill: str, steps: Sequence[Step]
+    options: ForwardOptions, selection: SelectionOptions, trace: str, spill: str, steps: Sequence[Step]
 ) -> None:
     """Contradictions that can be seen before anything is opened."""
     if options.exactly_once:

@@ -6,13 +6,13 @@ It sends no record.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kpipe.clusters.client import label
 from kpipe.errors import UsageError
 from kpipe.plan.partitions import refuse_keyless
 from kpipe.plan.places import target_place
-from kpipe.plan.target import Target, TargetOptions, add_topic, prepare_target
+from kpipe.plan.target import Target, add_topic, prepare_target
 from kpipe.trace import Tracer
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
+    from kpipe.options import TargetOptions
     from kpipe.pipeline import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
@@ -31,29 +32,6 @@ if TYPE_CHECKING:
     Choose: TypeAlias = Callable[[Target], "Callable[[Batch], Iterable[int]] | None"]
 
 ROUTING = ("route", "rename-topic")
-
-
-class OutletOptions(TargetOptions, Protocol):
-    """How records are sent, and where else."""
-
-    also: list[str]
-    rate: list[str]
-    dry_run: bool
-
-
-@dataclass(slots=True)
-class Unasked:
-    """How dead letters are sent by a command that has no options for sending."""
-
-    create: bool = False
-    compression: str = ""
-    partitioner: str = "murmur2_random"
-    keyless: str = "sticky"
-    buffer: str = "8M"
-    spill: str = ""
-    also: list[str] = field(default_factory=list)
-    rate: list[str] = field(default_factory=list)
-    dry_run: bool = False
 
 
 def also_places(texts: Sequence[str], main: Place) -> list[Place]:

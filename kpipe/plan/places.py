@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import Place, parse_place, parse_target
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Side, load_profiles
@@ -16,16 +16,7 @@ from kpipe.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-class ConnectionOptions(Protocol):
-    """What the command line says about clusters."""
-
-    brokers: str
-    cluster: str
-    properties: list[str]
-    config_file: str
-    config: str
-    timeout: float
+    from kpipe.options import ConnectionOptions
 
 
 def read_profiles(options: ConnectionOptions) -> Profiles:
@@ -68,14 +59,3 @@ def open_profiles(
         warn(warning)
     profiles.refuse_unused(places)
     return [profiles.resolve(name, side) for name, side in places]
-
-
-def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
-    """One of the words an option takes; UsageError naming the nearest."""
-    if value in choices:
-        return value
-    import difflib
-
-    near = difflib.get_close_matches(value, choices, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(choices)}"
-    raise UsageError(f"{option} {value!r}: {hint}")

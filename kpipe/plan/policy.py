@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.clusters.address import Place, parse_target
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice
+from kpipe.options import check_choice
 
 if TYPE_CHECKING:
     from kpipe.clusters.profiles import Side

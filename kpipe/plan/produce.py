@@ -12,18 +12,19 @@ import socket
 import stat
 import struct
 import termios
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from kpipe.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
-from kpipe.plan.codecs import InputOptions, make_decoder
-from kpipe.plan.outlet import Outlet, OutletOptions, also_places, routes_in
+from kpipe.plan.codecs import make_decoder
+from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_keyless
 from kpipe.plan.places import target_place
-from kpipe.plan.stages import TraceOptions, build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
-from kpipe.plan.target import Target, TargetOptions, prepare_target
-from kpipe.plan.ways import UNSENT, check_sending, refuse_together
+from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
+from kpipe.plan.target import Target, prepare_target
+from kpipe.plan.ways import UNSENT, check_rate, refuse_together
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.sources.stdin import FileSource
 from kpipe.trace import Hop, Tracer
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from kpipe.backchannel.sender import AckSender
     from kpipe.clusters.profiles import Cluster
     from kpipe.formats import Decoder
+    from kpipe.options import ConnectionOptions, InputOptions, RecordOptions, RunOptions, TargetOptions, TraceOptions
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
-    from kpipe.plan.places import ConnectionOptions
-    from kpipe.plan.wiring import RunOptions
     from kpipe.restore import SpillRest
     from kpipe.shutdown import Stop
     from kpipe.sinks.reports import DeliveryLines
@@ -50,27 +50,13 @@ keeps the order; after a lost acknowledgement a retry may write a record twice."
 DELIVERY_TIMEOUT_MS = 120_000  # at the end of the input nobody waits longer than this for one record
 
 
-class RecordOptions(Protocol):
-    """What produce adds to each record."""
-
-    key: str | None
-    headers: list[str]
-    partition: str
-    timestamp: str
-    count: int | None
-    tee: bool
-    report: bool
-    restore: str
-    ack: str
-
-
 def plan_produce(
     target: str,
     files: Sequence[str],
     connection: ConnectionOptions,
     options: InputOptions,
     record: RecordOptions,
-    sending: OutletOptions,
+    sending: TargetOptions,
     trace: TraceOptions,
     run: RunOptions,
     steps: Sequence[Step],
@@ -85,7 +71,7 @@ def plan_produce(
     make = make_decoder(options)
     wiring = Wiring(connection, run, steps, stop, say, sending)
     sending = wiring.sending
-    _check_words(options, record, sending, trace, paths)
+    _check_words(options, record, sending, paths)
     also = also_places(sending.also, place)
     stages = _first_stages(options, record, steps)
     stamping = fixed_timestamp(record.timestamp, keeps=True)
@@ -123,9 +109,7 @@ def plan_produce(
     )
 
 
-def _check_words(
-    options: InputOptions, record: RecordOptions, sending: OutletOptions, trace: TraceOptions, paths: Sequence[str]
-) -> None:
+def _check_words(options: InputOptions, record: RecordOptions, sending: TargetOptions, paths: Sequence[str]) -> None:
     """What two options say together, before anything is opened."""
     if record.tee and record.report:
         raise UsageError("--tee and --report both print to stdout; give one")
@@ -134,7 +118,7 @@ def _check_words(
     if sending.dry_run:
         sent = (("--report", record.report), ("--ack", record.ack), ("--restore", record.restore))
         refuse_together("--dry-run", (("--tee", record.tee), *sent))
-    check_sending(sending, trace)
+    check_rate(sending)
     check_partition_word(record.partition, "--partition")
 
 
@@ -145,7 +129,7 @@ def _first_stages(options: InputOptions, record: RecordOptions, steps: Sequence[
 
 
 def _fits_columns(
-    options: InputOptions, record: RecordOptions, sending: OutletOptions, trace: TraceOptions, steps: Sequence[Step]
+    options: InputOptions, record: RecordOptions, sending: TargetOptions, trace: TraceOptions, steps: Sequence[Step]
 ) -> bool:
     """Whether all that a record will carry is a value and a key, and all that is asked of it is that it arrives."""
     plain = options.input == "lines" and not options.format and not record.headers and record.timestamp == "keep"
@@ -192,11 +176,7 @@ def _restoring(
     ):
         if given:
             raise UsageError(f"--restore sends the spill's records as they are; drop {name}")
-    from copy import copy
-
-    options, trace = copy(options), copy(trace)
-    options.input, trace.trace = "json", "none"
-    return options, trace
+    return replace(options, input="json"), replace(trace, trace="none")
 
 
 def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import parse_partitions
 from kpipe.clusters.client import check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
-from kpipe.clusters.group import PROTOCOLS, GroupAdmin, choose_protocol
+from kpipe.clusters.group import GroupAdmin, choose_protocol
 from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice
 from kpipe.sources.bounds import OffsetResolver
-from kpipe.sources.gaps import POLICIES
 from kpipe.sources.identity import TopicIds
 from kpipe.sources.protocol import classic_assignor
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, match_topics
@@ -31,30 +29,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
-
-
-class SelectionOptions(Protocol):
-    """Which records of a topic."""
-
-    offset: list[str]
-    until: str
-    exit: bool
-    count: int | None
-    partitions: list[str]
-    group: str
-    instance: str
-    group_protocol: str
-    min_age: str
-    on_gap: str
-    fail_if_empty: bool
-
-
-class RangeOptions(Protocol):
-    """Where to start and to stop."""
-
-    offset: list[str]
-    until: str
-    group: str
+    from kpipe.options import SelectionOptions
 
 
 class OpenSource:
@@ -76,12 +51,12 @@ class OpenSource:
         return max((len(self.metadata.topics[name].partitions) for name in names), default=1)
 
 
-def parse_range(options: RangeOptions) -> tuple[Offset, Offset | None]:
+def parse_range(offsets: Sequence[str], end: str, group: str) -> tuple[Offset, Offset | None]:
     """`-o` and `--until`; kcat's `s@` and `e@` say themselves which of the two they are."""
     now = int(time.time() * 1000)
     start: Offset | None = None
-    until = parse_offset(options.until, now) if options.until else None
-    for text in options.offset:
+    until = parse_offset(end, now) if end else None
+    for text in offsets:
         spec = parse_offset(text, now)
         if spec.side is Side.STOP:
             if until is not None:
@@ -93,14 +68,14 @@ def parse_range(options: RangeOptions) -> tuple[Offset, Offset | None]:
             start = spec
     if until is not None and until.kind is Kind.STORED:
         raise UsageError("--until stored: a group's offset is a place to start, not to stop")
-    if start is not None and start.kind is Kind.STORED and not options.group:
+    if start is not None and start.kind is Kind.STORED and not group:
         raise UsageError("-o stored needs a group; add -G GROUP")
     return start or BEGINNING, until
 
 
 def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cluster, columns: set[str]) -> Selection:
     """What to read, from what was typed."""
-    start, until = parse_range(options)
+    start, until = parse_range(options.offset, options.until, options.group)
     partitions = None
     numbers = [text for text in options.partitions if text != "same"]
     if numbers:
@@ -123,9 +98,9 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         partitions=partitions,
         group=options.group or None,
         incremental="cooperative" in strategy or protocol == "consumer",
-        on_gap=check_choice("--on-gap", options.on_gap, POLICIES),
+        on_gap=options.on_gap,
         instance=options.instance,
-        protocol=check_choice("--group-protocol", options.group_protocol, PROTOCOLS),
+        protocol=options.group_protocol,
         columns=frozenset(columns),
         min_age=_min_age(options.min_age),
     )

@@ -10,7 +10,7 @@ import time
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, UsageError
 from kpipe.record import TIMESTAMP_CREATE
@@ -20,19 +20,12 @@ from kpipe.units import parse_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kpipe.options import TraceOptions
     from kpipe.pipeline import Stage
     from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
     from kpipe.sinks.spill import SpillFile
     from kpipe.transform.step import Step
-
-
-class TraceOptions(Protocol):
-    """Which headers say where a record came from."""
-
-    trace: str
-    trace_prefix: str
-    max_hops: int
 
 
 def hop_to(

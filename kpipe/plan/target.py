@@ -6,7 +6,7 @@ It sends no record.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import (
     check_topic,
@@ -20,7 +20,6 @@ from kpipe.clusters.client import (
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage
 from kpipe.plan.partitions import check_partition
-from kpipe.plan.places import check_choice
 from kpipe.sinks.topic import TopicSink
 from kpipe.units import parse_size
 
@@ -33,28 +32,14 @@ if TYPE_CHECKING:
     from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.clusters.profiles import Cluster
     from kpipe.ledger import Ledger
+    from kpipe.options import TargetOptions
     from kpipe.record import Batch
     from kpipe.sinks.reports import DeliveryLines
 
-CODECS = ("none", "lz4", "zstd", "snappy", "gzip")
-PARTITIONERS = (
-    "murmur2_random", "consistent_random", "murmur2", "consistent", "random", "fnv1a", "fnv1a_random",
-)  # fmt: skip
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
 EMBEDDED = "mockCluster"  # what the embedded broker's cluster id begins with
 LOOK = 0.5  # seconds that a look at the partitions' leaders in mid-run may take
 BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count
-
-
-class TargetOptions(Protocol):
-    """What the command line says about sending."""
-
-    create: bool
-    compression: str
-    partitioner: str
-    keyless: str
-    buffer: str
-    spill: str
 
 
 @dataclass(slots=True)
@@ -133,8 +118,7 @@ def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str,
         **own,
     }
     if options.compression:
-        properties["compression.type"] = check_choice("--compression", options.compression, CODECS)
-    check_choice("--partitioner", options.partitioner, PARTITIONERS)
+        properties["compression.type"] = options.compression
     if "partitioner" not in cluster.properties:
         properties["partitioner"] = options.partitioner
     return {name: value for name, value in properties.items() if name in own or name not in cluster.properties}

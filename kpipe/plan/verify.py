@@ -6,7 +6,7 @@ It sends nothing and commits nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import parse_partitions
 from kpipe.clusters.client import label
@@ -22,30 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.plan.places import ConnectionOptions
+    from kpipe.options import ConnectionOptions, VerifyOptions
     from kpipe.shutdown import Stop
 
 COLUMNS = frozenset(("keys", "headers", "timestamps", "positions"))
 LEAST_MEMORY = 1 << 20
-
-
-class VerifyOptions(Protocol):
-    """What to compare, and in how much memory."""
-
-    offset: list[str]
-    until: str
-    partitions: list[str]
-    trace_prefix: str
-    ignore_timestamp: bool
-    memory: str
-    examples: int
-
-
-@dataclass(slots=True)
-class _Range:
-    offset: list[str]
-    until: str
-    group: str = ""
 
 
 @dataclass(slots=True)
@@ -105,7 +86,7 @@ def plan_verify(
     memory = parse_size(options.memory, "--memory")
     if memory < LEAST_MEMORY:
         raise UsageError(f"--memory {options.memory!r}: too little; give 1M or more")
-    start, until = parse_range(_Range(options.offset, options.until))
+    start, until = parse_range(options.offset, options.until, group="")
     (from_cluster, from_topics), (to_cluster, to_topics) = source_places([source]), source_places([target])
     for topic in (*from_topics, *to_topics):
         if topic.startswith("^"):

@@ -6,19 +6,17 @@ It moves no record.
 from __future__ import annotations
 
 import sys
-from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kpipe.errors import UsageError
-from kpipe.plan.places import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kpipe.options import TargetOptions
     from kpipe.pipeline import Pipeline, Sink
     from kpipe.pipeline import Stage as PipelineStage
-    from kpipe.plan.outlet import OutletOptions
-    from kpipe.plan.stages import TraceOptions
     from kpipe.shutdown import Stop
     from kpipe.sinks.preview import Preview
     from kpipe.transform.step import Step
@@ -79,10 +77,8 @@ def throttle(sink: Sink, rates: Sequence[str], stop: Stop) -> Sink:
     return Throttle(sink, records, size, lambda: stop.requested)
 
 
-def check_sending(sending: OutletOptions, trace: TraceOptions) -> None:
-    """Words that an option does not take are found before anything is opened."""
-    check_choice("--trace", trace.trace, ("none", "source", "full"))
-    check_choice("--keyless", sending.keyless, ("sticky", "spread", "key"))
+def check_rate(sending: TargetOptions) -> None:
+    """What --rate does not take is found before anything is opened."""
     if sending.rate:
         from kpipe.sinks.throttle import parse_rates
 
@@ -93,14 +89,12 @@ UNSENT: dict[str, Any] = {"enable.idempotence": False}
 """Nothing is produced in a dry run, so the cluster is not asked for a producer id either."""
 
 
-def unsent(sending: OutletOptions) -> OutletOptions:
+def unsent(sending: TargetOptions) -> TargetOptions:
     """The options of a dry run: no topic is created."""
-    sending = copy(sending)
-    sending.create = False
-    return sending
+    return replace(sending, create=False)
 
 
-def dry_warning(sending: OutletOptions) -> list[str]:
+def dry_warning(sending: TargetOptions) -> list[str]:
     """What is said before a dry run: the summary's words would mislead without it."""
     return ["dry run: nothing is produced, committed or joined"] if sending.dry_run else []
 

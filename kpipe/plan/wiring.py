@@ -6,12 +6,13 @@ It moves no record.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label
+from kpipe.options import TargetOptions
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
-from kpipe.plan.outlet import Outlet, Unasked, also_sides
+from kpipe.plan.outlet import Outlet, also_sides
 from kpipe.plan.places import open_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
     from kpipe.ledger import Ledger
+    from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.pipeline import Committer, Sink, Source, Spill, Stage, Transaction
-    from kpipe.plan.outlet import Choose, OutletOptions
-    from kpipe.plan.places import ConnectionOptions
+    from kpipe.plan.outlet import Choose
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.shutdown import Stop
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
 FLUSH_TIMEOUT = 150.0
 """Seconds at the end of the input without a single delivery report, above the delivery timeout of one record."""
-
-
-class RunOptions(Protocol):
-    """How a run goes on, stops and tells."""
-
-    on_error: str
-    quiet: bool
 
 
 @dataclass(slots=True)
@@ -66,6 +60,10 @@ def read_topics(opened: OpenSource) -> Reading:
     )
 
 
+UNASKED = TargetOptions(buffer="8M")
+"""How dead letters are sent by a command that has no options for sending."""
+
+
 class Wiring:
     """A run that is being put together, in the order of the methods; each adds what the options ask for.
 
@@ -79,11 +77,11 @@ class Wiring:
         steps: Sequence[Step],
         stop: Stop,
         say: Callable[[str], None],
-        sending: OutletOptions | None = None,
+        sending: TargetOptions | None = None,
     ) -> None:
         self.connection, self.steps, self.stop, self.say = connection, steps, stop, say
         self.policy = parse_policy(run.on_error)
-        self.sending: OutletOptions = sending or Unasked()
+        self.sending: TargetOptions = sending or UNASKED
         if self.sending.dry_run:
             self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
         self.letters: DeadLetterTopic | None = None

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
 
-POLICIES = ("stop", "warn", "earliest", "latest")
 """`warn` goes on behind records that retention deleted, as `earliest` does, but still stops at a topic that was
 truncated or created again: there, only a person knows where to go on."""
 

@@ -22,7 +22,7 @@ ROOMS = [room for room in ROOMS if not room.startswith("__")]
 TABLES = {
     "cli/completion.py": "the three shells' scripts stand in it",
     "cli/manual.py": "a page is many small pieces",
-    "cli/options.py": "the table of options",
+    "options.py": "the table of options",
     "transform/registry.py": "the table of transforms",
 }
 """Files that may be longer than MAX_FILE, and why."""

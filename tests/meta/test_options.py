@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from kpipe.cli import COMMANDS, app
-from kpipe.cli.completion import choices
 from kpipe.cli.manual import ROFF, generate, load, main, names_of, roff
 from kpipe.errors import EXIT_MEANING
-from kpipe.plan import codecs, target
-from kpipe.sources import gaps
 from tests.meta.conftest import ROOT, all_commands
 
 OPTIONS = {
     (name, parameter.name): parameter for name, command in all_commands().items() for parameter in command.params
 }
+
+
+def command_named(name: str) -> Any:
+    return all_commands()[name]
 
 
 def page(name: str) -> str:
@@ -59,18 +60,14 @@ def test_a_command_has_examples_and_is_in_the_readme(command: str) -> None:
     assert f"kpipe {command}" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("command", "parameter", "words"),
-    [
-        ("produce", "input", codecs.INPUTS),
-        ("consume", "output", codecs.OUTPUTS),
-        ("produce", "compression", target.CODECS),
-        ("forward", "partitioner", target.PARTITIONERS),
-        ("forward", "on_gap", gaps.POLICIES),
-    ],
-)
-def test_words_offered_by_tab_are_the_words_understood(command: str, parameter: str, words: tuple[str, ...]) -> None:
-    assert choices(OPTIONS[command, parameter].metavar) == list(words)
+def test_an_option_is_declared_once() -> None:
+    """Every option of every command comes from a group of `kpipe.options` or the transforms' table, with its words."""
+    own = {"completion", "help", "version"}
+    for (command, name), parameter in OPTIONS.items():
+        if name not in own:
+            declared = command_named(command).described[name]
+            assert list(parameter.opts) == list(declared.names if parameter.param_type_name == "option" else [name])
+            assert parameter.help == declared.help
 
 
 def test_generated_files_are_fresh() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kpipe.cli.options import Input, Output
 from kpipe.errors import UsageError
+from kpipe.options import InputOptions, OutputOptions
 from kpipe.plan.codecs import make_decoder, make_encoder
 from kpipe.record import Batch
 
@@ -30,7 +30,7 @@ from kpipe.record import Batch
 )
 def test_input_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        make_decoder(Input(**options))("stdin")
+        make_decoder(InputOptions(**options))("stdin")
     assert told in str(caught.value)
 
 
@@ -46,7 +46,7 @@ def test_input_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
 )
 def test_output_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        make_encoder(Output(**options))
+        make_encoder(OutputOptions(**options))
     assert told in str(caught.value)
 
 
@@ -65,11 +65,11 @@ def test_output_that_makes_no_sense(options: dict[str, Any], told: str) -> None:
 )
 def test_every_output_encodes_and_its_input_reads_it_back(options: dict[str, Any]) -> None:
     batch = Batch([b"a", b"b"], topics=["t"] * 2, partitions=[0] * 2, offsets=[1, 2], timestamps=[(1, 5)] * 2)
-    block = make_encoder(Output(**options))(batch)
+    block = make_encoder(OutputOptions(**options))(batch)
     into = {"input": "json" if options.get("json") else options.get("output", "lines")}
     into |= {name: options[name] for name in ("format", "null", "null_marker") if name in options}
 
-    decoder = make_decoder(Input(**into))("stdin")
+    decoder = make_decoder(InputOptions(**into))("stdin")
 
     first, last = decoder.feed(block), decoder.finish()
     assert [*first.values, *last.values] == [b"a", b"b"]
@@ -77,10 +77,10 @@ def test_every_output_encodes_and_its_input_reads_it_back(options: dict[str, Any
 
 def test_a_null_marker_stands_for_null_in_a_format_both_ways() -> None:
     batch = Batch([None, b"", b"v"], keys=[b"k", None, b""])
-    block = make_encoder(Output(format="%k=%s;", null_marker="~"))(batch)
+    block = make_encoder(OutputOptions(format="%k=%s;", null_marker="~"))(batch)
     assert block == b"k=~;~=;=v;"
 
-    read = make_decoder(Input(format="%k=%s;", null_marker="~"))("stdin").feed(block)
+    read = make_decoder(InputOptions(format="%k=%s;", null_marker="~"))("stdin").feed(block)
 
     assert (read.keys, read.values) == (batch.keys, batch.values)
 
@@ -89,13 +89,13 @@ def test_a_null_marker_stands_for_null_in_a_format_both_ways() -> None:
     "options", [{}, {"input": "json"}, {"input": "binary"}, {"format": "%s\\n"}, {"whole_file": True}]
 )
 def test_a_record_longer_than_the_limit_is_bad_in_every_format(options: dict[str, Any]) -> None:
-    decoder = make_decoder(Input(max_record_bytes="1K", **options))("stdin")
+    decoder = make_decoder(InputOptions(max_record_bytes="1K", **options))("stdin")
     (bad,) = decoder.feed(b"\0\0\4\1" * 300).bad
     assert bad.error.what.endswith("--max-record-bytes raises the limit")
 
 
 def test_every_file_has_a_decoder_of_its_own() -> None:
-    make = make_decoder(Input(key_delimiter=":"))
+    make = make_decoder(InputOptions(key_delimiter=":"))
     one, two = make("a"), make("b")
     one.feed(b"unfinished")
     assert two.finish().values == []

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.cli.options import Selection
 from kpipe.clusters.offsets import Kind
 from kpipe.errors import UsageError
 from kpipe.plan.source import parse_range
@@ -92,7 +91,7 @@ def test_no_timestamps(text: str, keeps: bool) -> None:
     ],
 )
 def test_ranges(options: dict[str, Any], start: tuple[Kind, int], until: tuple[Kind, int] | None) -> None:
-    first, last = parse_range(Selection(**options))
+    first, last = parse_range(options.get("offset", ()), options.get("until", ""), options.get("group", ""))
     assert (first.kind, first.value) == start
     assert (None if last is None else (last.kind, last.value)) == until
 
@@ -109,4 +108,4 @@ def test_ranges(options: dict[str, Any], start: tuple[Kind, int], until: tuple[K
 )
 def test_no_ranges(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        parse_range(Selection(**options))
+        parse_range(options.get("offset", ()), options.get("until", ""), options.get("group", ""))

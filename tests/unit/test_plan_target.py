@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.cli.options import Target as Options
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.options import TargetOptions
 from kpipe.plan.partitions import (
     check_partition,
     check_partition_word,
@@ -114,7 +114,7 @@ def test_a_partition_exists_or_not() -> None:
 def test_properties_given_by_name_win_over_defaults(
     given: dict[str, Any], options: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    found = producer_properties(Options(**options), Cluster(name="c", properties=given), {"own": 1})
+    found = producer_properties(TargetOptions(**options), Cluster(name="c", properties=given), {"own": 1})
     assert {name: value for name, value in found.items() if name in expected} == expected
     assert not given.keys() & found.keys()
 
