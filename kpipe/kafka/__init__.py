@@ -1,0 +1,1 @@
+"""What the Kafka client says, in kpipe's terms; no socket is opened here and no record is moved."""
