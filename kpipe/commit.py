@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import COORDINATOR_AWAY, denied
+from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import GROUP_DENIED, REBALANCING, Kind, is_unauthorised, kind_of
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -27,16 +28,10 @@ UNANSWERED = 10.0
 one again when its broker goes, and an older one that arrives after a newer one takes the group back (measured)."""
 REJOINING = 5.0
 """Seconds that a last commit waits for a rebalance to pass."""
-UNDER_WAY = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
 LETTING_GO = 5.0
 """Seconds that a commit may hold a rebalance up: the group's other members wait, and a second signal is not seen."""
 RETRY = 0.2
 """Seconds between tries of the last commit."""
-TAKEN_OVER = frozenset(
-    ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_ASSIGNMENT_LOST"),
-)
-"""Answers that mean: the partitions are, or soon will be, somebody else's."""
-
 
 OVERTAKEN = "another member took over before the commit"
 REPEATS = "records may come twice"
@@ -139,7 +134,7 @@ class GroupCommitter:
             if place in self._acknowledged:
                 self._acknowledged[place] = entry.offset if error is None and entry.error is None else None
         for failure in (error, *(entry.error for entry in partitions)):
-            if failure is not None and failure.name() not in COORDINATOR_AWAY | TAKEN_OVER:
+            if failure is not None and kind_of(failure) not in (Kind.AWAY, Kind.TAKEN_OVER):
                 self._refusal = self._explain(failure)
 
     def _pass_markers(self, ledger: Ledger) -> None:
@@ -186,9 +181,9 @@ class GroupCommitter:
                 raise LetGo(f"{OVERTAKEN}; {REPEATS}", where=self._where, stage=Stage.COMMIT)
 
     def _explain_parting(self, error: Any) -> KpipeError:
-        if error.name() in COORDINATOR_AWAY:
+        if kind_of(error) is Kind.AWAY:
             what = f"no answer to the commit before partitions went to others ({error.str()})"
-        elif error.name() in TAKEN_OVER:
+        elif kind_of(error) is Kind.TAKEN_OVER:
             what = f"{OVERTAKEN} ({error.str()})"
         else:
             return self._explain(error)
@@ -250,11 +245,11 @@ class GroupCommitter:
 
     def _explain(self, error: Any) -> KpipeError:
         name, text = str(error.name()), str(error.str())
-        if "AUTHORIZATION" in name:
-            group = self._where.rpartition(":")[2] if name.startswith("GROUP") else "the group's topics"
+        if is_unauthorised(name):
+            group = self._where.rpartition(":")[2] if name == GROUP_DENIED else "the group's topics"
             return denied(group, "READ").error(self._where, Stage.COMMIT)
-        if name in TAKEN_OVER:
+        if kind_of(name) is Kind.TAKEN_OVER:
             what = f"{OVERTAKEN} ({text}); {REPEATS}"
-            return (Rebalancing if name in UNDER_WAY else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
-        kind = NotCommitted if name in COORDINATOR_AWAY else KpipeError
+            return (Rebalancing if name in REBALANCING else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
+        kind = NotCommitted if kind_of(name) is Kind.AWAY else KpipeError
         return kind(f"cannot commit: {text}", where=self._where, stage=Stage.COMMIT)

@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
-from kpipe.sinks.topic import NotSent, error_name
+from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
+from kpipe.sinks.topic import NotSent
 from kpipe.transaction import Outcome, generation
 
 if TYPE_CHECKING:
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """Transactions that may fail in a row before the run gives up."""
-
-OWN_FAULT = frozenset(
-    ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG_SIZE", "INVALID_RECORD", "INVALID_TIMESTAMP")
-)
-"""Refusals that the record itself earned. All others strike whole batches: the transaction was aborted, a neighbour
-was bad (KIP-467: `_INVALID_DIFFERENT_RECORD`), or the state of the producer was."""
-
-HOPELESS = ("AUTHORIZATION", "UNKNOWN_TOPIC", "UNKNOWN_PARTITION", "POLICY_VIOLATION")
-"""Refusals that the next transaction would meet again."""
 
 
 class RefusedRecord(BadRecord):
@@ -173,6 +165,10 @@ class ExactlyOnce:
     def refused(self, error: object) -> bool:
         """As the topic's sink knows it."""
         return self._sink.refused(error)
+
+    def unwritten(self, error: object) -> bool:
+        """As the topic's sink knows it."""
+        return self._sink.unwritten(error)
 
     def flush(self, timeout: float) -> bool:
         """Wait for delivery reports; that is not yet a commit. A doomed transaction is not waited for."""
@@ -333,7 +329,7 @@ class ExactlyOnce:
     def take_back(self, failures: Sequence[tuple[Flight, int, object]]) -> bool:
         """Abort and go back, noting records that were refused for their own sake; False leaves them to the policy."""
         for _, _, report in failures:
-            if any(word in error_name(report) for word in HOPELESS):
+            if name_of(report) in LASTING:
                 raise self._sink.explain(report, "")
         own = [entry for entry in failures if self._is_own_fault(entry[2])]
         if own and (self._on_error == "stop" or all(isinstance(report, NotSent) for _, _, report in failures)):
@@ -344,7 +340,7 @@ class ExactlyOnce:
         return True
 
     def _is_own_fault(self, report: object) -> bool:
-        return not self._broken if isinstance(report, NotSent) else error_name(report) in OWN_FAULT
+        return report.judged and not self._broken if isinstance(report, NotSent) else kind_of(report) is Kind.REFUSED
 
     def _reason(self, report: object) -> str:
         return self._sink.explain(report, "").what

@@ -56,6 +56,9 @@ class Sink(Protocol):
         """What a failed delivery report means, in words."""
 
     def refused(self, error: object) -> bool:
+        """Whether a failed delivery report is a judgement on the record; only then `--on-error` may act."""
+
+    def unwritten(self, error: object) -> bool:
         """Whether a failed delivery report proves that the record was not written."""
 
     def flush(self, timeout: float) -> bool:
@@ -281,7 +284,7 @@ class Pipeline:
             error = self.sink.explain(report, where)
             if self.on_error == "stop" or self._gave_up or not self.sink.refused(report):
                 self._reasons.setdefault((id(flight), index), error)
-                if self.sink.refused(report):
+                if self.sink.unwritten(report):
                     self._refused.append((flight, index))
                 self.error = self.error or error
             else:

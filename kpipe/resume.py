@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import PARTITION_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -136,7 +137,7 @@ class TargetTail:
         """Partitions whose end was reached; one that ends with transaction markers only says so itself."""
         for message in messages:
             error = message.error()
-            if error is not None and error.name() != "_PARTITION_EOF":
+            if error is not None and error.name() != PARTITION_END:
                 if error.retriable():
                     continue
                 raise UnreachableError(error.str(), where=self.where, stage=Stage.READ)

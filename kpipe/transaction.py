@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.kafka.errors import FENCED, is_unauthorised
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ SLICE = 2.0
 GRACE = 0.3
 """Seconds that an answer is still waited for after the deadline of a signal."""
 
-FENCED = frozenset(("_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH"))
 MAGIC = b"CGMDv2:"
 """What librdkafka's group metadata begins with; the generation follows as an int32 in the machine's byte order."""
 
@@ -279,8 +279,8 @@ class TransactionLine:
         cause: Any = error.args[0]
         if self._is_fenced(error):
             return self._fenced()
-        name, text = str(cause.name()), str(cause.str())
-        if "AUTHORIZATION" in name:
+        text = str(cause.str())
+        if is_unauthorised(cause):
             what = f"not authorised for this transactional id: {text}; ask for an ACL with WRITE on it"
             return UnreachableError(what, where=self._where, stage=Stage.COMMIT)
         kind = UnreachableError if cause.retriable() else UndeliveredError

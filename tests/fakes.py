@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import DeliveryReport, Flight, Ledger, TopicPartition
     from kpipe.record import Batch
 
-REFUSED, UNKNOWN, NEVER, LATER = "refused", "unknown", "never", "later"
+REFUSED, UNWRITTEN, UNKNOWN, NEVER, LATER = "refused", "unwritten", "unknown", "never", "later"
 """What a sink can do with a value instead of acknowledging it at the next poll; later: when it is flushed."""
 
 
@@ -87,6 +87,9 @@ class ListSink:
 
     def refused(self, error: object) -> bool:
         return error == REFUSED
+
+    def unwritten(self, error: object) -> bool:
+        return error in (REFUSED, UNWRITTEN)
 
     def flush(self, timeout: float) -> bool:
         self.poll()

@@ -26,6 +26,7 @@ from kpipe.clusters.diagnosis import (
 )
 from kpipe.clusters.probe import Sighting, look, split_address
 from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.kafka.errors import NO_GROUP, NO_TOPIC, is_unauthorised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -309,11 +310,11 @@ class _Rights:
             self._checkup.passed(resource, f"may {', '.join(allowed)}")
 
     def _refuse(self, resource: str, name: str, text: str) -> None:
-        if "AUTHORIZATION" in name:
+        if is_unauthorised(name):
             self._checkup.failed(resource, denied(resource, "DESCRIBE"))
-        elif name == "UNKNOWN_TOPIC_OR_PART":
+        elif name in NO_TOPIC:
             self._checkup.failed(resource, unknown_topic(resource.removeprefix("topic ")))
-        elif name == "GROUP_ID_NOT_FOUND":
+        elif name == NO_GROUP:
             self._checkup.passed(resource, "is not there yet, and may be looked for")
         else:
             self._checkup.warned(resource, f"nobody can tell: {text}", "an old or embedded broker does not say")

@@ -22,6 +22,7 @@ from kpipe.clusters.diagnosis import denied, from_complaints, from_listeners, pl
 from kpipe.clusters.properties import for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
+from kpipe.kafka.errors import NO_CONNECTION, NO_TOPIC, NOBODY_UP, is_unauthorised, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -123,21 +124,28 @@ class Troubles:
         """Take down what the client logs but never gives to its error callback: an address without an answer."""
         told = re.search(r"\]: (\S+:\d+/\w+: Connection setup timed out .*)", log)
         if told:
-            self.hear("_TRANSPORT", told[1])
+            self.hear(NO_CONNECTION, told[1])
 
     def _scrubbed(self, name: str, text: str) -> tuple[str, str]:
         return name, scrub(text, secret_values(self.properties))
 
     def serve(self, call: Callable[[float], object], timeout: float) -> None:
-        """Call a producer's poll or flush: the client raises a fatal error there, and never gives it to `on_error`."""
+        """Call a producer's poll or flush: the client raises a fatal error there, and never gives it to `on_error`.
+
+        When a delivery report follows in the same call, the report does its work, and Python tells of an exception
+        that was there before it: a SystemError, with the client's own behind it.
+        """
         from confluent_kafka import KafkaException
 
         try:
             call(timeout)
-        except KafkaException as error:
-            if not error.args[0].fatal():
+        except (KafkaException, SystemError) as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, KafkaException):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None or not cause.args[0].fatal():
                 raise
-            self.on_error(error.args[0])
+            self.on_error(cause.args[0])
 
     def finding(self) -> Finding | None:
         """What the cluster itself told us to be wrong: a refused login, which no retry will change."""
@@ -146,7 +154,7 @@ class Troubles:
     def latest(self) -> str:
         """The most telling recent complaint: a broker's own words before `all brokers are down`."""
         for name, text in reversed(self.errors):
-            if name != "_ALL_BROKERS_DOWN":
+            if name != NOBODY_UP:
                 return text
         return ""
 
@@ -415,9 +423,9 @@ def check_topic(metadata: Any, topic: str, where: str, advice: str = "") -> int:
     error = entry.error if entry is not None else None
     if entry is not None and error is None:
         return len(entry.partitions)
-    if error is not None and error.name() == "TOPIC_AUTHORIZATION_FAILED":
+    if is_unauthorised(error):
         raise denied(f"topic {topic}", "DESCRIBE").error(f"{where}:{topic}")
-    if error is not None and error.name() not in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"):
+    if error is not None and name_of(error) not in NO_TOPIC:
         raise KpipeError(str(error.str()), where=f"{where}:{topic}")
     raise unknown_topic(topic, where, list(metadata.topics), advice)
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.errors import Exit, KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import is_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,24 +51,6 @@ class Fault(StrEnum):
 
 PASSING = frozenset((Fault.DNS, Fault.REFUSED, Fault.SILENT, Fault.LISTENER))
 """What waiting may mend: a broker that is starting, a name that is being made. Anything else ends the wait at once."""
-
-
-COORDINATOR_AWAY = frozenset(
-    (
-        "_WAIT_COORD",
-        "_TRANSPORT",
-        "_TIMED_OUT",
-        "_ALL_BROKERS_DOWN",
-        "COORDINATOR_NOT_AVAILABLE",
-        "COORDINATOR_LOAD_IN_PROGRESS",
-        "NOT_COORDINATOR",
-        "REQUEST_TIMED_OUT",
-        "NETWORK_EXCEPTION",
-    ),
-)
-"""The client's names of answers that say nothing about the next one: a coordinator or a connection comes back."""
-MOVING = COORDINATOR_AWAY | {"_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION"}
-"""The same for questions about partitions, whose leader may just be moving."""
 
 
 class Finding(NamedTuple):
@@ -198,7 +181,7 @@ def _login_fault(seen: Sighting, properties: Mapping[str, Any]) -> Finding | Non
 def from_complaints(complaints: Iterable[tuple[str, str]], properties: Mapping[str, Any]) -> Finding | None:
     """What the client itself was told, (error name, text) newest last: a refused login; None when it says less."""
     for name, text in reversed(list(complaints)):
-        if name not in ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"):
+        if not is_login(name):
             continue
         reason = plain_reason(text)
         if "acquire SASL OAUTHBEARER token" in reason:

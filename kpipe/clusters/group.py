@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import open_watched_admin
+from kpipe.kafka.errors import NO_TOPIC, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +89,7 @@ def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
         try:
             known = str(future.result(max(0.0, deadline - time.monotonic())).topic_id)
         except KafkaException as error:
-            if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+            if name_of(error.args[0]) in NO_TOPIC:
                 ids[topic] = ""
             continue
         except TimeoutError:

@@ -111,6 +111,8 @@ EXISTS = "TOPIC_ALREADY_EXISTS"
 NO_GROUP = "GROUP_ID_NOT_FOUND"
 OTHER_PROTOCOL = "INCONSISTENT_GROUP_PROTOCOL"
 GROUP_DENIED = "GROUP_AUTHORIZATION_FAILED"
+CLUSTER_DENIED = "CLUSTER_AUTHORIZATION_FAILED"
+ID_DENIED = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 SIZES = frozenset(("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG_SIZE"))
 BAD_TIME = "INVALID_TIMESTAMP"
 BAD_RECORD = "INVALID_RECORD"
@@ -123,6 +125,8 @@ REBALANCING = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_M
 """A member that has not heard of its new generation yet; the same commit succeeds a moment later."""
 NO_TOPIC = frozenset(("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_ID"))
 NO_PLACE = NO_TOPIC | {"_UNKNOWN_PARTITION"}
+LASTING = frozenset(name for name, kind in KINDS.items() if kind in (Kind.DENIED, Kind.GONE)) | {"POLICY_VIOLATION"}
+"""What the next try would meet again, and no record is to blame for."""
 LOGIN = frozenset(("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"))
 AWAY = frozenset(name for name, kind in KINDS.items() if kind is Kind.AWAY)
 """Answers that say nothing about the next one: a coordinator or a connection comes back."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label, open_consumer, open_producer
-from kpipe.clusters.diagnosis import COORDINATOR_AWAY
 from kpipe.errors import Stage, UnreachableError, UsageError
+from kpipe.kafka.errors import HELD_UP, name_of
 from kpipe.plan.target import EMBEDDED
 from kpipe.resume import Resume, TargetTail
 from kpipe.transaction import SLICE, TransactionLine
@@ -43,7 +43,6 @@ ANSWER_TIMEOUT = 30.0
 """Seconds in which the group's offsets must be told; an open transaction on them holds the answer up."""
 RETRY = 0.1
 """Seconds between two questions to a coordinator that is away."""
-HELD_UP = COORDINATOR_AWAY | {"UNSTABLE_OFFSET_COMMIT"}
 
 SLOT = "KPIPE_SLOT"
 """Environment: the number of this worker on this machine; part of the default instance."""
@@ -168,7 +167,7 @@ class GroupMember:
                 answers = self.consumer.committed(asked, timeout=SLICE)
             except KafkaException as error:
                 cause = error.args[0]
-                if cause.name() in HELD_UP and time.monotonic() < deadline and not self.given_up():
+                if name_of(cause) in HELD_UP and time.monotonic() < deadline and not self.given_up():
                     time.sleep(RETRY)
                     continue
                 message = f"cannot read the group's offsets: {cause.str()}; run again"

@@ -15,6 +15,7 @@ from kpipe.clusters.client import check_topic, fetch_metadata, label, open_admin
 from kpipe.clusters.group import GroupAdmin, choose_protocol
 from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
+from kpipe.kafka.errors import NO_TOPIC, name_of
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.identity import TopicIds
 from kpipe.sources.protocol import classic_assignor
@@ -185,7 +186,7 @@ def _find_topics(
         if topic.startswith("^"):
             continue
         entry = metadata.topics.get(topic)
-        if entry is None or (entry.error is not None and entry.error.name().startswith(("UNKNOWN", "_UNKNOWN"))):
+        if entry is None or (name_of(entry.error) in NO_TOPIC):
             everything = fetch_metadata(consumer, troubles, timeout, None, stopped)
             raise unknown_topic(topic, label(cluster), list(everything.topics))
         check_topic(metadata, topic, label(cluster))

@@ -19,6 +19,7 @@ from kpipe.clusters.client import (
 )
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage
+from kpipe.kafka.errors import EXISTS, NO_TOPIC, is_unauthorised, name_of
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.topic import TopicSink
 from kpipe.units import parse_size
@@ -216,9 +217,7 @@ def _hasten_producer_id(
 
 
 def _is_unknown(entry: Any) -> bool:
-    if entry is None:
-        return True
-    return entry.error is not None and entry.error.name() in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
+    return entry is None or name_of(entry.error) in NO_TOPIC
 
 
 def _ask_configs(admin: Any, topic: str) -> Any:
@@ -256,8 +255,8 @@ def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str)
         admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)[topic].result(timeout + 1)
     except KafkaException as error:
         name, text = error.args[0].name(), error.args[0].str()
-        if name == "TOPIC_ALREADY_EXISTS":
+        if name == EXISTS:
             return
-        if "AUTHORIZATION" in name:
+        if is_unauthorised(name):
             raise denied(f"topic {topic} or the cluster", "CREATE").error(f"{where}:{topic}", Stage.CONFIG) from None
         raise KpipeError(f"cannot create the topic: {text}", where=f"{where}:{topic}", stage=Stage.CONFIG) from None

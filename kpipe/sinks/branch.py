@@ -72,10 +72,16 @@ class Branching:
         return self.main.explain(error, where)
 
     def refused(self, error: object) -> bool:
-        """Whether the report proves that its sink did not write the record."""
+        """Whether the report is its sink's judgement on the record."""
         if isinstance(error, Elsewhere):
             return error.sink.refused(error.error)
         return self.main.refused(error)
+
+    def unwritten(self, error: object) -> bool:
+        """Whether the report proves that its sink did not write the record."""
+        if isinstance(error, Elsewhere):
+            return error.sink.unwritten(error.error)
+        return self.main.unwritten(error)
 
     def flush(self, timeout: float) -> bool:
         """Wait for all of them; True when nothing is left anywhere."""

@@ -87,7 +87,7 @@ class ColumnSink(TopicSink):
                 taken += 1
             if time.monotonic() >= patience and not idle():
                 for place in range(taken, len(batch)):
-                    self._note_failure(self._number, place, NotSent(NO_ROOM))
+                    self._note_failure(self._number, place, NotSent(NO_ROOM, judged=False))
                 return
 
     def _wait_until_empty(self, idle: Callable[[], bool]) -> None:

@@ -135,6 +135,10 @@ class HomesSink:
         """As a topic's sink knows it."""
         return self._first.refused(error)
 
+    def unwritten(self, error: object) -> bool:
+        """As a topic's sink knows it."""
+        return self._first.unwritten(error)
+
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for what was sent."""
         return self._first.flush(timeout)

@@ -136,6 +136,10 @@ class Preview:
         """Nothing is sent, so nothing is refused."""
         return True
 
+    def unwritten(self, error: object) -> bool:
+        """Nothing is sent, so nothing is refused."""
+        return True
+
     def flush(self, timeout: float) -> bool:
         """Show what is left to be shown."""
         self.poll()

@@ -130,6 +130,10 @@ class StdoutSink:
         """Stdout has no delivery reports that could fail."""
         return True
 
+    def unwritten(self, error: object) -> bool:
+        """Stdout has no delivery reports that could fail."""
+        return True
+
     def flush(self, timeout: float) -> bool:
         """Everything was written when `send` returned."""
         return True

@@ -127,6 +127,10 @@ class Throttle:
         """As the sink behind it."""
         return self.inner.refused(error)
 
+    def unwritten(self, error: object) -> bool:
+        """As the sink behind it."""
+        return self.inner.unwritten(error)
+
     def flush(self, timeout: float) -> bool:
         """As the sink behind it."""
         return self.inner.flush(timeout)

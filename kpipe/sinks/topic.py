@@ -13,6 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.kafka.errors import (
+    BAD_RECORD,
+    CLUSTER_DENIED,
+    FATAL,
+    ID_DENIED,
+    NO_PLACE,
+    PURGED,
+    SIZES,
+    TIMED_OUT,
+    Kind,
+    is_unauthorised,
+    is_unwritten,
+    kind_of,
+    name_of,
+)
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -25,28 +40,6 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.sinks.reports import DeliveryLines
 
-UNKNOWN_OUTCOMES = frozenset(
-    (
-        "_MSG_TIMED_OUT",
-        "_TIMED_OUT",
-        "_TRANSPORT",
-        "_PURGE_INFLIGHT",
-        "_DESTROY",
-        "_FATAL",
-        "REQUEST_TIMED_OUT",
-        "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-        "NOT_LEADER_FOR_PARTITION",
-        "NETWORK_EXCEPTION",
-        "OUT_OF_ORDER_SEQUENCE_NUMBER",
-        "UNKNOWN_PRODUCER_ID",
-    ),
-)
-"""Reports after which the record may or may not have been written (KAFKA-13574, Jepsen); others prove it was not."""
-
-PURGED = frozenset(("_PURGE_QUEUE", "_PURGE_INFLIGHT"))
-"""Reports after a drain that ended; librdkafka purges the queue by itself, too, when a producer is beyond repair
-(`rd_kafka_set_fatal_error0`)."""
-
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
 PATIENCE = 1.0
@@ -54,11 +47,15 @@ PATIENCE = 1.0
 
 
 class NotSent:
-    """What stands for a delivery report when a record never got as far as the client."""
+    """What stands for a delivery report when a record never got as far as the client.
 
-    def __init__(self, reason: str, kind: type[KpipeError] = UndeliveredError) -> None:
+    `judged`: because of what the record is. Else because of when it came, which says nothing about it.
+    """
+
+    def __init__(self, reason: str, kind: type[KpipeError] = UndeliveredError, *, judged: bool = True) -> None:
         self.reason = reason
         self.kind = kind
+        self.judged = judged
 
 
 class TopicSink:
@@ -122,7 +119,7 @@ class TopicSink:
                 arguments = (self.topic, batch.values[place], key, partition, reports[place], None, timestamp, own)
                 if not self._send_when_room(arguments, idle):
                     for report in reports[place : len(batch)]:
-                        report(NotSent(NO_ROOM), None)
+                        report(NotSent(NO_ROOM, judged=False), None)
                     return
             except Exception as error:
                 self._refuse(reports[len(batch) - length_hint(values) - 1], error)
@@ -164,7 +161,7 @@ class TopicSink:
     def _beyond_repair(self, name: str, text: str, where: str) -> KpipeError:
         message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
         failure: KpipeError = UndeliveredError(message, where=where)
-        if "AUTHORIZATION" in name:
+        if is_unauthorised(name):
             failure = denied(_resource(name, self.topic), "WRITE").error(where, Stage.SEND)
         failure.code = name
         return failure
@@ -175,37 +172,43 @@ class TopicSink:
         prefix = f"{where} -> {place}" if where else place
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
-        name = error_name(error)
+        name = name_of(error)
         fatal = self._troubles.fatal
-        if fatal is not None and (name == "_FATAL" or name in PURGED):  # what became of the record does not say why
+        if fatal is not None and (name == FATAL or name in PURGED):  # what became of the record does not say why
             return self._beyond_repair(*fatal, prefix)
-        kind = UnreachableError if "AUTHORIZATION" in name else UndeliveredError
+        kind = UnreachableError if is_unauthorised(name) else UndeliveredError
         failure = kind(self._reason(name, error), where=prefix, stage=Stage.SEND)
         failure.code = name or failure.code
         return failure
 
     def _reason(self, name: str, error: object) -> str:
-        if name in ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"):
+        if name in SIZES:
             limit = f" ({self._limit_bytes:,} bytes)" if self._limit_bytes else ""
             what = f"the record is larger than the topic's max.message.bytes{limit}"
             return f"{what}; raise it or use --on-error dlq:TOPIC"
-        if name == "_MSG_TIMED_OUT":
+        if name == TIMED_OUT:
             cause = self._troubles.latest()
             because = f": {cause}" if cause else ""
             return f"not acknowledged in time, so it may or may not have been written{because}"
         if name in PURGED:
             return "not acknowledged before the drain ended; raise --drain-timeout"
-        if "AUTHORIZATION" in name:
+        if is_unauthorised(name):
             return denied(_resource(name, self.topic), "WRITE").text
-        if name in ("_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION"):
+        if name in NO_PLACE:
             return "the topic or partition is gone; create it again and run again"
-        if name == "INVALID_RECORD":
+        if name == BAD_RECORD:
             return "the broker refused the record (a compacted topic takes no record without a key)"
         return str(getattr(error, "str", lambda: error)())
 
     def refused(self, error: object) -> bool:
+        """True for a judgement on the record; once the producer is beyond repair, nothing is one."""
+        if isinstance(error, NotSent):
+            return error.judged
+        return self._troubles.fatal is None and kind_of(error) is Kind.REFUSED
+
+    def unwritten(self, error: object) -> bool:
         """True when the record was certainly not written."""
-        return isinstance(error, NotSent) or error_name(error) not in UNKNOWN_OUTCOMES
+        return isinstance(error, NotSent) or is_unwritten(error)
 
     def in_flight(self) -> int:
         """Records (and unserved reports) in the client's queue."""
@@ -232,12 +235,6 @@ class TopicSink:
 
 def _resource(name: str, topic: str) -> str:
     """What an authorisation error is about: an idempotent producer is refused as a whole, a transaction by its id."""
-    if name.startswith("TRANSACTIONAL_ID"):
+    if name == ID_DENIED:
         return "this transactional id"
-    return "any topic, so no producer id was given" if name.startswith("CLUSTER") else f"topic {topic}"
-
-
-def error_name(error: object) -> str:
-    """The client's name of an error, `_MSG_TIMED_OUT`; empty when it has none."""
-    name = getattr(error, "name", None)
-    return str(name()) if callable(name) else ""
+    return "any topic, so no producer id was given" if name == CLUSTER_DENIED else f"topic {topic}"

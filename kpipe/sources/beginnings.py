@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import MOVING, denied
+from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import MOVING, is_unauthorised
 from kpipe.sources.bounds import PAUSE
 
 if TYPE_CHECKING:
@@ -84,6 +85,6 @@ class Beginnings:
         return {(answer.topic, answer.partition): (answer.offset, answer.metadata or "") for answer in answers}
 
     def _explain(self, error: Any) -> KpipeError:
-        if "AUTHORIZATION" in error.name():
+        if is_unauthorised(error):
             return denied(f"group {self._reading.selection.group}", "READ").error(self._reading.group, Stage.READ)
         return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._reading.group)

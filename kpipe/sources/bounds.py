@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.diagnosis import MOVING, denied
+from kpipe.clusters.diagnosis import denied
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import MOVING, is_unauthorised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +78,7 @@ class OffsetResolver:
         for answer in answers:
             if answer.error is not None:
                 where = f"{self._cluster}:{answer.topic}[{answer.partition}]"
-                if "AUTHORIZATION" in answer.error.name():
+                if is_unauthorised(answer.error):
                     raise denied(f"topic {answer.topic}", "DESCRIBE").error(where, Stage.READ)
                 raise KpipeError(f"cannot list offsets: {answer.error.str()}", where=where, stage=Stage.READ)
         return {(answer.topic, answer.partition): answer.offset for answer in answers}

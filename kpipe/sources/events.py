@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.diagnosis import denied, plain_reason
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import (
+    FATAL,
+    GROUP_DENIED,
+    NO_GROUP,
+    NO_PLACE,
+    OTHER_PROTOCOL,
+    POLLED_TOO_LATE,
+    is_login,
+    is_unauthorised,
+)
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
@@ -16,18 +26,17 @@ if TYPE_CHECKING:
 
     from kpipe.sources.reading import Reading
 
-GONE = frozenset(("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"))
 OTHER_MEMBERS = {
-    "GROUP_ID_NOT_FOUND": "it has classic members, and the cluster does not convert it; "
+    NO_GROUP: "it has classic members, and the cluster does not convert it; "
     "join with --group-protocol classic, or stop them first",
-    "INCONSISTENT_GROUP_PROTOCOL": "its members use another assignor; "
+    OTHER_PROTOCOL: "its members use another assignor; "
     "set partition.assignment.strategy as they do, or stop them first",
 }
 """Why the coordinator does not let us into a group. It tells a member of the newer protocol (KIP-848) that a group of
 the classic one does not exist."""
-FATAL = {
-    "Group authorization failed": "GROUP_AUTHORIZATION_FAILED",
-    "The group id does not exist": "GROUP_ID_NOT_FOUND",
+FATAL_WORDS = {
+    "Group authorization failed": GROUP_DENIED,
+    "The group id does not exist": NO_GROUP,
 }
 """What the heartbeat of the newer protocol tells as a fatal error, by its text."""
 
@@ -44,23 +53,23 @@ class Events:
         """What a message that is no record means; None when it passes."""
         error: Any = message.error()
         name, text = str(error.name()), str(error.str())
-        if name == "_FATAL":
-            name = next((found for words, found in FATAL.items() if words in text), name)
+        if name == FATAL:
+            name = next((found for words, found in FATAL_WORDS.items() if words in text), name)
         at = self._cluster
         if message.topic() is not None:
             at = where(self._cluster, str(message.topic()), message.partition())
-        if name == "GROUP_AUTHORIZATION_FAILED" and not self._group:
+        if name == GROUP_DENIED and not self._group:
             return None  # the client looks for its group's coordinator even where there is no group
-        if "AUTHORIZATION" in name:
-            group = f"group {self._group}" if name.startswith("GROUP") else ""
+        if is_unauthorised(name):
+            group = f"group {self._group}" if name == GROUP_DENIED else ""
             return denied(group or f"topic {message.topic() or ''}".strip(), "READ").error(at, Stage.READ)
-        if "AUTHENTICATION" in name:
+        if is_login(name):
             return UnreachableError(f"{plain_reason(text)}; check the login", where=at, stage=Stage.READ)
-        if name in GONE:
+        if name in NO_PLACE:
             return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)
         if name in OTHER_MEMBERS:
             return KpipeError(OTHER_MEMBERS[name], where=self._reading.group, stage=Stage.READ)
-        if name == "_MAX_POLL_EXCEEDED":
+        if name == POLLED_TOO_LATE:
             self._reading.hooks.say(f"read: {at}: {text}; joining the group again")
             return None
         if error.retriable() and not error.fatal():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError
+from kpipe.kafka.errors import NO_START, PARTITION_END
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 from kpipe.sources.alone import Alone
@@ -163,10 +164,10 @@ class TopicSource:
                 records.append(message)
                 continue
             place = (str(message.topic()), int(message.partition() or 0))
-            if error.name() == "_PARTITION_EOF":
+            if error.name() == PARTITION_END:
                 if self._extents.reach(place, int(message.offset() or 0)):
                     self._tap.finish(place)
-            elif error.name() == "_AUTO_OFFSET_RESET":
+            elif error.name() == NO_START:
                 self._cross_gap(place)
             elif explained := self._events.explain(message):
                 if not records:

@@ -185,10 +185,16 @@ class Detour:
         return self.inner.explain(error, where)
 
     def refused(self, error: object) -> bool:
-        """Whether the record was certainly not written; after the filter's death nobody goes on with the next one."""
+        """Whether the record was judged; after the filter's death nobody goes on with the next one."""
         if isinstance(error, Unanswered):
             return False
         return isinstance(error, Refused) or self.inner.refused(error)
+
+    def unwritten(self, error: object) -> bool:
+        """Whether the record was certainly not written; what a dead filter did with it nobody knows."""
+        if isinstance(error, Unanswered):
+            return False
+        return isinstance(error, Refused) or self.inner.unwritten(error)
 
     def purge(self) -> None:
         """End the filter; what it has not answered is not sent."""

@@ -94,6 +94,9 @@ class FakeSink:
     def refused(self, error: Any) -> bool:
         return isinstance(error, NotSent) or not error.name().startswith("_MSG_TIMED_OUT")
 
+    def unwritten(self, error: Any) -> bool:
+        return self.refused(error)
+
     def flush(self, _timeout: float) -> bool:
         return True
 

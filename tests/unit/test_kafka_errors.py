@@ -43,7 +43,9 @@ def test_all_other_files_ask_the_table() -> None:
         if path.parent.name == "kafka":
             continue
         tree = ast.parse(path.read_text())
-        strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        strings = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
         named += [f"{path.relative_to(home)}: {text}" for text in strings if text in KINDS and "_" in text]
         named += [f"{path.relative_to(home)}: {text}" for text in strings & {"AUTHORIZATION", "AUTHENTICATION"}]
     assert named == []
@@ -101,7 +103,12 @@ def test_only_what_the_record_earned_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("names", "kind"),
-    [(errors.REBALANCING, Kind.TAKEN_OVER), (errors.FENCED, Kind.DEAD), (errors.NO_PLACE, Kind.GONE), (errors.SIZES, Kind.REFUSED)],
+    [
+        (errors.REBALANCING, Kind.TAKEN_OVER),
+        (errors.FENCED, Kind.DEAD),
+        (errors.NO_PLACE, Kind.GONE),
+        (errors.SIZES, Kind.REFUSED),
+    ],
 )
 def test_named_groups_are_parts_of_one_kind(names: frozenset[str], kind: Kind) -> None:
     assert {KINDS[name] for name in names} == {kind}

@@ -12,7 +12,7 @@ from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
-from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, ListCommitter, ListSink, ListSource
+from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, UNWRITTEN, ListCommitter, ListSink, ListSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +192,16 @@ def test_an_unknown_outcome_always_stops(policy: str) -> None:
     assert run.counts == (3, 2, 0, 0, 1)
     assert run.committer.final == {PLACE: 1}
     assert isinstance(run.pipeline.error, UndeliveredError)
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_what_was_not_written_for_no_fault_of_its_own_always_stops(policy: str) -> None:
+    """A producer that died, a right that is missing: --on-error acts on judgements, and this is none."""
+    run = Run([*batches(3), None], ListSink({b"1": UNWRITTEN}), on_error=policy)
+    assert run.counts == (3, 2, 0, 1, 0)
+    assert run.committer.final == {PLACE: 1}
+    assert isinstance(run.pipeline.error, UndeliveredError)
+    assert run.said == []
 
 
 def test_a_source_that_fails_is_drained_first() -> None:

@@ -136,11 +136,12 @@ def test_a_record_that_went_down_with_the_producer_says_what_felled_it(
 ) -> None:
     """Also in the last flush, where nobody polls any more."""
     sink = TopicSink(Client(), "t", "c", Troubles("c", fatal=cause))  # type: ignore[arg-type]
-    for name, refused in (("_FATAL", False), ("_PURGE_QUEUE", True), ("_PURGE_INFLIGHT", False)):
+    for name, unwritten in (("_FATAL", False), ("_PURGE_QUEUE", True), ("_PURGE_INFLIGHT", False)):
         report = SimpleNamespace(name=lambda name=name: name)
         error = sink.explain(report, "s:0:7")
         assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
-        assert (error.exit_code, error.code, sink.refused(report)) == (code, cause[0], refused)
+        assert (error.exit_code, error.code, sink.unwritten(report)) == (code, cause[0], unwritten)
+        assert not sink.refused(report)
     own = TopicSink(Client(), "t", "c", Troubles("c")).explain(report, "")  # type: ignore[arg-type]
     assert "raise --drain-timeout" in str(own)
 

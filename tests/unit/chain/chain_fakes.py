@@ -71,6 +71,9 @@ class FakeSink:
     def refused(self, error):
         return True
 
+    def unwritten(self, error):
+        return True
+
     def flush(self, timeout):
         return not self.waiting
 
