@@ -225,7 +225,7 @@ class Pipeline:
         flight.settle_filtered(batch)
         self.sent += len(batch)
         if len(batch):
-            self.sink.send(batch, flight, self._idle)
+            self.sink.send(batch, flight, self.idle)
             if self.dead_letters is None:
                 flight.forget_contents()
         self.sink.poll()
@@ -264,7 +264,7 @@ class Pipeline:
         batch.truncate(read)
         self.ledger.cut(flight, read)
 
-    def _idle(self) -> bool:
+    def idle(self) -> bool:
         """Called while the sink is full: stay in the group, and say whether waiting still makes sense."""
         self.source.keep_alive()
         self.progress()

@@ -100,15 +100,13 @@ def _check_topic(topic: str, text: str) -> str:
 
 
 def _check_pattern(pattern: str, text: str) -> str:
-    """A pattern is a Python regular expression; what Python warns about (`[[:alpha:]]`) would not match as meant."""
-    import warnings
+    """A pattern is a Python regular expression."""
+    from kpipe.patterns import compile_pattern
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", FutureWarning)
-            re.compile(pattern)
-    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
-        raise UsageError(f"not a regular expression: {error}; mind the shell's quoting", where=repr(text)) from None
+        compile_pattern(pattern)
+    except ValueError as error:
+        raise UsageError(f"{error}; mind the shell's quoting", where=repr(text)) from None
     return pattern
 
 

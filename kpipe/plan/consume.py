@@ -57,7 +57,7 @@ def plan_consume(
         refuse_together("--commit-acked", ((f"--{filter_in(steps)}", filter_in(steps)),))
     if "same" in selection.partitions:
         raise UsageError("-p same: consume has no target; name partitions by number")
-    stages = build_stages(steps)
+    stages = build_stages(steps, wiring.patience)
     (cluster,) = wiring.resolve((name, "source"))
     plain = options.output == "lines" and not (
         stages or wiring.policy.letters or selection.group or options.json or options.format or options.json_value

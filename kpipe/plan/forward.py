@@ -70,7 +70,7 @@ def plan_forward(
     sending = wiring.sending
     also = _check_ways(forward, sending, steps, target)
     _check_words(selection, forward, sending, trace, steps)
-    stages, stamping = build_stages(steps), fixed_timestamp(forward.timestamp, keeps=False)
+    stages, stamping = build_stages(steps, wiring.patience), fixed_timestamp(forward.timestamp, keeps=False)
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
     chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.formats import Decoder
     from kpipe.options import ConnectionOptions, InputOptions, RecordOptions, RunOptions, TargetOptions, TraceOptions
+    from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
     from kpipe.restore import SpillRest
@@ -73,7 +74,7 @@ def plan_produce(
     sending = wiring.sending
     _check_words(options, record, sending, paths)
     also = also_places(sending.also, place)
-    stages = _first_stages(options, record, steps)
+    stages = _first_stages(options, record, steps, wiring.patience)
     stamping = fixed_timestamp(record.timestamp, keeps=True)
     (cluster,) = wiring.resolve((place.cluster, "target"), also=also)
     rest = _open_rest(record.restore, make) if record.restore else None
@@ -122,10 +123,12 @@ def _check_words(options: InputOptions, record: RecordOptions, sending: TargetOp
     check_partition_word(record.partition, "--partition")
 
 
-def _first_stages(options: InputOptions, record: RecordOptions, steps: Sequence[Step]) -> list[Stage]:
+def _first_stages(
+    options: InputOptions, record: RecordOptions, steps: Sequence[Step], patience: Patience
+) -> list[Stage]:
     """Header names that the client would cut are found first; -k and -H come before the transforms."""
     guard: list[Stage] = [refuse_cut_names] if options.input != "lines" else []
-    return [*guard, *fixed_fields(record.key, record.headers), *build_stages(steps)]
+    return [*guard, *fixed_fields(record.key, record.headers), *build_stages(steps, patience)]
 
 
 def _fits_columns(

@@ -5,7 +5,6 @@ It reads no record.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from kpipe.clusters.group import GroupAdmin, choose_protocol
 from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
 from kpipe.kafka.errors import NO_TOPIC, name_of
+from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.identity import TopicIds
 from kpipe.sources.protocol import classic_assignor
@@ -84,9 +84,9 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
     for topic in topics:
         if topic.startswith("^"):
             try:
-                re.compile(topic)
-            except re.error as error:
-                raise UsageError(f"{topic!r}: not a regular expression: {error}") from None
+                compile_pattern(topic)
+            except ValueError as error:
+                raise UsageError(str(error), where=repr(topic)) from None
     strategy = str(cluster.properties.get("partition.assignment.strategy", "cooperative-sticky"))
     protocol = str(cluster.properties.get("group.protocol", "classic"))
     if options.instance and not options.group:

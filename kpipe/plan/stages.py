@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.options import TraceOptions
+    from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
@@ -43,13 +44,13 @@ def hop_to(
     )
 
 
-def build_stages(steps: Sequence[Step]) -> list[Stage]:
+def build_stages(steps: Sequence[Step], patience: Patience) -> list[Stage]:
     """The transforms, in the order given; nothing is imported when there are none."""
     if not steps:
         return []
     from kpipe.transform.chain import build
 
-    return build(steps, environ=os.environ, read_file=lambda path: Path(path).read_bytes())
+    return build(steps, environ=os.environ, read_file=lambda path: Path(path).read_bytes(), patience=patience)
 
 
 def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:

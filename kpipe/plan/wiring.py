@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label
 from kpipe.options import TargetOptions
+from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
 from kpipe.plan.outlet import Outlet, also_sides
@@ -84,6 +85,7 @@ class Wiring:
         self.sending: TargetOptions = sending or UNASKED
         if self.sending.dry_run:
             self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
+        self.patience = Patience()
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
@@ -174,5 +176,6 @@ class Wiring:
             flush_timeout=flush_timeout,
         )
         bind_detours(pipeline)
+        self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
         return Planned(pipeline, reading.done, reading.total, notes, reading.facts)

@@ -5,12 +5,12 @@ It asks no cluster: metadata is a parameter.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.offsets import Kind, Offset
-from kpipe.errors import KpipeError, Stage
+from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.patterns import find_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -77,11 +77,17 @@ def match_topics(wanted: Sequence[str], known: Iterable[str]) -> list[str]:
     found: list[str] = []
     for topic in wanted:
         if topic.startswith("^"):
-            pattern = re.compile(topic)
-            found += [name for name in names if pattern.search(name) and not name.startswith("__")]
+            found += [name for name in _matching(topic, names) if not name.startswith("__")]
         else:
             found.append(topic)
     return list(dict.fromkeys(found))
+
+
+def _matching(pattern: str, names: Sequence[str]) -> list[str]:
+    try:
+        return find_matches(pattern, names)
+    except ValueError as error:
+        raise UsageError(str(error), where=repr(pattern)) from None
 
 
 def find_places(selection: Selection, metadata: Any, cluster: str) -> list[TopicPartition]:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from kpipe.errors import UsageError
+from kpipe.patterns import Patience
 from kpipe.transform.context import Context
 from kpipe.transform.registry import BY_NAME
 from kpipe.transform.step import Stage, Step
@@ -36,14 +37,16 @@ def build(
     *,
     environ: Mapping[str, str] | None = None,
     read_file: Callable[[str], bytes] | None = None,
+    patience: Patience | None = None,
 ) -> list[Stage]:
     """Build the stages for `steps`; a UsageError names the step that is wrong and the nearest right form.
 
-    `environ` and `read_file` (path -> content, OSError) serve arguments that are references, such as a salt.
+    `environ` and `read_file` (path -> content, OSError) serve arguments that are references, such as a salt;
+    `patience` is what a stage asks that is busy for long.
     """
     for step in steps:
         _check(step)
-    context = Context(settings=_settings(steps), environ=environ or {}, read_file=read_file or _read_nothing)
+    context = Context(_settings(steps), environ or {}, read_file or _read_nothing, patience=patience or Patience())
     parts = [_build_one(step, context) for step in steps]
     stages: list[Stage] = []
     for kind, group in groupby((part for part in parts if part is not None), key=type):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kpipe.patterns import Patience
 from kpipe.transform.document import Documents
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Context:
     environ: Mapping[str, str]
     read_file: Callable[[str], bytes]
     documents: Documents = field(default_factory=Documents)
+    patience: Patience = field(default_factory=Patience)
 
     def setting(self, name: str) -> Step | None:
         """The last one given."""

@@ -6,17 +6,26 @@ Never decodes: a pattern is matched against the bytes, its own text is UTF-8.
 from __future__ import annotations
 
 import re
+import time
 import warnings
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
+from kpipe.errors import Stage as Way
+from kpipe.errors import UndeliveredError
+from kpipe.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 from kpipe.transform.columns import headers_of, key_column, split_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.record import Batch
+    from kpipe.errors import BadRecord
+    from kpipe.record import Batch, Headers
     from kpipe.transform.context import Context
     from kpipe.transform.step import Stage, Step
+
+Entry = TypeVar("Entry")
+Answer = TypeVar("Answer")
 
 _FLAGS = {"g": 0, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL}
 _REPLACEMENT = re.compile(
@@ -26,9 +35,9 @@ _REPLACEMENT = re.compile(
 )
 
 
-def grep(step: Step, _context: Context) -> Stage:
+def grep(step: Step, context: Context) -> Stage:
     """`--grep REGEX`: keep the records where it matches."""
-    matches = match_column(step)
+    matches = match_column(step, context)
 
     def stage(batch: Batch) -> None:
         mask = matches(batch)
@@ -38,9 +47,9 @@ def grep(step: Step, _context: Context) -> Stage:
     return stage
 
 
-def grep_not(step: Step, _context: Context) -> Stage:
+def grep_not(step: Step, context: Context) -> Stage:
     """`--grep-not REGEX`: keep the records where it does not match, so those with null as well."""
-    matches = match_column(step)
+    matches = match_column(step, context)
 
     def stage(batch: Batch) -> None:
         mask = matches(batch)
@@ -50,9 +59,9 @@ def grep_not(step: Step, _context: Context) -> Stage:
     return stage
 
 
-def tombstone_if(step: Step, _context: Context) -> Stage:
+def tombstone_if(step: Step, context: Context) -> Stage:
     """`--tombstone-if REGEX`: the value becomes null where it matches."""
-    matches = match_column(step)
+    matches = match_column(step, context)
 
     def stage(batch: Batch) -> None:
         mask = matches(batch)
@@ -61,47 +70,105 @@ def tombstone_if(step: Step, _context: Context) -> Stage:
     return stage
 
 
-def regex_replace(step: Step, _context: Context) -> Stage:
+def regex_replace(step: Step, context: Context) -> Stage:
     """`--regex-replace s/RE/REPL/FLAGS`: as in sed the first match, with the flag g all of them; null stays null."""
     place, name, text = split_place(step.text)
     sub, replacement, count = _parse_substitution(step, text)
+    limited = Limited(step, context)
 
-    def column(entries: Sequence[bytes | None]) -> list[bytes | None]:
+    def replace(entries: Sequence[bytes | None]) -> list[bytes | None]:
         return [None if entry is None else sub(replacement, entry, count) for entry in entries]
 
+    def replace_in_headers(column: Sequence[Headers | None]) -> list[Headers | None]:
+        return [
+            headers
+            and [
+                (key, value if key != name or value is None else sub(replacement, value, count))
+                for key, value in headers
+            ]
+            for headers in column
+        ]
+
     def value_stage(batch: Batch) -> None:
-        batch.values = column(batch.values)
+        batch.values = limited(batch, batch.values, replace)
 
     def key_stage(batch: Batch) -> None:
-        batch.keys = None if batch.keys is None else column(batch.keys)
+        if batch.keys is not None:
+            batch.keys = limited(batch, batch.keys, replace)
 
     def header_stage(batch: Batch) -> None:
         if batch.headers is not None:
-            batch.headers = [
-                headers
-                and [
-                    (key, value if key != name or value is None else sub(replacement, value, count))
-                    for key, value in headers
-                ]
-                for headers in batch.headers
-            ]
+            batch.headers = limited(batch, batch.headers, replace_in_headers)
 
     return {"value": value_stage, "key": key_stage, "header": header_stage}[place]
 
 
-def match_column(step: Step) -> Callable[[Batch], list[bool]]:
-    """Compile `[key:|header[NAME]:]REGEX` to a column of answers; null never matches, one of several headers does."""
+def match_column(step: Step, context: Context) -> Callable[[Batch], list[bool]]:
+    """Compile `[key:|header[NAME]:]REGEX` to a column of answers; null never matches, one of several headers does.
+
+    The batch loses records on which the match took too long: they are bad.
+    """
     place, name, text = split_place(step.text)
     search = compile_bytes(step, text).search
-    if place == "header":
-        return lambda batch: [
+    limited = Limited(step, context)
+
+    def in_headers(column: Sequence[Headers | None]) -> list[bool]:
+        return [
             any(key == name and value is not None and search(value) is not None for key, value in headers)
             if headers
             else False
-            for headers in headers_of(batch)
+            for headers in column
         ]
-    column = key_column if place == "key" else _value_column
-    return lambda batch: [entry is not None and search(entry) is not None for entry in column(batch)]
+
+    def in_entries(column: Sequence[bytes | None]) -> list[bool]:
+        return [entry is not None and search(entry) is not None for entry in column]
+
+    if place == "header":
+        return lambda batch: limited(batch, headers_of(batch), in_headers)
+    if place == "key":
+        return lambda batch: limited(batch, key_column(batch), in_entries)
+    return lambda batch: limited(batch, batch.values, in_entries)
+
+
+class Limited:
+    """Matches a whole column; a record that takes longer than a match may is bad, and its neighbours are not."""
+
+    def __init__(self, step: Step, context: Context) -> None:
+        self._step = step
+        self._patience = context.patience
+
+    def __call__(
+        self, batch: Batch, column: Sequence[Entry], match: Callable[[Sequence[Entry]], list[Answer]]
+    ) -> list[Answer]:
+        """The answers of `match`, one for each record that the batch still has then."""
+        try:
+            return run_within(LIMIT, lambda: match(column))
+        except TookTooLong:
+            return self._one_by_one(batch, column, match)
+
+    def _one_by_one(
+        self, batch: Batch, column: Sequence[Entry], match: Callable[[Sequence[Entry]], list[Answer]]
+    ) -> list[Answer]:
+        """Each record has the whole limit to itself; in between the run is asked whether to go on."""
+        answers: list[Answer] = []
+        bad: dict[int, BadRecord] = {}
+        due = time.monotonic() + LIMIT
+        for place, entry in enumerate(column):
+            if bad and self._patience.first_bad_ends:
+                bad[place] = self._step.bad("not tried: the one before took too long")
+                continue
+            if time.monotonic() >= due:
+                due = time.monotonic() + LIMIT
+                if not self._patience.go_on():
+                    raise UndeliveredError(
+                        f"{self._step.title}: the run ended while it was matched", stage=Way.TRANSFORM
+                    )
+            try:
+                answers += run_within(LIMIT, partial(match, (entry,)))
+            except TookTooLong:
+                bad[place] = self._step.bad(TOO_SLOW)
+        batch.reject(bad)
+        return answers
 
 
 def compile_bytes(step: Step, text: str, flags: int = 0) -> re.Pattern[bytes]:
@@ -179,7 +246,3 @@ def _encode_pattern(text: str) -> bytes:
                 opened = None
         at += 1
     return b"".join(pieces)
-
-
-def _value_column(batch: Batch) -> list[bytes | None]:
-    return batch.values

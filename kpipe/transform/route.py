@@ -10,6 +10,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from kpipe.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 from kpipe.transform.regex import compile_bytes, compile_replacement
 from kpipe.transform.step import reject
 
@@ -64,7 +65,10 @@ def rename_topic(step: Step, _context: Context) -> Stage:
     @lru_cache(maxsize=1024)
     def rename(topic: str) -> tuple[str | None, str | None]:
         """The target (None: as it is) and what is wrong with it."""
-        renamed, matches = pattern.subn(replacement, topic.encode(), count=1)
+        try:
+            renamed, matches = run_within(LIMIT, lambda: pattern.subn(replacement, topic.encode(), count=1))
+        except TookTooLong:
+            return None, TOO_SLOW
         name = renamed.decode(errors="replace")
         return (name, why_illegal(name)) if matches else (None, None)
 
