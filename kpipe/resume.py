@@ -13,9 +13,11 @@ or commits of another tool) the target is read from its beginning, up to a limit
 from __future__ import annotations
 
 import time
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ INTERVAL = 10.0
 
 SILENCE = 30.0
 """Seconds without a record after which reading the target's tail is given up."""
+
+_HEADERS = methodcaller("headers")
 
 MARK = "tail="
 MAX_METADATA = 4000
@@ -209,8 +213,9 @@ class Resume:
         firsts: Mapping[TopicPartition, dict[int, int]],
     ) -> None:
         cluster_name, topic_name, partition_name, offset_name = self._names
-        for message in messages:
-            known = dict(message.headers() or ())
+        carried = read_headers(lambda: list(map(_HEADERS, messages)))
+        for message, headers in zip(messages, carried, strict=True):
+            known = dict(headers or ())
             if known.get(cluster_name) != self._cluster:
                 continue
             place = wanted.get((known.get(topic_name) or b"", known.get(partition_name) or b""))

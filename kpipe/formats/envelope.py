@@ -34,6 +34,7 @@ from kpipe.formats.fields import (
 from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
+from kpipe.header_names import bytes_of
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:
@@ -415,8 +416,8 @@ def _header_text(headers: Headers | None) -> bytes:
         return b"[]"
     try:
         return orjson.dumps([(name, None if value is None else value.decode()) for name, value in headers])
-    except UnicodeDecodeError:
-        return orjson.dumps([(name, _json_bytes(value)) for name, value in headers])
+    except (UnicodeDecodeError, TypeError):  # TypeError: a name that is not UTF-8
+        return orjson.dumps([(_json_bytes(bytes_of(name)), _json_bytes(value)) for name, value in headers])
 
 
 def _json_bytes(value: bytes | None) -> str | dict[str, str] | None:

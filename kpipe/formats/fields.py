@@ -12,6 +12,7 @@ from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import BadRecord
+from kpipe.header_names import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,23 +101,31 @@ def whole(name: str, entry: object, high: int, *, low: int = 0) -> int | None:
 
 
 def pairs(entry: object) -> Headers:
-    """Headers as the envelope has them: a list of [name, string | null | {"base64": ...}]."""
+    """Headers as the envelope has them: a list of [name, string | null | {"base64": ...}].
+
+    A name that is not UTF-8 is {"base64": ...}, too.
+    """
     if type(entry) is not list:
         raise BadRecord(f'headers is {kind(entry)} ({show(entry)}); write a list of ["name", "value"] pairs')
     headers: Headers = []
     for number, pair in enumerate(entry, 1):
-        if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str:
+        if type(pair) is not list or len(pair) != 2 or not (type(pair[0]) is str or isinstance(pair[0], dict)):
             raise BadRecord(f'header {number} is {show(pair)}; write it as ["name", "value"]')
         name, value = pair
         label = f"header {number} ({show(name)})"
-        if isinstance(value, dict):
-            if list(value) != ["base64"] or (isinstance(value, Members) and value.twin):
-                raise BadRecord(f'{label} is {show(value)}; an object there has one field, "base64"')
-            headers.append((name, base64_bytes(label, value["base64"])))
+        if isinstance(name, dict):
+            name = name_of(_wrapped_bytes(f"the name of header {number}", name))
         else:
             word(label, name)
-            headers.append((name, text(label, value)))
+        headers.append((name, _wrapped_bytes(label, value) if isinstance(value, dict) else text(label, value)))
     return headers
+
+
+def _wrapped_bytes(label: str, entry: dict[str, Any]) -> bytes:
+    """The bytes in {"base64": ...}."""
+    if list(entry) != ["base64"] or (isinstance(entry, Members) and entry.twin):
+        raise BadRecord(f'{label} is {show(entry)}; an object there has one field, "base64"')
+    return base64_bytes(label, entry["base64"])
 
 
 def unknown_field(name: str, known: Iterable[str]) -> BadRecord:

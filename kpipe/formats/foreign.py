@@ -28,6 +28,7 @@ from kpipe.formats.framing import ValueFramer
 from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import Row, batch_of
 from kpipe.formats.splitting import MAX_RECORD_BYTES, oversized
+from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_APPEND, TIMESTAMP_CREATE
 
 if TYPE_CHECKING:
@@ -182,9 +183,14 @@ class KcatDecoder(ForeignDecoder):
         if type(entry) is not list or len(entry) % 2:
             raise BadRecord(f"headers is {show(entry)}; kcat writes a list of name, value, name, value")
         return [
-            (word("header name", name) or "", self.plain(f"header {show(name)}", value))
+            (self._header_name(name), self.plain(f"header {show(name)}", value))
             for name, value in zip(entry[::2], entry[1::2], strict=True)
         ]
+
+    def _header_name(self, entry: object) -> str:
+        if type(entry) is not str:
+            raise BadRecord(f"a header's name is {kind(entry)} ({show(entry)}); kcat writes a string")
+        return name_of(self.plain("header name", entry) or b"")
 
     def _timestamp(self, found: dict[str, Any]) -> Timestamp:
         time = whole("ts", found.get("ts"), MAX_LONG, low=-1)

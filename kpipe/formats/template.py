@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import UsageError
 from kpipe.formats.escapes import parse_escapes, shown
+from kpipe.header_names import bytes_of
 from kpipe.record import NO_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -130,4 +131,6 @@ def _numbers(column: list[int | None] | None, batch: Batch) -> Iterable[bytes]:
 
 
 def _header_text(headers: Headers | None) -> bytes:
-    return b",".join([b"%b=%b" % (name.encode(), b"NULL" if value is None else value) for name, value in headers or ()])
+    return b",".join(
+        [b"%b=%b" % (bytes_of(name), b"NULL" if value is None else value) for name, value in headers or ()]
+    )

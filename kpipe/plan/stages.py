@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, UsageError
+from kpipe.header_names import name_in_argument
 from kpipe.record import TIMESTAMP_CREATE
 from kpipe.trace import Hop
 from kpipe.units import parse_time
@@ -68,7 +69,7 @@ def parse_header(text: str) -> tuple[str, bytes | None]:
     name, sign, value = text.partition("=")
     if not name:
         raise UsageError(f"--header {text!r}: the name is empty; write NAME=VALUE")
-    return name, os.fsencode(value) if sign else None
+    return name_in_argument(name), os.fsencode(value) if sign else None
 
 
 def _key_setter(key: bytes) -> Stage:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError
+from kpipe.header_names import read_headers
 from kpipe.kafka.errors import NO_START, PARTITION_END
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
@@ -141,7 +142,7 @@ class TopicSource:
         if "keys" in columns:
             batch.keys = list(map(Message.key, messages))
         if "headers" in columns:
-            headers: list[Any] = list(map(Message.headers, messages))
+            headers = read_headers(lambda: list(map(Message.headers, messages)))
             batch.headers = headers if any(headers) else None
         if "timestamps" in columns:
             batch.timestamps = list(map(Message.timestamp, messages))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from kpipe.header_names import name_in_argument
 from kpipe.transform import program
 from kpipe.transform.columns import headers_of
 from kpipe.transform.dedupe import dedupe_stage
 from kpipe.transform.document import NotJson, dump, field_text
 from kpipe.transform.headers import replace_header
+from kpipe.transform.jq_input import looks_at_input
 from kpipe.transform.path import getter, parse_jq
 from kpipe.transform.program import Program, all_results, one_result
 from kpipe.transform.route import Router
@@ -88,6 +90,7 @@ def map_key(step: Step, _context: Context) -> Expression:
 def map_header(step: Step, _context: Context) -> Expression:
     """`--map-header NAME=JQ`: as --set-header, with null for a null header."""
     name, text = split_assignment(step, "NAME=JQ", "tenant=.tenant.id")
+    name = name_in_argument(name)
 
     def write(batch: Batch, column: Sequence[bytes | None]) -> dict[int, str]:
         headers = headers_of(batch)
@@ -144,10 +147,18 @@ def _stages(run: Sequence[Expression], context: Context) -> list[Stage]:
     """Plain paths at the ends of a run leave the program: a lookup costs a tenth of it."""
     programs = [place for place, part in enumerate(run) if part.path is None]
     first, last = (programs[0], programs[-1] + 1) if programs else (len(run), len(run))
-    groups = (
-        [[part] for part in run[:first]] + [list(run[first:last])] * bool(programs) + [[part] for part in run[last:]]
-    )
+    groups = [[part] for part in run[:first]] + _by_look(run[first:last]) + [[part] for part in run[last:]]
     return [_stage(group, context) for group in groups]
+
+
+def _by_look(run: Sequence[Expression]) -> list[list[Expression]]:
+    """Programs before the first that looks at the value stay apart: they work on values that are not JSON, too."""
+    first = next((place for place, part in enumerate(run) if _looks(part)), len(run))
+    return [list(group) for group in (run[:first], run[first:]) if group]
+
+
+def _looks(part: Expression) -> bool:
+    return part.path is not None or looks_at_input(part.text)
 
 
 def _stage(group: Sequence[Expression], context: Context) -> Stage:
@@ -180,11 +191,11 @@ def _writers(group: Sequence[Expression]) -> list[Expression]:
 
 def _by_program(group: Sequence[Expression], context: Context) -> Evaluate:
     steps = [part.step for part in group]
-    meta = any(program.mentions_meta(part.text) for part in group)
+    meta, looks = any(program.mentions_meta(part.text) for part in group), any(map(_looks, group))
     if group[0].many:
-        compiled = Program(steps, all_results(0, group[0].text), None, meta=meta)
+        compiled = Program(steps, all_results(0, group[0].text), None, meta=meta, looks=looks)
     else:
-        compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), meta=meta)
+        compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), meta=meta, looks=looks)
     return lambda batch: compiled.rows(batch, context.documents)
 
 

@@ -9,6 +9,7 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
+from kpipe.header_names import name_in_argument
 from kpipe.transform.columns import headers_of
 from kpipe.transform.step import reject, split_assignment
 from kpipe.transform.template import Template
@@ -51,7 +52,7 @@ def strip_trace(_step: Step, _context: Context) -> Stage:
 
 def rename_header(step: Step, _context: Context) -> Stage:
     """`--rename-header A=B`: every header called A, in its place; none is fine."""
-    old, new = split_assignment(step, "OLD=NEW", "id=event-id")
+    old, new = map(name_in_argument, split_assignment(step, "OLD=NEW", "id=event-id"))
     if not new:
         raise step.usage('no name behind "="; write OLD=NEW, for example --rename-header id=event-id')
 
@@ -79,6 +80,7 @@ def _append_header(headers: Headers | None, name: str, value: bytes | None) -> H
 
 def _write_header(step: Step, context: Context, write: Callable[[Headers | None, str, bytes | None], Headers]) -> Stage:
     name, text = split_assignment(step, "NAME=TEMPLATE", "origin={topic}")
+    name = name_in_argument(name)
     template = Template(step, text, context.documents)
 
     def stage(batch: Batch) -> None:

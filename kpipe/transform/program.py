@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from kpipe.header_names import bytes_of
 from kpipe.record import TIMESTAMP_NONE, TIMESTAMP_TYPES
 from kpipe.transform.columns import headers_of, key_column
 from kpipe.transform.document import NotJson
@@ -66,11 +67,13 @@ class Program:
     """A program over `$v` (the parsed value) and `$meta`, whose result is an array of strings and nulls, or null.
 
     `for_null` is run for records without a value (`$v` is null); None: they get the row None.
+    Only one that `looks` at `$v` needs a value that is JSON.
     """
 
-    def __init__(self, steps: Sequence[Step], body: str, for_null: str | None, *, meta: bool) -> None:
+    def __init__(self, steps: Sequence[Step], body: str, for_null: str | None, *, meta: bool, looks: bool) -> None:
         self._steps = steps
         self._meta = meta
+        self._looks = looks
         self._head = f"{_TRAPS}{'. as {$meta, value: $v}' if meta else '. as $v'} | "
         self._for_null = for_null
         self._run = _compile(steps[0], self._head + body).input_text
@@ -84,10 +87,12 @@ class Program:
         """A row per record, and the bad ones by place (their row is None)."""
         rows: Rows = []
         bad: dict[int, BadRecord] = {}
-        texts = _envelopes(batch) if self._meta else ((value or b"null") for value in batch.values)
+        values = batch.values if self._looks else [None] * len(batch)
+        texts = _envelopes(batch, values) if self._meta else ((value or b"null") for value in values)
         # The documents are not jq's input. They are the same verdict on what is JSON for every transform, at a tenth of
         # jq's cost: jq alone takes NaN, and no value or several values in one.
-        columns = zip(batch.values, texts, documents.column(batch), strict=True)
+        verdicts = documents.column(batch) if self._looks else values
+        columns = zip(batch.values, texts, verdicts, strict=True)
         for place, (value, text, document) in enumerate(columns):
             run = self._run_null if value is None else self._run
             if value is not None and isinstance(document, NotJson):
@@ -132,11 +137,12 @@ def _compile(step: Step, source: str, typed: str = "") -> Any:
         raise step.usage(f"not a jq program ({what}); {advice}") from None
 
 
-def _envelopes(batch: Batch) -> Iterator[bytes]:
-    """The input of a program that mentions `$meta`: `{"meta": …, "value": …}` around the value's own text."""
+def _envelopes(batch: Batch, values: Sequence[bytes | None]) -> Iterator[bytes]:
+    """The input of a program that mentions `$meta`: `{"meta": …, "value": …}` around the text of each of `values`."""
     nothing = [None] * len(batch)
     columns = zip(
         batch.values,
+        values,
         key_column(batch),
         headers_of(batch),
         nothing if batch.timestamps is None else batch.timestamps,
@@ -145,19 +151,19 @@ def _envelopes(batch: Batch) -> Iterator[bytes]:
         nothing if batch.offsets is None else batch.offsets,
         strict=True,
     )
-    for value, key, headers, timestamp, topic, partition, offset in columns:
+    for own, value, key, headers, timestamp, topic, partition, offset in columns:
         kind, ms = timestamp or (TIMESTAMP_NONE, -1)
-        named = [(name, _text(content)) for name, content in headers or ()]
+        named = [(_text(bytes_of(name)), _text(content)) for name, content in headers or ()]
         meta: dict[str, object] = {
             "topic": topic,
             "partition": partition,
             "offset": offset,
             "timestamp": None if kind == TIMESTAMP_NONE else ms,
             "timestamp_type": TIMESTAMP_TYPES[kind],
-            "tombstone": value is None,
+            "tombstone": own is None,
             "key": _text(key),
             "headers": named,
-            "header": dict(named),
+            "header": {name: content for name, content in named if type(name) is str},
         }
         yield b'{"meta":%b,"value":%b}' % (orjson.dumps(meta), b"null" if value is None else value)
 

@@ -10,6 +10,7 @@ from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from kpipe.header_names import bytes_of
 from kpipe.trace import HOPS, ORIGIN, SOURCE
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Digester:
         parts = [_field(value), _field(key), _length(ms)]
         for name, content in headers or ():
             if name not in self._trace:
-                parts += (_field(name.encode()), _field(content))
+                parts += (_field(bytes_of(name)), _field(content))
         return blake2b(b"".join(parts), digest_size=SIZE).digest()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kpipe.header_names import name_of
 from tests.broker.lab.cluster import Rec
 from tests.conftest import COMMAND
 
@@ -28,6 +29,8 @@ NAMES = (
     'quote"',
     "new\nline",
     "🦀",
+    name_of(b"caf\xe9"),
+    name_of(b"\xff\xed\xa0\x80"),
 )  # no NUL: the client cuts a name there, in both directions
 BYTES = (
     None, b"", b"\0", b"\n", b"\r\n", b'"', b"\\", b"null", b"-1", b"{}", b'{"a": 1.0}', b"\xff", b"\xc3\x28", b"\xed\xa0\x80",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from kpipe.formats.rows import Row, batch_of
+from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, Batch
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ _SPECIAL = [
 ]
 some_bytes = st.one_of(st.sampled_from(_SPECIAL), st.binary(max_size=24), st.text(max_size=12).map(str.encode))
 nullable = st.none() | some_bytes
-names = st.sampled_from(["h", "h", "é☃", "", 'a"b', "value"]) | st.text(max_size=6)
+names = (
+    st.sampled_from(["h", "h", "é☃", "", 'a"b', "value", name_of(b"caf\xe9"), name_of(b"\xed\xa0\x80")])
+    | st.text(max_size=6)
+    | st.binary(max_size=6).map(name_of)
+)
 headers = st.lists(st.tuples(names, nullable), max_size=4)
 timestamps = st.just(NO_TIMESTAMP) | st.tuples(st.sampled_from([1, 2]), st.integers(-1, 2**63 - 1))
 topics = st.none() | st.sampled_from(["orders", "a.b-c_D", "100%"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.formats.rows import Row
+from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, Batch
 
 
@@ -63,6 +64,9 @@ def test_the_shape_is_the_documented_one():
     assert EnvelopeEncoder()(batch(record)) == (
         b'{"topic":"orders","partition":0,"offset":42,"timestamp":1763884800000,"timestamp_type":"create",'
         b'"key":"user-1","value":"x","headers":[["h","v"],["h",null],["h",{"base64":"AAH/"}]]}\n'
+    )
+    assert EnvelopeEncoder()(batch(Row(b"", headers=[(name_of(b"caf\xe9"), b"x"), ("n", None)]))) == (
+        b'{"key":null,"value":"","headers":[[{"base64":"Y2Fm6Q=="},"x"],["n",null]]}\n'
     )
     assert EnvelopeEncoder()(batch(Row(None))) == b'{"key":null,"value":null,"headers":[]}\n'
     assert (
@@ -170,6 +174,9 @@ def test_a_json_null_is_a_tombstone_and_a_string_is_text():
         (b'{"value":"a","headers":"ab"}', 'headers is a string ("ab")'),
         (b'{"value":"a","headers":["ab"]}', 'header 1 is "ab"; write it as ["name", "value"]'),
         (b'{"value":"a","headers":[["a","b"],["c"]]}', 'header 2 is ["c"]'),
+        (b'{"value":"a","headers":[[{"base64":"AA"},"b"]]}', 'the name of header 1 is not base64 ("AA")'),
+        (b'{"value":"a","headers":[[{"hex":"AA"},"b"]]}', 'the name of header 1 is {"hex": "AA"}; an object there'),
+        (b'{"value":"a","headers":[[null,"b"]]}', 'header 1 is [null, "b"]; write it as ["name", "value"]'),
         (b'{"value":"a","headers":[[1,"b"]]}', 'header 1 is [1, "b"]'),
         (b'{"value":"a","headers":[["a",1]]}', 'header 1 ("a") is a number (1); write it as a JSON string or null'),
         (b'{"value":"a","headers":[["a\\nb",1]]}', 'header 1 ("a\\nb") is a number'),
