@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kpipe.formats.foreign import KafDecoder, KcatDecoder, KclDecoder, RpkDecoder
 from kpipe.formats.rows import Row
+from kpipe.header_names import bytes_of
 
 # Written by kcat 1.7.1 -J; the fourth has all 256 bytes in its value, bytes that are not UTF-8 in key and header.
 KCAT = (
@@ -37,7 +38,7 @@ def kcat_line(row):
     def entry(data):
         return b"null" if data is None else string(data)
 
-    listed = b",".join(string(name.encode()) + b"," + entry(value) for name, value in row.headers)
+    listed = b",".join(string(bytes_of(name)) + b"," + entry(value) for name, value in row.headers)
     return (
         b'{"topic":"t","partition":1,"offset":2,"tstype":"create","ts":3,"broker":0,"headers":[%b],"key":%b,"payload":%b}\n'
         % (
@@ -101,7 +102,7 @@ def test_every_byte_of_a_kcat_dump_is_recovered(records, places):
         (b'"payload":"a","tstype":"later","ts":1', 'tstype is "later"; kcat writes create, logappend or unknown'),
         (b'"payload":"a","headers":["a"]', 'headers is ["a"]; kcat writes a list of name, value'),
         (b'"payload":"a","headers":{"a":"b"}', 'headers is {"a": "b"}; kcat writes'),
-        (b'"payload":"a","headers":["\xff","b"]', "header name holds half a surrogate pair"),
+        (b'"payload":"a","headers":[1,"b"]', "a header's name is a number (1); kcat writes a string"),
         (b'"payload":"\xff\\ud800"', "not UTF-8, and with surrogate escapes that kcat does not write"),
         (b'"payload":"\xff",,', "not JSON, even with bytes that are not UTF-8 allowed"),
         (b'"key":"a"', "the object has no payload; is this what kcat writes?"),
