@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kpipe.environment import hidden
 from kpipe.errors import Exit
 from kpipe.ledger import Ledger
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from kpipe.shutdown import Stop
 
 WORKER = "KPIPE_WORKER"
-"""Environment of a worker: its slot, the pipe for its balance, the pipe that ends with the supervisor."""
+"""Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
+secrets, which an environment would show to everything that the worker starts."""
 SLOT = "KPIPE_SLOT"
 """Environment of a worker: its slot alone, which makes the default transactional id its own."""
 
@@ -44,17 +47,23 @@ COUNTS = ("read", "delivered", "filtered", "dead_lettered", "failed", "unknown")
 
 @dataclass(slots=True, frozen=True)
 class Worker:
-    """A worker process, as it sees itself; `report` and `lifeline` are file descriptors."""
+    """A worker process, as it sees itself; all but `slot` are file descriptors."""
 
     slot: int
     report: int
     lifeline: int
+    secrets: int
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Worker | None:
         """The worker that this process is, None when nobody supervises it."""
         numbers = environ.get(WORKER, "").split(":")
-        return cls(*map(int, numbers)) if len(numbers) == 3 and all(number.isdigit() for number in numbers) else None
+        return cls(*map(int, numbers)) if len(numbers) == 4 and all(number.isdigit() for number in numbers) else None
+
+    def take_secrets(self) -> dict[str, str]:
+        """The variables that the supervisor keeps from its environment; they can be taken once."""
+        with os.fdopen(self.secrets, "rb") as pipe:
+            return dict(json.loads(pipe.read()))
 
     @property
     def summary_path(self) -> str:
@@ -168,9 +177,10 @@ class Supervisor:
     def _start(self, member: Member) -> None:
         report_read, report_write = os.pipe()
         lifeline_read, member.lifeline = os.pipe()
+        secrets_read, secrets_write = os.pipe()
         environment = {
             **os.environ,
-            WORKER: f"{member.slot}:{report_write}:{lifeline_read}",
+            WORKER: f"{member.slot}:{report_write}:{lifeline_read}:{secrets_read}",
             SLOT: str(member.slot),
         }
         member.process = subprocess.Popen(  # noqa: S603  # our own command line, word by word
@@ -178,11 +188,14 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
-            pass_fds=(report_write, lifeline_read),
+            pass_fds=(report_write, lifeline_read, secrets_read),
             start_new_session=True,  # a terminal's Ctrl-C is the supervisor's, which passes it on
         )
         os.close(report_write)
         os.close(lifeline_read)
+        os.close(secrets_read)
+        with suppress(BrokenPipeError), os.fdopen(secrets_write, "wb") as pipe:
+            pipe.write(json.dumps(hidden()).encode())
         member.started, member.again_at, member.buffers = time.monotonic(), None, {}
         report = os.fdopen(report_read, "rb", 0)
         for name, stream in (("report", report), ("stderr", member.process.stderr)):

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from kpipe import __version__
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
+from kpipe.environment import PASSWORD, hide
 from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError
 from kpipe.shutdown import die_by
 
@@ -119,6 +120,7 @@ def _root(
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run a command and end the process: the one place that decides the exit code."""
     keep_standard_streams()
+    hide([PASSWORD])
     put_off("asyncio")
     leave(run(arguments))
 

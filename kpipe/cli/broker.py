@@ -27,8 +27,10 @@ ARGUMENTS = {
 def broker(command: list[str], options: BrokerOptions) -> int:
     """Serve until a signal, or run the command."""
     from kpipe.broker import EmbeddedBroker, parse_topics, run_command, serve
+    from kpipe.plan.places import hide_configured_secrets
     from kpipe.shutdown import Stop, die_by
 
+    hide_configured_secrets()
     stop = Stop()
     stop.install()
     with EmbeddedBroker(port=options.port, topics=parse_topics(options.topics)) as embedded:

@@ -81,8 +81,8 @@ def path(looked: PathOptions, where: WhereOptions) -> int:
     if not looked.all:
         _print(str(_user_path(where)))
         return 0
-    for whose, file, exists in paths(Flags(config_path=where.config), os.environ, Path.cwd()):
-        _print(f"{whose:8} {'exists' if exists else 'absent':8} {visible(str(file))}")
+    for whose, file, state in paths(Flags(config_path=where.config), os.environ, Path.cwd()):
+        _print(f"{whose:8} {state:8} {visible(str(file))}")
     return 0
 
 

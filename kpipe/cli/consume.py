@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from kpipe.transform.step import Step
 
 HELP = (
-    "Print the records of SOURCE…, topics written [cluster:]topic or [cluster:]^regex: the value and a line end, from "
+    "Print the records of SOURCE…, topics written [cluster:]topic or HOST:PORT/topic, ^regex for topic: the value and "
+    "a line end, from "
     "the beginning on, waiting for more at the end. With --group, what was written to stdout is committed."
 )
 EXAMPLES = (

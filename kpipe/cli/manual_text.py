@@ -7,7 +7,8 @@ from __future__ import annotations
 
 DESCRIPTION = (
     "kpipe moves records between Unix pipes and topics of Apache Kafka, and between topics, on one cluster or two. A "
-    "place is written [cluster:]topic, as in scp; without a cluster it is the current one.",
+    "place is written [cluster:]topic, as in scp, or HOST:PORT[,HOST:PORT]/topic; without a cluster it is the current "
+    "one.",
     "What was read is accounted for: read = delivered + filtered + dead-lettered + failed + unknown. When anything "
     "failed or is unknown, the balance and the positions are printed and the exit code is not 0. When all went well "
     "and stderr is no terminal, nothing is printed.",

@@ -6,14 +6,15 @@ is an address that only a file of the current directory gives.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.profiles import PROJECT_FILE, Cluster, Flags, Profiles, load_profiles
+from kpipe.clusters.profiles import Cluster, Flags, Profiles, load_profiles
+from kpipe.clusters.project import PROJECT_FILE
 from kpipe.clusters.properties import ALL
 from kpipe.clusters.secrets import Source
+from kpipe.environment import given
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def places(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
     """`[cluster:]topic`: the topics of the current cluster and the other clusters' names, or the topics of one."""
     profiles = _profiles(values)
     name, colon, _ = incomplete.partition(":")
-    if colon:
+    if colon and "/" not in incomplete:
         return [f"{name}:{topic}" for topic in _topics(profiles.resolve(name))]
     named = [f"{other}:" for other in profiles.names]
     try:
@@ -54,7 +55,7 @@ def _profiles(values: Mapping[str, Sequence[str]]) -> Profiles:
     flags = Flags(
         last("brokers"), last("cluster"), tuple(values.get("properties", ())), last("config_file"), last("config")
     )
-    return load_profiles(flags, os.environ, Path.cwd())
+    return load_profiles(flags, given(), Path.cwd())
 
 
 def _topics(cluster: Cluster) -> list[str]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kpipe.transform.step import Step
 
 HELP = (
-    "Send stdin or files to TARGET, a topic written [cluster:]topic. A line is a record: its value, without the line "
+    "Send stdin or files to TARGET, a topic written [cluster:]topic or HOST:PORT/topic. A line is a record: its value, "
+    "without the line "
     "end. An empty line is a record with an empty value; an unterminated last line is a record."
 )
 EXAMPLES = (

@@ -5,16 +5,16 @@ It runs no pipeline itself.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
+from kpipe.environment import add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.shutdown import Stop, die_by
 from kpipe.summary import LiveLine, Summary
-from kpipe.workers import Supervisor, Worker, worker_command
+from kpipe.workers import WORKER, Supervisor, Worker, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 
 def check(workers: int, selection: SelectionOptions) -> None:
     """What several members of a group cannot do."""
-    for reason, given in (
+    for reason, wrong in (
         ("need a group that shares the partitions out; add -G GROUP", not selection.group),
         ("share the partitions out by themselves; drop -p", bool([p for p in selection.partitions if p != "same"])),
         ("would each count by themselves; drop -c", selection.count is not None),
     ):
-        if given:
+        if wrong:
             raise UsageError(f"--workers {workers}: workers {reason}")
 
 
 def as_worker(selection: SelectionOptions, run: RunOptions) -> tuple[Worker | None, SelectionOptions, RunOptions]:
     """The options of this process, if it is a worker: its own name in the group, its balance to the supervisor."""
-    worker = Worker.from_environment(os.environ)
+    worker = Worker.from_environment(given())
     if worker is None:
         return None, selection, run
+    hide([WORKER])  # a kpipe that this one starts, as a filter, is none
+    add_hidden(worker.take_secrets())
     worker.drain_with_supervisor()
     instance = f"{selection.instance}-{worker.slot}" if selection.instance else ""
     return worker, replace(selection, instance=instance), replace(run, summary=worker.summary_path, verbose=False)

@@ -1,4 +1,4 @@
-"""Reads where records come from and go to, as people write it: `[cluster:]topic`, `-`, `^regex`, `-p 0 -p 2-5,7`.
+"""Reads and writes where records come from and go to: `[cluster:]topic`, `HOST:PORT/topic`, `-`, `^regex`, `-p 0-2`.
 
 Never asks a cluster: whether a topic exists is not known here.
 """
@@ -21,11 +21,17 @@ _MAX_PARTITION = 2**31 - 1
 _TOPIC_MAX = 249
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]+")
 _CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
+_ADDRESS = re.compile(r"(?P<host>[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+(?:%[a-zA-Z0-9._-]+)?\]):(?P<port>[0-9]{1,5})")
+_ADDRESSED = re.compile(r"(?P<brokers>[^/^]*)/(?P<topic>.*)", re.DOTALL)
+_DEFAULT_PORT = 9092  # librdkafka's, for an address without one
 _PARTITIONS = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 class Place(NamedTuple):
-    """One place. `cluster` None is the current cluster; `topic` is a name, a pattern with its `^`, or `-`."""
+    """One place. `topic` is a name, a pattern with its `^`, or `-`.
+
+    `cluster` is a profile's name, or brokers' addresses (a name has no colon, an address has one); None: the current.
+    """
 
     cluster: str | None
     topic: str
@@ -41,16 +47,35 @@ class Place(NamedTuple):
         return self.topic.startswith("^")
 
     def __str__(self) -> str:
-        return self.topic if self.cluster is None else f"{self.cluster}:{self.topic}"
+        return self.topic if self.cluster is None else place_name(self.cluster, self.topic)
+
+
+def place_name(cluster: str, rest: str) -> str:
+    """A topic (or what else a cluster has) with its cluster, as it is read: `prod:orders`, `a:9092/orders`."""
+    return f"{cluster}{'/' if is_address(cluster) else ':'}{rest}"
+
+
+def is_address(cluster: str) -> bool:
+    """Whether a place's cluster is given by its brokers' addresses, not by a profile's name."""
+    return ":" in cluster
+
+
+def plain_addresses(brokers: str) -> str:
+    """Brokers as `parse_place` reads them: every address with its port, without blanks and `PLAINTEXT://`."""
+    hosts = [host.strip().rpartition("://")[2] for host in brokers.split(",")]
+    return ",".join(host if re.search(r":\d+$", host) else f"{host}:{_DEFAULT_PORT}" for host in hosts if host)
 
 
 def parse_place(text: str) -> Place:
-    """`[cluster:]topic`, `[cluster:]^regex` or `-`; UsageError for anything else.
+    """`[cluster:]topic`, `HOST:PORT[,HOST:PORT]/topic`, both also with a `^regex`, or `-`; else UsageError.
 
-    The first colon ends the cluster's name, so a pattern keeps its own colons; a bare pattern has no cluster.
+    No name of a cluster or topic has a slash, so one before a `^` ends addresses; an IPv6 host stands in brackets. The
+    first colon ends a cluster's name, so a pattern keeps its own colons; a bare pattern has no cluster.
     """
     if text == STDIO:
         return Place(None, STDIO)
+    if addressed := _ADDRESSED.fullmatch(text):
+        return Place(check_addresses(addressed["brokers"], where=repr(text)), _check_topic(addressed["topic"], text))
     cluster, colon, topic = text.partition(":")
     if not colon or text.startswith("^"):
         return Place(None, _check_topic(text, text))
@@ -69,6 +94,19 @@ def parse_target(text: str) -> Place:
     if place.is_pattern:
         raise UsageError("a target is one topic, not a pattern; name the topic", where=repr(text))
     return place
+
+
+def check_addresses(brokers: str, *, where: str) -> str:
+    """The addresses themselves, if each is HOST:PORT or [IPV6]:PORT."""
+    for text in brokers.split(","):
+        match = _ADDRESS.fullmatch(text)
+        if match is None or not 0 < int(match["port"]) < 1 << 16:
+            raise UsageError(
+                f"{text!r} is no address; write HOST:PORT/TOPIC, [IPV6]:PORT/TOPIC, or CLUSTER:TOPIC with a name from "
+                "the config",
+                where=where,
+            )
+    return brokers
 
 
 def check_cluster_name(name: str, *, where: str) -> str:
@@ -93,6 +131,8 @@ def _check_topic(topic: str, text: str) -> str:
     if not _TOPIC.fullmatch(topic):
         bad = _TOPIC.sub("", topic)[0]
         advice = "a pattern starts with '^'" if bad in "*?[](){}|\\^$+" else "write [cluster:]topic"
+        if bad == ":":
+            advice = "brokers by their address end with a slash: HOST:PORT/TOPIC"
         raise UsageError(
             f"{bad!r} cannot be in a topic's name, only letters, digits, '.', '_' and '-'; {advice}", where=repr(text)
         )

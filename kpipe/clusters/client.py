@@ -18,9 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kpipe.clusters.address import place_name, plain_addresses
 from kpipe.clusters.diagnosis import denied, from_complaints, from_listeners, plain_reason
 from kpipe.clusters.properties import for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
+from kpipe.environment import given
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
 from kpipe.kafka.errors import NO_CONNECTION, NO_TOPIC, NOBODY_UP, is_unauthorised, name_of
 
@@ -160,8 +162,8 @@ class Troubles:
 
 
 def label(cluster: Cluster) -> str:
-    """How a cluster is called in messages: its profile's name, or its brokers."""
-    return cluster.name or str(cluster.properties.get("bootstrap.servers", ""))
+    """How a cluster is called in messages: its profile's name, or its brokers, as a place takes them."""
+    return cluster.name or plain_addresses(str(cluster.properties.get("bootstrap.servers", "")))
 
 
 def client_id() -> str:
@@ -225,7 +227,7 @@ def properties_for(cluster: Cluster, defaults: Mapping[str, Any], own: Mapping[s
 @cache
 def _revealed(where: str, username: str, references: tuple[Reference, ...]) -> dict[str, str]:
     """The referenced secrets, fetched once: a run has several clients, and a password command may want a finger."""
-    secrets, warnings = reveal({"sasl.username": username}, references, os.environ, where=where)
+    secrets, warnings = reveal({"sasl.username": username}, references, given(), where=where)
     for warning in warnings:
         sys.stderr.write(f"kpipe: {visible(warning)}\n")
     del secrets["sasl.username"]
@@ -235,7 +237,7 @@ def _revealed(where: str, username: str, references: tuple[Reference, ...]) -> d
 @cache
 def _first_token(where: str, reference: Reference) -> Token:
     """The first token, before a client is made: the client would wait 10 s for a callback that fails."""
-    return fetch_token(reference, os.environ, time.time(), where=where)
+    return fetch_token(reference, given(), time.time(), where=where)
 
 
 def _token_callback(reference: Reference, where: str, first: Token) -> Callable[[str], tuple[str, float]]:
@@ -243,7 +245,7 @@ def _token_callback(reference: Reference, where: str, first: Token) -> Callable[
     waiting = [first]
 
     def fetch(_config: str) -> tuple[str, float]:
-        token = waiting.pop() if waiting else fetch_token(reference, os.environ, time.time(), where=where)
+        token = waiting.pop() if waiting else fetch_token(reference, given(), time.time(), where=where)
         _SECRETS.add(token.value)
         return token.value, token.expires_s
 
@@ -424,9 +426,9 @@ def check_topic(metadata: Any, topic: str, where: str, advice: str = "") -> int:
     if entry is not None and error is None:
         return len(entry.partitions)
     if is_unauthorised(error):
-        raise denied(f"topic {topic}", "DESCRIBE").error(f"{where}:{topic}")
+        raise denied(f"topic {topic}", "DESCRIBE").error(place_name(where, topic))
     if error is not None and name_of(error) not in NO_TOPIC:
-        raise KpipeError(str(error.str()), where=f"{where}:{topic}")
+        raise KpipeError(str(error.str()), where=place_name(where, topic))
     raise unknown_topic(topic, where, list(metadata.topics), advice)
 
 
@@ -436,4 +438,4 @@ def unknown_topic(topic: str, where: str, known: list[str], advice: str = "") ->
     hint = f"did you mean {near[0]}?" if near else advice or "check the name and the cluster"
     if near and advice:
         hint = f"{hint} ({advice})"
-    return KpipeError(f"no such topic; {hint}", where=f"{where}:{topic}", stage=Stage.CONFIG)
+    return KpipeError(f"no such topic; {hint}", where=place_name(where, topic), stage=Stage.CONFIG)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from kpipe.clusters.configfile import SECRET_KEYS
 from kpipe.clusters.foreign import Foreign, read_foreign
-from kpipe.clusters.profiles import PROJECT_FILE, user_config_path
+from kpipe.clusters.profiles import user_config_path
+from kpipe.clusters.project import PROJECT_FILE, why_ignored
 from kpipe.clusters.secrets import holds_secret, mask
 from kpipe.errors import UsageError
 
@@ -71,11 +72,15 @@ def show(profiles: Profiles, name: str | None = None) -> list[Row]:
     return [Row(cluster.name, key, values[key], cluster.origins[key]) for key in sorted(values)]
 
 
-def paths(flags: Flags, environ: Mapping[str, str], cwd: Path) -> list[tuple[str, Path, bool]]:
-    """Where configuration is looked for, the strongest first: (whose, path, whether it exists)."""
+def paths(flags: Flags, environ: Mapping[str, str], cwd: Path) -> list[tuple[str, Path, str]]:
+    """Where configuration is looked for, the strongest first: (whose, path, `exists`, `absent` or `ignored`)."""
     user, _ = user_config_path(flags, environ, cwd)
     places = [("project", cwd / PROJECT_FILE)] + ([("user", user)] if user is not None else [])
-    return [(whose, path, path.exists()) for whose, path in places]
+    ignored = why_ignored(cwd) and cwd / PROJECT_FILE
+    return [
+        (whose, path, "ignored" if path == ignored else "exists" if path.exists() else "absent")
+        for whose, path in places
+    ]
 
 
 def init(path: Path) -> None:

@@ -52,9 +52,6 @@ OWN_KEYS: dict[str, Any] = {
 }
 """kpipe's own keys of a cluster and the type of each."""
 
-RUNS_CODE = frozenset({"plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"})
-"""Properties that load a library or run a command."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -85,12 +82,13 @@ class ConfigFile(NamedTuple):
     warnings: list[str]
 
 
-def read_config(path: Path, *, home: Path | None, trusted: bool) -> ConfigFile:
-    """The file as it is; UsageError with file and line for what is wrong in it. OSError when it cannot be opened.
+def read_config(path: Path, *, home: Path | None) -> ConfigFile:
+    """The file as it is; UsageError with file and line for what is wrong in it. OSError when it cannot be opened."""
+    return parse_config(read_text(path), path, home=home)
 
-    A file that is not `trusted` (it lies in the working directory and nobody named it) may not run programs.
-    """
-    text = read_text(path)
+
+def parse_config(text: str, path: Path, *, home: Path | None) -> ConfigFile:
+    """The text of the file at `path`; UsageError with file and line for what is wrong in it."""
     import tomllib  # only now: most starts find no file
 
     try:
@@ -99,7 +97,7 @@ def read_config(path: Path, *, home: Path | None, trusted: bool) -> ConfigFile:
         raise _syntax_error(error, path, text) from None
     except RecursionError:
         raise UsageError("is nested too deep; it needs no more than [clusters.NAME]", where=str(path)) from None
-    reader = _Reader(path, _find_lines(text), home, trusted)
+    reader = _Reader(path, _find_lines(text), home)
     for key in document:
         if key not in TOP_KEYS:
             raise UsageError(f"no such key {key!r}; {did_you_mean(key, TOP_KEYS)}", where=reader.where(key))
@@ -117,6 +115,11 @@ def read_text(path: Path) -> str:
     """A configuration file's text; refused beyond 1 MiB and when it is not UTF-8. OSError when it cannot be opened."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
+    return decode(content, path)
+
+
+def decode(content: bytes, path: Path) -> str:
+    """What was read of the file at `path`, at most MAX_BYTES + 1 bytes, as text."""
     if len(content) > MAX_BYTES:
         raise UsageError(f"is larger than {MAX_BYTES} bytes; this is no configuration file", where=str(path))
     try:
@@ -141,7 +144,6 @@ class _Reader:
     path: Path
     lines: dict[str, int]
     home: Path | None
-    trusted: bool
 
     def where(self, *keys: str) -> str:
         """`FILE:LINE` of a key, of the innermost table known otherwise."""
@@ -170,8 +172,6 @@ class _Reader:
         name = canonical(key, where=where, also=OWN_KEYS)
         if name in table.settings:
             raise UsageError(f"{key} and {name} are the same property; keep one", where=where)
-        if name in RUNS_CODE:
-            self._refuse_untrusted(key, where)
         text = _as_text(key, value, where)
         table.settings[name] = Setting(self._resolve_path(text) if _is_path(name, text) else text, where)
 
@@ -221,25 +221,14 @@ class _Reader:
         """A key that says where a secret is, as a Reference."""
         if not value or not value[0]:
             raise UsageError(f"the {source.value} is empty; say where the secret is, or remove the line", where=where)
-        if source is Source.COMMAND:
-            self._refuse_untrusted("a command", where)
-            if isinstance(value, str) and not shell:
-                raise UsageError(
-                    'a command is a list, as ["pass", "show", "kafka"]; a string needs shell = true', where=where
-                )
+        if source is Source.COMMAND and isinstance(value, str) and not shell:
+            raise UsageError(
+                'a command is a list, as ["pass", "show", "kafka"]; a string needs shell = true', where=where
+            )
         if source is Source.FILE:
             value = self._resolve_path(str(value))
         target = (value,) if isinstance(value, str) else tuple(value)
         return Reference(filled, source, target, shell=isinstance(value, str) and source is Source.COMMAND)
-
-    def _refuse_untrusted(self, what: str, where: str) -> None:
-        """A project file comes with a checkout: it may say which cluster, not what to run."""
-        if not self.trusted:
-            raise UsageError(
-                f"{what} runs code, which a project file may not; move it to the user's config, "
-                f"or name this file yourself: KPIPE_CONFIG={self.path}",
-                where=where,
-            )
 
     def _resolve_path(self, path: str) -> str:
         """A path as written in this file: `~/` is the home directory, a relative path starts where the file is."""

@@ -5,7 +5,7 @@ Never connects and never fetches a secret: what comes out names secrets, `secret
 The current cluster is what the first of these names: -b or --cluster (or -F with brokers), KPIPE_BROKERS or
 KPIPE_CLUSTER, KAFKA_BOOTSTRAP_SERVERS, `default` of ./kpipe.toml, `default` of the user's config; else it is
 localhost:9092. Brokers without a cluster's name make an unnamed cluster: a profile's passwords never go to an address
-given elsewhere.
+given elsewhere, and no password at all to an address that only ./kpipe.toml gives.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from kpipe.clusters.address import is_address, plain_addresses
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
+from kpipe.clusters.project import PROJECT_FILE, read_project
 from kpipe.clusters.properties import canonical, did_you_mean
-from kpipe.clusters.secrets import Reference, Source, holds_secret, mask
+from kpipe.clusters.secrets import Reference, Source, gives_login, holds_secret, mask
+from kpipe.environment import PASSWORD
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,17 +29,16 @@ Side = Literal["source", "target"]
 SIDES: dict[str, Side] = {"source": "source", "target": "target"}
 
 DEFAULT_BROKERS = "localhost:9092"
-PROJECT_FILE = "kpipe.toml"
 ENVIRONMENT = {
     "KPIPE_SECURITY_PROTOCOL": "security.protocol",
     "KPIPE_SSL_CA_LOCATION": "ssl.ca.location",
     "KPIPE_SASL_MECHANISM": "sasl.mechanism",
     "KPIPE_SASL_USERNAME": "sasl.username",
 }
+PASSWORDS = {PASSWORD: Source.ENV, "KPIPE_SASL_PASSWORD_FILE": Source.FILE}
 """Variables that set a property of the current cluster; the password has its own, which stay references."""
 
 _BROKERS = "bootstrap.servers"
-_CONNECTION = ("security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.", _BROKERS)
 _MECHANISM = "sasl.mechanism"
 
 
@@ -87,12 +89,22 @@ class _Current(NamedTuple):
 class Profiles:
     """All that is known about clusters in this run; made by `load_profiles`."""
 
-    def __init__(self, flags: Flags, environ: Mapping[str, str], files: Sequence[ConfigFile], foreign: Table) -> None:
-        self.files = tuple(files)
+    def __init__(
+        self,
+        flags: Flags,
+        environ: Mapping[str, str],
+        files: Sequence[ConfigFile],
+        foreign: Table,
+        project: ConfigFile | None = None,
+    ) -> None:
+        self.files = (*files, project) if project is not None else tuple(files)
         """Those that were read, the strongest last."""
         self.warnings = [warning for file in files for warning in file.warnings]
         """For people; each is one line without the program's name."""
-        self._environ = environ
+        users = {name for file in files for name in file.clusters}
+        self._given = {name for name in project.clusters if name not in users} if project is not None else set()
+        """The clusters whose addresses nobody but the project file gives."""
+        self._environ, self._flags = environ, flags
         self._foreign = foreign
         self._common, self._sided = _parse_properties(flags.properties)
         self.warnings += _argv_warnings(flags.properties)
@@ -100,11 +112,25 @@ class Profiles:
         self._current = self._select(flags)
         if self._current.name:
             self._check_name(self._current.name, self._current.origin)
+        self._withheld = self._current.name in self._given and self._current.brokers is None
+        if self._withheld and (unused := [name for name in (*ENVIRONMENT, *PASSWORDS) if name in environ]):
+            self.warnings.append(
+                f"{', '.join(unused)}: ignored: only {self.files[-1].path} gives the address of "
+                f"{self._current.name!r}; to log in there, give it with -b"
+            )
 
     @property
     def names(self) -> list[str]:
         """All clusters of all files, sorted."""
         return sorted({name for file in self.files for name in file.clusters})
+
+    @property
+    def secret_variables(self) -> list[str]:
+        """The variables that hold a secret, as the files or kpipe itself have it."""
+        tables = [table for file in self.files for table in file.clusters.values()]
+        references = [reference for table in tables for reference, _ in table.references.values()]
+        named = [reference.target[0] for reference in references if reference.source is Source.ENV]
+        return [PASSWORD, *named]
 
     @property
     def current(self) -> str:
@@ -116,24 +142,48 @@ class Profiles:
 
         UsageError for an unknown name, or one without brokers.
         """
-        if name is not None:
+        if name is not None and self._is_current(name):
+            name = None
+        if name is not None and not is_address(name):
             self._check_name(name, "")
         sided = self._sided.get(side, {}) if side else {}
         if name is not None and _BROKERS in sided:
             raise UsageError(f"-X {side}.{_BROKERS}: {name}: has brokers of its own; drop one of them")
         merged = self._table(self._current.name if name is None else name)
-        if name is None or name == self._current.name:
+        if name is not None and is_address(name):
+            merged.settings[_BROKERS] = Setting(name, "the command line")
+        if (name is None or name == self._current.name) and not self._withheld:
             _lay(merged, _from_environment(self._environ))
         if name is None:
             _lay(merged, self._foreign)
             if self._current.brokers is not None:
                 merged.settings[_BROKERS] = self._current.brokers
         _lay(merged, Table(settings={**self._common, **sided}))
-        return self._finish(merged, self._current.name if name is None else name)
+        return self._finish(merged, self._current.name if name is None else "" if is_address(name) else name)
+
+    def adopt(self, names: Iterable[str | None]) -> None:
+        """Take the one address among a command's places for the current cluster's, as if -b had given it."""
+        clusters = set(names)
+        (address, *others) = clusters
+        chosen = self._brokers or self._foreign.settings.get(_BROKERS) or self._flags.cluster
+        if not others and address is not None and is_address(address) and not chosen:
+            self._current, self._withheld = _Current("", Setting(address, "the command line")), False
+
+    def _is_current(self, name: str) -> bool:
+        """Whether a place names the addresses of the current cluster, as messages do."""
+        brokers = self._current.brokers
+        return (
+            is_address(name)
+            and not self._current.name
+            and brokers is not None
+            and plain_addresses(name) == plain_addresses(brokers.value)
+        )
 
     def refuse_unused(self, uses: Iterable[tuple[str | None, Side]]) -> None:
         """UsageError for a flag that no place of this command can use: `uses` are the places' clusters and sides."""
-        uses = list(uses)
+        uses = [(None if name is not None and self._is_current(name) else name, side) for name, side in uses]
+        if self._foreign.settings and all(name not in (None, self._current.name) for name, _ in uses):
+            raise UsageError(f"-F {self._flags.config_file}: no place is on the current cluster, whose it is; drop it")
         if self._brokers is not None and all(name is not None for name, _ in uses):
             names = ", ".join(f"{name}:" for name, _ in uses)
             raise UsageError(
@@ -148,9 +198,9 @@ class Profiles:
         brokers = self._brokers or self._foreign.settings.get(_BROKERS)
         if flags.cluster or brokers:
             return _Current(flags.cluster, brokers, "--cluster")
-        name, brokers = self._environ.get("KPIPE_CLUSTER", ""), self._variable("KPIPE_BROKERS")
+        name, brokers = self._variable("KPIPE_CLUSTER"), self._variable("KPIPE_BROKERS")
         if name or brokers:
-            return _Current(name, brokers, "KPIPE_CLUSTER")
+            return _Current(name.value if name else "", brokers, "KPIPE_CLUSTER")
         if brokers := self._variable("KAFKA_BOOTSTRAP_SERVERS"):
             return _Current("", brokers)
         for file in reversed(self.files):
@@ -159,9 +209,9 @@ class Profiles:
         return _Current("", Setting(DEFAULT_BROKERS, "default"))
 
     def _variable(self, name: str) -> Setting | None:
-        """Brokers from a variable; an empty one counts as not set."""
-        value = self._environ.get(name, "")
-        return Setting(value, f"environment {name}") if value else None
+        """What a variable says of the current cluster."""
+        value = read_variable(self._environ, name)
+        return Setting(value, f"environment {name}") if value is not None else None
 
     def _check_name(self, name: str, where: str) -> None:
         """UsageError naming the nearest match and the files for a cluster that no file has."""
@@ -179,11 +229,6 @@ class Profiles:
         merged = Table()
         for file in self.files:
             if table := file.clusters.get(name):
-                if (
-                    any(key.startswith(_CONNECTION) for key in [*table.settings, *table.references])
-                    or "" in table.references
-                ):
-                    _drop_connection(merged)
                 _lay(merged, table)
         return merged
 
@@ -192,6 +237,8 @@ class Profiles:
         if not merged.settings.get(_BROKERS, Setting("", "")).value:
             where = ", ".join(str(file.path) for file in self.files if name in file.clusters)
             raise UsageError(f'cluster {name!r} has no brokers; add {_BROKERS} = "HOST:9092"', where=where)
+        if name in self._given:
+            self._refuse_login(merged, name)
         token = merged.references.pop("", None)
         if token is not None:
             merged.settings.setdefault(_MECHANISM, Setting("OAUTHBEARER", token[1]))
@@ -210,25 +257,50 @@ class Profiles:
             token[0] if token is not None else None,
         )
 
+    def _refuse_login(self, merged: Table, name: str) -> None:
+        """UsageError for a login that the command line or -F would give to an address of the project file's."""
+        path = self.files[-1].path
+        if not merged.settings[_BROKERS].origin.startswith(f"{path}:"):
+            return
+        login = {key: setting.origin for key, setting in merged.settings.items() if gives_login(key)}
+        login |= {key: origin for key, (_, origin) in merged.references.items()}
+        for key, origin in login.items():
+            raise UsageError(
+                f"{key or 'the token'} would go to the address of {name!r}, which only {path} gives; give it with -b",
+                where=origin,
+            )
+
+
+def read_variable(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable that decides where records go or who sends them; UsageError when it is set to nothing.
+
+    What was meant for it (`KPIPE_BROKERS=$BROKERS`, and no BROKERS) is not known; the next in the order would be
+    another cluster, or another login.
+    """
+    value = environ.get(name)
+    if value is not None and not value.strip():
+        raise UsageError("is set, but empty; give it a value, or unset it", where=f"environment {name}")
+    return value
+
 
 def load_profiles(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Profiles:
     """Read what the flags and the environment point to; UsageError with file and line for what is wrong in it."""
     home = Path(environ["HOME"]) if environ.get("HOME") else None
     files = []
     user, named_by = user_config_path(flags, environ, cwd)
-    if user is not None and (file := _read(user, home, trusted=True, named_by=named_by)):
+    if user is not None and (file := _read(user, home, named_by=named_by)):
         files.append(file)
-    project = cwd / PROJECT_FILE
-    if not (user is not None and _is_same(user, project)) and (file := _read(project, home, trusted=False)):
-        files.append(file)
+    project, ignored = None, list[str]()
+    if user is None or not _is_same(user, cwd / PROJECT_FILE):
+        project, ignored = read_project(cwd, home, {name for file in files for name in file.clusters})
     foreign = Table()
     notes: list[str] = []
     if flags.config_file:
         from kpipe.clusters.foreign import read_client_file
 
         foreign, notes = read_client_file(cwd / flags.config_file)
-    profiles = Profiles(flags, environ, files, foreign)
-    profiles.warnings += notes
+    profiles = Profiles(flags, environ, files, foreign, project)
+    profiles.warnings += ignored + notes
     return profiles
 
 
@@ -249,10 +321,10 @@ def user_config_path(flags: Flags, environ: Mapping[str, str], cwd: Path) -> tup
     return Path(base, "kpipe", "config.toml"), ""
 
 
-def _read(path: Path, home: Path | None, *, trusted: bool, named_by: str = "") -> ConfigFile | None:
+def _read(path: Path, home: Path | None, *, named_by: str = "") -> ConfigFile | None:
     """A config file; None when it does not exist and nobody named it."""
     try:
-        return read_config(path, home=home, trusted=trusted)
+        return read_config(path, home=home)
     except (FileNotFoundError, NotADirectoryError):
         if not named_by:
             return None
@@ -280,29 +352,17 @@ def _lay(base: Table, over: Table) -> None:
     base.read_only = base.read_only or over.read_only
 
 
-def _drop_connection(table: Table) -> None:
-    """Forget how to connect: a stronger file that says anything of it says all of it.
-
-    Otherwise a project file with other brokers for `prod` would be sent the password of the user's `prod`.
-    """
-    table.references.clear()
-    for name in [name for name in table.settings if name.startswith(_CONNECTION)]:
-        del table.settings[name]
-
-
 def _from_environment(environ: Mapping[str, str]) -> Table:
     """What the environment sets for the current cluster."""
     table = Table()
     for variable, name in ENVIRONMENT.items():
-        if environ.get(variable):
-            table.settings[name] = Setting(environ[variable], f"environment {variable}")
-    password = "sasl.password"  # noqa: S105 - a property's name
-    if environ.get("KPIPE_SASL_PASSWORD"):
-        reference = Reference(password, Source.ENV, ("KPIPE_SASL_PASSWORD",))
-        table.references[password] = (reference, "environment KPIPE_SASL_PASSWORD")
-    elif environ.get("KPIPE_SASL_PASSWORD_FILE"):
-        reference = Reference(password, Source.FILE, (environ["KPIPE_SASL_PASSWORD_FILE"],))
-        table.references[password] = (reference, "environment KPIPE_SASL_PASSWORD_FILE")
+        if (value := read_variable(environ, variable)) is not None:
+            table.settings[name] = Setting(value, f"environment {variable}")
+    for variable, source in PASSWORDS.items():
+        if (value := read_variable(environ, variable)) is not None:
+            reference = Reference("sasl.password", source, (variable if source is Source.ENV else value,))
+            table.references["sasl.password"] = (reference, f"environment {variable}")
+            break
     return table
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kpipe.environment import without_hidden
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _run(reference: Reference, environ: Mapping[str, str], where: str) -> str:
             shell=reference.shell,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env=dict(environ),
+            env=without_hidden(environ),
         )
     except FileNotFoundError:
         raise UsageError(f"{what}: no such command; check the name and PATH", where=where) from None
@@ -296,6 +297,19 @@ _NOT_SECRET = re.compile(r"\.(?:location|file|url)$|client\.id$|_cb$")
 def holds_secret(name: str) -> bool:
     """Whether a property of this name can hold a secret: a path to one, a client's id or an address is none."""
     return bool(_SECRET.search(name)) and not _NOT_SECRET.search(name)
+
+
+_KEYS = frozenset(
+    """
+    sasl.kerberos.keytab sasl.oauthbearer.assertion.file sasl.oauthbearer.assertion.private.key.file
+    ssl.key.location ssl.keystore.location
+    """.split()
+)
+
+
+def gives_login(name: str) -> bool:
+    """Whether a property is a secret, or says where the client finds its own key: what must not follow an address."""
+    return name in _KEYS or holds_secret(name)
 
 
 def mask(properties: Mapping[str, str]) -> dict[str, str]:

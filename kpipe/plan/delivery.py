@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.client import label
 from kpipe.commit import NoCommit
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
@@ -86,7 +87,9 @@ class Delivery:
             line,
             sink_now,
             opened.source,
-            GroupMember(opened.consumer, f"{label(ready.cluster)}:group {self.chosen.group}", lambda: stop.forced),
+            GroupMember(
+                opened.consumer, place_name(label(ready.cluster), f"group {self.chosen.group}"), lambda: stop.forced
+            ),
             records=self.options.txn_records,
             interval=self.options.txn_interval,
             on_error=self.wiring.policy.name,

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.client import label
 from kpipe.commit import GroupCommitter, Rebalancing
 
@@ -30,7 +31,7 @@ def group_committer(
     opened: OpenSource, group: str, cluster: Cluster, tail: Callable[[TopicPartition], str] = lambda _place: ""
 ) -> GroupCommitter:
     """Commits for the source's consumer; `tail` gives what is committed beside a partition's offset."""
-    where = f"{label(cluster)}:group {group}"
+    where = place_name(label(cluster), f"group {group}")
     source = opened.source
     return GroupCommitter(
         opened.consumer,

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.client import label, open_consumer, open_producer
 from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.kafka.errors import HELD_UP, name_of
@@ -128,7 +129,7 @@ def open_line(ready: Target) -> TransactionLine:
     def reopen() -> tuple[Any, Troubles]:
         return open_producer(ready.cluster, properties)
 
-    where = f"{label(ready.cluster)}:{properties['transactional.id']}"
+    where = place_name(label(ready.cluster), properties["transactional.id"])
     line = TransactionLine(ready.producer, ready.troubles, reopen, where, timeout)
     line.start(INIT_TIMEOUT)
     return line

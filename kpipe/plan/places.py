@@ -6,11 +6,13 @@ It reads configuration and connects to nothing.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import Place, parse_place, parse_target
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Side, load_profiles
+from kpipe.environment import given, hide
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +22,21 @@ if TYPE_CHECKING:
 
 
 def read_profiles(options: ConnectionOptions) -> Profiles:
-    """The profiles in force. A value that came from KPIPE_BROKERS is left to the environment's place in the order."""
+    """The profiles in force; no child and no jq program sees the variables that they name as secrets from now on.
+
+    A value that came from KPIPE_BROKERS is left to the environment's place in the order.
+    """
     brokers = "" if options.brokers == os.environ.get("KPIPE_BROKERS") else options.brokers
     flags = Flags(brokers, options.cluster, tuple(options.properties), options.config_file, options.config)
-    return load_profiles(flags, os.environ, Path.cwd())
+    profiles = load_profiles(flags, given(), Path.cwd())
+    hide(profiles.secret_variables)
+    return profiles
+
+
+def hide_configured_secrets() -> None:
+    """For a command that uses no cluster of the configuration: what it starts is still not to see those secrets."""
+    with suppress(UsageError):  # a broken file is told by the commands that need it
+        hide(load_profiles(Flags(), given(), Path.cwd()).secret_variables)
 
 
 def source_places(texts: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -48,14 +61,14 @@ def target_place(text: str) -> Place:
 
 
 def open_profiles(
-    options: ConnectionOptions, places: Sequence[tuple[str | None, Side]], warn: Callable[[str], None]
+    profiles: Profiles, places: Sequence[tuple[str | None, Side]], warn: Callable[[str], None]
 ) -> list[Cluster]:
     """The clusters of the places, in order; a flag that no place can use is refused.
 
     What is wrong but works (a secret on the command line) is said at once, also when nothing comes of the run.
     """
-    profiles = read_profiles(options)
     for warning in profiles.warnings:
         warn(warning)
+    profiles.adopt(name for name, _ in places)
     profiles.refuse_unused(places)
     return [profiles.resolve(name, side) for name, side in places]

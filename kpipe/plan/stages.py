@@ -12,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kpipe.environment import given, hide
 from kpipe.errors import BadRecord, UsageError
 from kpipe.header_names import name_in_argument
 from kpipe.record import TIMESTAMP_CREATE
@@ -51,7 +52,8 @@ def build_stages(steps: Sequence[Step], patience: Patience) -> list[Stage]:
         return []
     from kpipe.transform.chain import build
 
-    return build(steps, environ=os.environ, read_file=lambda path: Path(path).read_bytes(), patience=patience)
+    hide(step.text.removeprefix("env:") for step in steps if step.name == "hash-salt")
+    return build(steps, environ=given(), read_file=lambda path: Path(path).read_bytes(), patience=patience)
 
 
 def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.client import (
     check_topic,
     fetch_metadata,
@@ -62,7 +63,7 @@ class Target:
     @property
     def where(self) -> str:
         """`prod:orders`, for messages."""
-        return f"{label(self.cluster)}:{self.topic}"
+        return place_name(label(self.cluster), self.topic)
 
     def sink(
         self, partition_of: Callable[[Batch], Iterable[int]] | None, lines: DeliveryLines | None = None
@@ -257,6 +258,7 @@ def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str)
         name, text = error.args[0].name(), error.args[0].str()
         if name == EXISTS:
             return
+        place = place_name(where, topic)
         if is_unauthorised(name):
-            raise denied(f"topic {topic} or the cluster", "CREATE").error(f"{where}:{topic}", Stage.CONFIG) from None
-        raise KpipeError(f"cannot create the topic: {text}", where=f"{where}:{topic}", stage=Stage.CONFIG) from None
+            raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG) from None
+        raise KpipeError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None

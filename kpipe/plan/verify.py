@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.address import parse_partitions
+from kpipe.clusters.address import parse_partitions, place_name
 from kpipe.clusters.client import label
 from kpipe.errors import Interrupted, UsageError
-from kpipe.plan.places import open_profiles, source_places
+from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.sources.topic import BEGINNING, Hooks, Selection
 from kpipe.units import parse_size
@@ -91,7 +91,7 @@ def plan_verify(
     for topic in (*from_topics, *to_topics):
         if topic.startswith("^"):
             raise UsageError(f"{topic!r}: verify compares two topics; name them")
-    one, other = open_profiles(connection, [(from_cluster, "source"), (to_cluster, "target")], say)
+    one, other = open_profiles(read_profiles(connection), [(from_cluster, "source"), (to_cluster, "target")], say)
     partitions = frozenset(parse_partitions(options.partitions)) or None
     wanted = Selection((from_topics[0],), start, until, at_end=True, partitions=partitions, columns=COLUMNS)
     left = _open(one, wanted, connection, stop, say)
@@ -117,5 +117,4 @@ def _open(
 ) -> Side:
     opened = prepare_source(cluster, selection, Hooks(say=say), connection.timeout, lambda: stop.requested)
     opened.source.open(opened.metadata)
-    prefix = f"{cluster.name}:" if cluster.name else ""
-    return Side(f"{prefix or label(cluster) + ':'}{selection.topics[0]}", selection.topics[0], opened)
+    return Side(place_name(label(cluster), selection.topics[0]), selection.topics[0], opened)

@@ -14,7 +14,7 @@ from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
 from kpipe.plan.outlet import Outlet, also_sides
-from kpipe.plan.places import open_profiles
+from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
 from kpipe.plan.stages import make_spill
@@ -82,6 +82,7 @@ class Wiring:
     ) -> None:
         self.connection, self.steps, self.stop, self.say = connection, steps, stop, say
         self.policy = parse_policy(run.on_error)
+        self._profiles = read_profiles(connection)  # before a jq program is compiled, which looks at the environment
         self.sending: TargetOptions = sending or UNASKED
         if self.sending.dry_run:
             self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
@@ -105,7 +106,7 @@ class Wiring:
     def resolve(self, *own: tuple[str | None, Side], also: Sequence[Place] = ()) -> list[Cluster]:
         """The clusters of the command's own places; those of dead letters and --also wait until they are opened."""
         self._also = also
-        clusters = open_profiles(self.connection, [*own, *self.policy.places, *also_sides(also)], self.warn)
+        clusters = open_profiles(self._profiles, [*own, *self.policy.places, *also_sides(also)], self.warn)
         behind = len(own) + len(self.policy.places)
         self._letter_clusters, self._also_clusters = clusters[len(own) : behind], clusters[behind:]
         return clusters[: len(own)]

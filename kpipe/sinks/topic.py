@@ -11,6 +11,7 @@ from itertools import islice, repeat, starmap
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.kafka.errors import (
@@ -156,7 +157,7 @@ class TopicSink:
         if self._lines is not None:
             self._lines.flush()
         if self._troubles.fatal is not None:
-            raise self._beyond_repair(*self._troubles.fatal, f"{self.cluster}:{self.topic}")
+            raise self._beyond_repair(*self._troubles.fatal, place_name(self.cluster, self.topic))
 
     def _beyond_repair(self, name: str, text: str, where: str) -> KpipeError:
         message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
@@ -168,7 +169,7 @@ class TopicSink:
 
     def explain(self, error: object, where: str) -> KpipeError:
         """One line for a failed record: which limit, which permission, or why nobody can know."""
-        place = f"{self.cluster}:{self.topic}"
+        place = place_name(self.cluster, self.topic)
         prefix = f"{where} -> {place}" if where else place
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.diagnosis import denied
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
@@ -77,7 +78,7 @@ class OffsetResolver:
             time.sleep(PAUSE)
         for answer in answers:
             if answer.error is not None:
-                where = f"{self._cluster}:{answer.topic}[{answer.partition}]"
+                where = place_name(self._cluster, f"{answer.topic}[{answer.partition}]")
                 if is_unauthorised(answer.error):
                     raise denied(f"topic {answer.topic}", "DESCRIBE").error(where, Stage.READ)
                 raise KpipeError(f"cannot list offsets: {answer.error.str()}", where=where, stage=Stage.READ)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.address import place_name
 from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.patterns import find_matches
@@ -112,4 +113,4 @@ def where(cluster: str, topic: str, partition: int | None = None, offset: int | 
     """A place for people: `prod:orders[3]@42`."""
     number = "" if partition is None else f"[{partition}]"
     reached = "" if offset is None else f"@{offset}"
-    return f"{cluster}:{topic}{number}{reached}" if cluster else f"{topic}{number}{reached}"
+    return place_name(cluster, f"{topic}{number}{reached}") if cluster else f"{topic}{number}{reached}"

@@ -331,7 +331,7 @@ def test_a_topic_that_is_deleted_ends_the_run(kafka: Cluster, kpipe: Kpipe, tmp_
     feed(running, 20_000, 5_000)
     ended = running.wait(20)
     assert ended.code == 1
-    assert f"stdin:20001 -> {kafka.bootstrap}:{topic}: " in ended.err
+    assert f"stdin:20001 -> {kafka.bootstrap}/{topic}: " in ended.err
     read, delivered, failed, unknown = balance(tmp_path / "summary")
     assert (read, delivered, failed + unknown) == (25_000, 20_000, 5_000)
 

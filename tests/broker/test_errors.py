@@ -46,7 +46,7 @@ def test_a_typo_in_a_topic_names_the_nearest_and_creates_nothing(kafka: Cluster,
 
     result = kpipe.at(kafka.bootstrap)(*COMMANDS[command](typo, other), stdin=b"1\n")
 
-    assert f"{kafka.bootstrap}:{typo}: no such topic; did you mean orders-{stem}?" in told(result, 1)
+    assert f"{kafka.bootstrap}/{typo}: no such topic; did you mean orders-{stem}?" in told(result, 1)
     assert typo not in kafka.topics()
 
 
@@ -126,7 +126,7 @@ def test_an_oversize_record_names_the_limit(kafka: Cluster, kpipe: Kpipe) -> Non
     assert result.code == 1
     assert not RAW.search(result.err)
     first = result.err.splitlines()[0]
-    assert f"stdin:2 -> {kafka.bootstrap}:{topic}: the record is larger than the topic's max.message.bytes" in first
+    assert f"stdin:2 -> {kafka.bootstrap}/{topic}: the record is larger than the topic's max.message.bytes" in first
     assert "100,000" in first
     assert b"small" in [r.value for r in kafka.read(topic)]
 

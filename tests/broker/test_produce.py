@@ -365,7 +365,7 @@ def test_create_makes_a_missing_topic_and_only_then(kafka: Cluster, kpipe: Kpipe
     again = run("produce", "--create", name, stdin=b"2\n")
 
     assert refused.code == 1
-    assert refused.err == f"kpipe: config: {kafka.bootstrap}:{name}: no such topic; --create makes it\n"
+    assert refused.err == f"kpipe: config: {kafka.bootstrap}/{name}: no such topic; --create makes it\n"
     assert_quiet(created)
     assert_quiet(again)
     assert values(kafka.read(name)) == [b"1", b"2"]

@@ -500,7 +500,7 @@ def test_a_reader_that_sleeps_does_not_hold_a_signal_up(
     whole = drained(slow_pipe[0]).split(b"\n")[:-1]
     assert whole == [b"%d:%s" % (offset, value) for offset, value in enumerate(written[: len(whole)])]
     assert kafka.committed(f"g-{topic}", topic) == {0: len(whole)}
-    assert f"not delivered: {topic}[0]@{len(whole)}: " in ended.err.replace(f"{kafka.bootstrap}:", "")
+    assert f"not delivered: {topic}[0]@{len(whole)}: " in ended.err.replace(f"{kafka.bootstrap}/", "")
 
 
 def wait_until_full(pipe: int) -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.clusters.address import MAX_PARTITIONS, Place, parse_partitions, parse_place, parse_target
+from kpipe.clusters.address import (
+    MAX_PARTITIONS,
+    Place,
+    parse_partitions,
+    parse_place,
+    parse_target,
+    place_name,
+    plain_addresses,
+)
 from kpipe.errors import UsageError
 
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,40}", fullmatch=True)
@@ -76,6 +84,49 @@ def test_what_a_place_is():
 @given(NAMES, NAMES)
 def test_every_cluster_and_topic_can_be_addressed(cluster, topic):
     assert parse_place(f"{cluster}:{topic}") == Place(cluster, topic)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:9092/orders", Place("127.0.0.1:9092", "orders")),
+        ("a.example:9092,b.example:9093/orders", Place("a.example:9092,b.example:9093", "orders")),
+        ("[::1]:9092/orders", Place("[::1]:9092", "orders")),
+        ("[fe80::1%eth0]:9092,a:1/orders", Place("[fe80::1%eth0]:9092,a:1", "orders")),
+        ("a:9092/^logs/.*", Place("a:9092", "^logs/.*")),
+        ("prod:^a/b", Place("prod", "^a/b")),
+        ("^a/b:c", Place(None, "^a/b:c")),
+    ],
+)
+def test_a_place_may_name_its_brokers(text, place):
+    assert parse_place(text) == place
+    assert str(place) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("127.0.0.1:9092:orders", "HOST:PORT/TOPIC"),
+        ("::1:9092/orders", "[IPV6]:PORT/TOPIC"),
+        ("orders/eu", "HOST:PORT/TOPIC"),
+        ("a:9092,/orders", "'' is no address"),
+        ("a:0/orders", "is no address"),
+        ("a:65536/orders", "is no address"),
+        ("/orders", "is no address"),
+        ("a:9092/", "the topic's name is empty"),
+        ("a:9092/b/c", "'/' cannot be in a topic's name"),
+        ("PLAINTEXT://a:9092/orders", "is no address"),
+    ],
+)
+def test_what_is_no_place(text, says):
+    with pytest.raises(UsageError) as caught:
+        parse_place(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("brokers", ["localhost", " a:1, b ", "[::1]", "PLAINTEXT://a:1,SSL://b", "a:9092"])
+def test_what_messages_call_brokers_is_a_place(brokers):
+    assert parse_place(place_name(plain_addresses(brokers), "orders")).topic == "orders"
 
 
 @given(st.text())

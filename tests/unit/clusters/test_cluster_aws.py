@@ -76,7 +76,7 @@ def test_a_region_and_a_token_command_are_one_too_many(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[clusters.x]\ntoken_command = ["t"]\naws_region = "eu-west-1"\n')
     with pytest.raises(UsageError, match=r"config.toml:3: .*keep one"):
-        read_config(file, home=None, trusted=True)
+        read_config(file, home=None)
 
 
 def test_a_java_file_of_amazon_works_as_it_is(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_init_writes_a_private_file_that_is_valid(tmp_path):
 def test_the_examples_of_the_starter_are_valid(tmp_path):
     before, _, after = STARTER.partition("# [clusters.prod]")
     example = "\n".join(line.removeprefix("# ") for line in f"# [clusters.prod]{after}".splitlines())
-    file = read_config(write(tmp_path / "c.toml", before + example), home=None, trusted=True)
+    file = read_config(write(tmp_path / "c.toml", before + example), home=None)
     prod = file.clusters["prod"]
     assert prod.read_only
     assert "sasl.password" in prod.references
@@ -86,10 +86,10 @@ def test_init_never_overwrites_not_even_through_a_link(tmp_path):
 def test_paths(tmp_path):
     write(tmp_path / "kpipe.toml", "")
     assert paths(Flags(), {"HOME": str(tmp_path)}, tmp_path) == [
-        ("project", tmp_path / "kpipe.toml", True),
-        ("user", tmp_path / ".config/kpipe/config.toml", False),
+        ("project", tmp_path / "kpipe.toml", "exists"),
+        ("user", tmp_path / ".config/kpipe/config.toml", "absent"),
     ]
-    assert paths(Flags(), {"KPIPE_CONFIG": ""}, tmp_path) == [("project", tmp_path / "kpipe.toml", True)]
+    assert paths(Flags(), {"KPIPE_CONFIG": ""}, tmp_path) == [("project", tmp_path / "kpipe.toml", "exists")]
 
 
 def test_an_import_copies_no_secret_and_is_valid_configuration(tmp_path):

@@ -17,7 +17,7 @@ def read(tmp_path):
     def read(text):
         path = tmp_path / "config.toml"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return read_config(path, home=Path("/home/me"), trusted=True)
+        return read_config(path, home=Path("/home/me"))
 
     return read
 
@@ -80,7 +80,7 @@ def test_an_error_names_file_line_and_nearest_match(read, text, says):
 
 def test_a_file_without_end_is_refused():
     with pytest.raises(UsageError, match="larger than"):
-        read_config(Path("/dev/zero"), home=None, trusted=True)
+        read_config(Path("/dev/zero"), home=None)
 
 
 def test_every_secret_key_becomes_a_reference(read, tmp_path):
@@ -153,4 +153,4 @@ def test_any_text_is_read_or_a_usage_error(text):
         path = Path(folder, "c.toml")
         path.write_text("[clusters.a]\n" + text)
         with suppress(UsageError):
-            assert read_config(path, home=None, trusted=False).path == path
+            assert read_config(path, home=None).path == path

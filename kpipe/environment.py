@@ -1,0 +1,56 @@
+"""The environment of this process: secrets are taken out of it once they are read, so that nothing we start sees them.
+
+It interprets no variable. `given` is what the process was started with; `os.environ`, which children inherit and jq
+programs read, lacks what was hidden; and so does /proc/PID/environ, which every process of the same user may read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import ChainMap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PASSWORD = "KPIPE_SASL_PASSWORD"  # noqa: S105 - a variable's name
+_hidden: dict[str, str] = {}
+
+
+def given() -> Mapping[str, str]:
+    """All variables, the hidden ones too."""
+    return ChainMap(_hidden, os.environ)
+
+
+def hide(names: Iterable[str]) -> None:
+    """Take variables out of the environment; those that are not there are no error."""
+    for name in names:
+        if name in os.environ:
+            _wipe(name)
+            _hidden[name] = os.environ.pop(name)
+
+
+def hidden() -> dict[str, str]:
+    """What was taken out, for a process that is to know it, too."""
+    return dict(_hidden)
+
+
+def add_hidden(variables: Mapping[str, str]) -> None:
+    """Variables that were handed over elsewhere than in the environment."""
+    _hidden.update(variables)
+
+
+def without_hidden(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a child may see of `environ`."""
+    return {name: value for name, value in environ.items() if name not in _hidden}
+
+
+def _wipe(name: str) -> None:
+    """Overwrite the value where the kernel put it: unsetenv(3) only forgets it, and /proc/PID/environ shows it."""
+    import ctypes
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype, getenv.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    address = getenv(os.fsencode(name))
+    if address:
+        ctypes.memset(address, 0, len(ctypes.string_at(address)))
