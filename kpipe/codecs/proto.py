@@ -1,0 +1,272 @@
+"""Protobuf <-> JSON by descriptors that come at run time: no generated class, no compiler where the registry has them.
+
+The work is done by Google's own library (upb); what it keeps beside the JSON, unknown fields, is told, never shown as
+nothing. Names are those of the .proto file; 64-bit integers are strings and bytes base64, as its JSON mapping has it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.avro_text import NoFit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+
+class ProtoError(ValueError):
+    """The bytes do not fit the message type."""
+
+
+# Files that every schema may import and no registry stores; Python modules have their descriptors.
+_GOOGLES = ("google/protobuf/", "google/type/", "google/api/", "google/rpc/")
+_CONFLUENTS = ("confluent/meta.proto", "confluent/type/decimal.proto", "confluent/types/decimal.proto")
+
+
+class Message(NamedTuple):
+    """A message type, ready to read and write."""
+
+    name: str
+    make: Any
+    pool: Any
+
+    def read(self, data: bytes, *, defaults: bool = False) -> tuple[dict[str, Any], list[int]]:
+        """What the bytes say, and the numbers of fields that the type does not know; ProtoError otherwise."""
+        from google.protobuf import json_format, unknown_fields
+        from google.protobuf.message import DecodeError
+
+        message = self.make()
+        try:
+            message.ParseFromString(data)
+        except DecodeError as error:
+            raise ProtoError(f"it is no {self.name} ({str(error).rstrip('.') or 'broken bytes'})") from None
+        try:
+            found: dict[str, Any] = json_format.MessageToDict(
+                message,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=defaults,
+                descriptor_pool=self.pool,
+            )
+        except (json_format.Error, TypeError, ValueError, RecursionError) as error:
+            raise ProtoError(f"{self.name} cannot be shown as JSON ({str(error)[:200]})") from None
+        return found, sorted({each.field_number for each in unknown_fields.UnknownFieldSet(message)})
+
+    def write(self, value: Any) -> bytes:
+        """The bytes of parsed JSON; NoFit where it does not fit."""
+        from google.protobuf import json_format
+
+        try:
+            message = json_format.ParseDict(value, self.make(), descriptor_pool=self.pool)
+        except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise NoFit(f"it is no {self.name} ({' '.join(str(error).split())[:300]})") from None
+        return bytes(message.SerializeToString(deterministic=True))
+
+
+class Messages:
+    """The message types of one schema: its file and what that imports."""
+
+    def __init__(self, files: Sequence[FileDescriptorProto]) -> None:
+        """`files` are in any order; the last one is the schema's own."""
+        from google.protobuf import descriptor_pool
+
+        self._pool = descriptor_pool.DescriptorPool()
+        waiting = {each.name: each for each in files}
+        self._file = self._add(files[-1].name, waiting, set())
+
+    def _add(self, name: str, waiting: Mapping[str, FileDescriptorProto], inside: set[str]) -> Any:
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+        try:
+            return self._pool.FindFileByName(name)
+        except KeyError:
+            pass
+        if name in inside:
+            raise SchemaError(f"{name} imports itself")
+        file = waiting.get(name)
+        if file is None:
+            file = FileDescriptorProto.FromString(built_in(name))
+        for each in file.dependency:
+            self._add(each, waiting, inside | {name})
+        try:
+            self._pool.Add(file)
+            return self._pool.FindFileByName(name)
+        except (TypeError, KeyError, ValueError) as error:
+            raise SchemaError(f"{name}: {str(error).partition(chr(10))[0][:300]}") from None
+
+    def at(self, index: Sequence[int]) -> Message:
+        """The message type at a message index: [1, 0] is the first type inside the file's second one."""
+        inside = list(self._file.message_types_by_name.values())
+        found: Descriptor | None = None
+        for number in index:
+            if not 0 <= number < len(inside):
+                raise ProtoError(f"the schema has no message at index {list(index)}")
+            found = inside[number]
+            inside = list(found.nested_types)
+        if found is None:
+            raise ProtoError("an empty message index")
+        return self._ready(found)
+
+    def named(self, name: str) -> Message:
+        """The message type of a full name, or of a short one that is the only such."""
+        try:
+            return self._ready(self._pool.FindMessageTypeByName(name.removeprefix(".")))
+        except KeyError:
+            pass
+        known = {each.full_name: each for each in _all_types(self._file.message_types_by_name.values())}
+        fitting = [each for full, each in known.items() if full.rpartition(".")[2] == name]
+        if len(fitting) == 1:
+            return self._ready(fitting[0])
+        what = "is not the only" if fitting else "is no"
+        raise SchemaError(f"{name!r} {what} message of the schema; it has {', '.join(sorted(known)) or 'none'}")
+
+    def index_of(self, message: Message) -> tuple[int, ...]:
+        """The message index of a type of the schema's own file."""
+        path: list[int] = []
+        found = message.make.DESCRIPTOR
+        while found is not None:
+            beside = found.containing_type.nested_types if found.containing_type else None
+            names = [each.name for each in beside] if beside else list(self._file.message_types_by_name)
+            path.insert(0, names.index(found.name))
+            found = found.containing_type
+        return tuple(path)
+
+    @property
+    def names(self) -> list[str]:
+        """Full names of the types, those of the file's top level first."""
+        return [each.full_name for each in _all_types(self._file.message_types_by_name.values())]
+
+    def _ready(self, descriptor: Descriptor) -> Message:
+        from google.protobuf import message_factory
+
+        return Message(descriptor.full_name, message_factory.GetMessageClass(descriptor), self._pool)
+
+
+def _all_types(types: Any) -> list[Any]:
+    found = list(types)
+    for each in found:
+        found += each.nested_types
+    return found
+
+
+def built_in(name: str) -> bytes:
+    """The serialised descriptor of a file that every schema may import; SchemaError where there is none."""
+    module = name.removesuffix(".proto") + "_pb2"
+    try:
+        if name.startswith(_GOOGLES):
+            return bytes(import_module(module.replace("/", ".")).DESCRIPTOR.serialized_pb)
+        if name in _CONFLUENTS:
+            return _confluents(module)
+    except (ImportError, OSError):
+        pass
+    raise SchemaError(f"it imports {name}, which is neither among its references nor built in")
+
+
+def _confluents(module: str) -> bytes:
+    """The client's wheel has them, in a package whose own import wants libraries that nobody needs for this."""
+    client = find_spec("confluent_kafka")
+    for folder in (client.submodule_search_locations if client else None) or ():
+        spec = spec_from_file_location("kpipe_built_in", f"{folder}/schema_registry/{module}.py")
+        if spec is not None and spec.loader is not None:
+            loaded = module_from_spec(spec)
+            spec.loader.exec_module(loaded)
+            return bytes(loaded.DESCRIPTOR.serialized_pb)
+    raise ImportError(module)
+
+
+def from_descriptor(text: bytes, references: Sequence[FileDescriptorProto] = ()) -> Messages:
+    """The types of a serialised FileDescriptorProto or FileDescriptorSet, in base64 or as it is."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+    from google.protobuf.message import DecodeError
+
+    for raw in (text, _unbase64(text)):
+        if raw is None:
+            continue
+        try:
+            files = list(FileDescriptorSet.FromString(raw).file)
+            if files and all(each.name for each in files):
+                return Messages([*references, *files])
+        except DecodeError:
+            pass
+        try:
+            file = FileDescriptorProto.FromString(raw)
+            if file.name or file.message_type:
+                file.name = file.name or "schema.proto"
+                return Messages([*references, file])
+        except DecodeError:
+            continue
+    raise SchemaError("no serialised Protobuf descriptor")
+
+
+def _unbase64(text: bytes) -> bytes | None:
+    try:
+        return b64decode(text.strip(), validate=True)
+    except ValueError:
+        return None
+
+
+# Without any schema
+
+
+def raw_fields(data: bytes, depth: int = 0) -> list[dict[str, Any]] | None:
+    """What the bytes alone say: field numbers, wire types and values; None where they are no Protobuf message."""
+    fields: list[dict[str, Any]] = []
+    place = 0
+    try:
+        while place < len(data):
+            tag, place = _varint(data, place)
+            number, wire = tag >> 3, tag & 7
+            if number == 0:
+                return None
+            shown, place = _raw_value(data, place, wire, depth)
+            fields.append({"field": number, **shown})
+    except (IndexError, ValueError):
+        return None
+    return fields
+
+
+def _raw_value(data: bytes, place: int, wire: int, depth: int) -> tuple[dict[str, Any], int]:
+    match wire:
+        case 0:
+            value, place = _varint(data, place)
+            return {"varint": value}, place
+        case 1 | 5:
+            size = 8 if wire == 1 else 4
+            if place + size > len(data):
+                raise ValueError
+            return {f"fixed{size * 8}": int.from_bytes(data[place : place + size], "little")}, place + size
+        case 2:
+            size, place = _varint(data, place)
+            if place + size > len(data):
+                raise ValueError
+            return _raw_bytes(data[place : place + size], depth), place + size
+    raise ValueError
+
+
+def _raw_bytes(inner: bytes, depth: int) -> dict[str, Any]:
+    try:
+        text = inner.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is not None and text.isprintable():
+        return {"text": text}
+    nested = raw_fields(inner, depth + 1) if depth < 20 and inner else None
+    return {"message": nested} if nested is not None else {"base64": b64encode(inner).decode()}
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while shift < 70:
+        byte = data[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+        shift += 7
+    raise ValueError
