@@ -1,0 +1,209 @@
+"""Keys or values -> JSON, each with the schema it names; what cannot be decoded stays as it is, with the reason.
+
+A null stays null and asks nobody. `auto` decodes what says that it is encoded, and leaves everything else alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from kpipe.codecs import framing, schema
+from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.registry import NotFound
+from kpipe.codecs.schema import DataError
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from kpipe.codecs.framing import Frame
+    from kpipe.codecs.library import Library
+    from kpipe.codecs.schema import Codec, View
+    from kpipe.record import Headers
+
+DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
+LARGEST_UNPACKED = 64 * 1024 * 1024
+"""Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
+
+
+class Decoded(NamedTuple):
+    """A key or value as JSON text.
+
+    `schema` is what an envelope says of it (format, id, subject, …); `note` is what the JSON does not show.
+    """
+
+    text: bytes
+    schema: dict[str, Any]
+    note: str = ""
+
+
+class Undecodable(ValueError):
+    """It says that it is encoded, or was asked to be decoded, and cannot be: the message says why."""
+
+
+class Decoder:
+    """Decodes the keys or the values of a run.
+
+    `given` is the schema of `--schema`, for data without a frame; `library` has the registry's schemas. Either may be
+    missing: `auto` then leaves alone what would need it, and tells.
+    """
+
+    def __init__(
+        self,
+        decoding: str,
+        view: View,
+        *,
+        is_key: bool = False,
+        library: Library | None = None,
+        given: Codec | None = None,
+        fingerprint: bytes = b"",
+    ) -> None:
+        if decoding not in DECODINGS:
+            raise UsageError(f"--decode {decoding!r}: it takes {', '.join(DECODINGS)}")
+        self._decoding, self._view, self._is_key = decoding, view, is_key
+        self._library, self._given, self._fingerprint = library, given, fingerprint
+
+    def decode(self, payload: bytes | None, headers: Headers | None = None) -> Decoded | None:
+        """The JSON of a key or value, None where it is to be taken as it is; Undecodable otherwise."""
+        if payload is None or self._decoding == "none":
+            return None
+        if self._decoding in _PLAIN:
+            return self._plain(payload)
+        try:
+            frame = framing.frame_of(payload, headers, is_key=self._is_key)
+            if frame is None:
+                return self._unframed(payload)
+            return self._framed(payload, frame)
+        except (DataError, SchemaError, framing.FramingError) as error:
+            raise Undecodable(str(error)) from None
+
+    def _plain(self, payload: bytes) -> Decoded:
+        try:
+            return Decoded(_json(_PLAIN[self._decoding](payload)), {"format": self._decoding})
+        except Exception as error:  # noqa: BLE001  # each library has its own errors, and all say the same
+            raise Undecodable(f"it is not {_NAMES[self._decoding]} ({str(error)[:200]})") from None
+
+    def _unframed(self, payload: bytes) -> Decoded | None:
+        if self._given is not None:
+            return _read(self._given, payload, 0, None, {"format": self._given.format})
+        if self._decoding == "auto":
+            return None
+        if self._decoding == "json":
+            return _read(schema.Json("true", {}), payload, 0, None, {"format": "json"})
+        if self._decoding == "protobuf":
+            from kpipe.codecs.proto import raw_fields
+
+            found = raw_fields(payload)
+            if found is None:
+                raise DataError("it is no Protobuf message")
+            return Decoded(orjson.dumps(found), {"format": "protobuf"}, "no schema is known: field numbers only")
+        raise DataError("it names no schema; give one with --schema")
+
+    def _framed(self, payload: bytes, frame: Frame) -> Decoded | None:
+        match frame.kind:
+            case framing.EMBEDDED:
+                return _container(payload, self._view)
+            case framing.FINGERPRINT if self._given is None or frame.ref != self._fingerprint:
+                raise DataError(f"it names a schema by fingerprint ({frame}); give that schema with --schema")
+            case framing.ID | framing.GUID | framing.GLOBAL_ID | framing.CONTENT_ID if self._given is None:
+                return self._registered(payload, frame)
+        if self._given is None:
+            raise DataError(f"it names a schema of another kind of registry ({frame}); give that schema with --schema")
+        data, start = payload, frame.start
+        if frame.compressed:
+            data, start = _unpacked(payload[start:]), 0
+        return _read(self._given, data, start, frame.beside, {"format": self._given.format})
+
+    def _registered(self, payload: bytes, frame: Frame) -> Decoded | None:
+        in_header = frame.start == 0
+        if self._library is None:
+            if self._decoding == "auto" and not in_header:
+                return None  # a first byte of 0 alone proves nothing
+            raise DataError(f"it names a schema ({frame}) and no registry is set; set schema.registry.url")
+        ref = frame.ref
+        assert not isinstance(ref, bytes)  # noqa: S101  # those are fingerprints
+        try:
+            known = self._library.get(ref)
+        except NotFound as error:
+            if self._decoding == "auto" and not in_header:
+                return None
+            raise DataError(f"{frame}: {error.what}") from None
+        about = _about(known.text)
+        try:
+            return _read(known.codec, payload, frame.start, frame.beside, about)
+        except DataError:
+            if known.fresh:
+                raise
+        known = self._library.again(ref)
+        return _read(known.codec, payload, frame.start, frame.beside, _about(known.text))
+
+
+def _read(codec: Codec, data: bytes, start: int, beside: bytes | None, about: dict[str, Any]) -> Decoded:
+    value, note = codec.read(data, start, beside)
+    try:
+        return Decoded(orjson.dumps(value), about, note)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"it cannot be shown as JSON ({error})") from None
+
+
+def _about(text: Any) -> dict[str, Any]:
+    about = {"format": {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}.get(text.kind, text.kind.lower())}
+    for name in ("id", "guid", "subject", "version"):
+        if getattr(text, name):
+            about[name] = getattr(text, name)
+    return about
+
+
+def _unpacked(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, LARGEST_UNPACKED)
+    except zlib.error as error:
+        raise DataError(f"its compressed data are broken ({error})") from None
+    if stream.unconsumed_tail:
+        raise DataError("it would become more than 64 MiB")
+    if not stream.eof:
+        raise DataError("its compressed data end too early")
+    return found
+
+
+def _container(payload: bytes, view: View) -> Decoded:
+    """An Avro object container file in a record: one value, or an array of them. Codecs: null and deflate."""
+    from kpipe.codecs.avro_container import values
+
+    found = values(payload, view)
+    return Decoded(orjson.dumps(found[0] if len(found) == 1 else found), {"format": "avro", "container": len(found)})
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _msgpack(payload: bytes) -> Any:
+    import msgspec
+
+    return msgspec.msgpack.decode(payload)
+
+
+def _cbor(payload: bytes) -> Any:
+    try:
+        import cbor2
+    except ImportError:
+        raise UsageError("--decode cbor needs a library: pip install 'kpipe-cli[schemas]'") from None
+    return cbor2.loads(payload)
+
+
+def _as_text(value: Any) -> Any:
+    """What JSON has no word for: bytes as {"base64": ...}, anything else in its own words."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        from base64 import b64encode
+
+        return {"base64": b64encode(value).decode()}
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
+
+
+_PLAIN = {"msgpack": _msgpack, "cbor": _cbor}
+_NAMES = {"msgpack": "MessagePack", "cbor": "CBOR"}

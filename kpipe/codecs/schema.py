@@ -1,0 +1,196 @@
+"""One schema, ready to read and write: Avro, Protobuf or JSON Schema behind one face.
+
+It is given texts; it asks nobody for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from kpipe.codecs import avro_read, avro_schema, avro_write, framing
+from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.avro_text import NoFit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kpipe.codecs.proto import Message, Messages
+    from kpipe.codecs.registry import SchemaText
+
+DEEPEST_JSON = 250
+
+
+class DataError(ValueError):
+    """The bytes cannot be read with the schema."""
+
+
+class Codec(Protocol):
+    """Reads and writes the data of one schema; framing is not its business, but Protobuf's message index is."""
+
+    format: str
+
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+        """What orjson writes, and what the JSON does not show (empty: nothing); DataError otherwise.
+
+        `beside` is a Protobuf message index from a header.
+        """
+
+    def write(self, value: Any) -> bytes:
+        """The bytes of parsed JSON, with the message index that belongs before them; NoFit where it does not fit."""
+
+
+class View:
+    """How values are shown: see the options `--avro-json`, `--big-ints` and `--defaults`."""
+
+    def __init__(
+        self, *, tagged: bool = False, big_ints_as_text: bool = False, defaults: bool = False, message: str = ""
+    ) -> None:
+        self.tagged, self.big_ints_as_text, self.defaults, self.message = tagged, big_ints_as_text, defaults, message
+
+
+class Avro:
+    """A schema in Avro."""
+
+    format = "avro"
+
+    def __init__(self, root: avro_schema.Node, view: View) -> None:
+        self._read = avro_read.reader(root, tagged=view.tagged, big_ints_as_text=view.big_ints_as_text)
+        self._root = root
+        self._write: Any = None
+
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+        """A value that takes all the bytes: what is left over shows that it was written with another schema."""
+        try:
+            value, end = self._read(data, start)
+        except avro_read.AvroError as error:
+            raise DataError(str(error)) from None
+        if end != len(data):
+            raise DataError(f"{len(data) - end} of {len(data)} bytes are left over; it was written with another schema")
+        return value, ""
+
+    def write(self, value: Any) -> bytes:
+        """The bytes of a value."""
+        if self._write is None:
+            self._write = avro_write.writer(self._root)
+        return bytes(self._write(value))
+
+
+class Json:
+    """A schema in JSON Schema: the data are JSON already, and are checked only when they are written."""
+
+    format = "json"
+
+    def __init__(self, text: str, others: Mapping[str, str]) -> None:
+        self._text, self._others = text, others
+        self._validator: Any = None
+
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+        """The JSON text as it stands."""
+        try:
+            orjson.loads(data[start:])
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"it is not JSON ({error})") from None
+        return orjson.Fragment(data[start:]), ""
+
+    def write(self, value: Any) -> bytes:
+        """Compact JSON that is valid."""
+        found = next(iter(self._valid().iter_errors(value)), None)
+        if found is not None:
+            error = NoFit(found.message[:300])
+            for step in reversed(list(found.instance_path)):
+                error = error.inside(f"[{step}]" if isinstance(step, int) else f".{step}")
+            raise error
+        return orjson.dumps(value)
+
+    def _valid(self) -> Any:
+        if self._validator is None:
+            import jsonschema_rs
+
+            def fetch(uri: str) -> Any:
+                name = next((each for each in self._others if uri == each or uri.endswith("/" + each)), None)
+                if name is None:
+                    raise SchemaError(f"$ref to {uri}, which is not among its references")
+                return orjson.loads(self._others[name])
+
+            try:
+                schema = orjson.loads(self._text)
+                self._validator = jsonschema_rs.validator_for(schema, retriever=fetch)
+            except (ValueError, TypeError) as error:
+                raise SchemaError(str(error).partition("\n")[0][:300]) from None
+        return self._validator
+
+
+class Proto:
+    """A schema in Protobuf: which of its messages stands before the data, or is named by `view.message`."""
+
+    format = "protobuf"
+
+    def __init__(self, messages: Messages, view: View, *, indexed: bool) -> None:
+        self._messages, self._defaults, self._indexed = messages, view.defaults, indexed
+        self._named = messages.named(view.message) if view.message else None
+        self._by_index: dict[tuple[int, ...], Message] = {}
+
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+        """A message, and the fields that its type does not know."""
+        from kpipe.codecs.proto import ProtoError
+
+        try:
+            index: tuple[int, ...] = (0,)
+            if self._indexed:
+                if beside is None:
+                    index, start = framing.read_index(data, start)
+                elif beside:
+                    index, _ = framing.read_index(beside, 0)
+            value, unknown = self._message(index).read(data[start:], defaults=self._defaults)
+        except (ProtoError, framing.FramingError) as error:
+            raise DataError(str(error)) from None
+        numbers = ", ".join(map(str, unknown))
+        return value, f"the schema does not know the field{'s' * (len(unknown) > 1)} {numbers}" if unknown else ""
+
+    def write(self, value: Any) -> bytes:
+        """The bytes of a message, behind its index where there is one."""
+        message = self._named or self._message((0,))
+        data = message.write(value)
+        return framing.write_index(self._messages.index_of(message)) + data if self._indexed else data
+
+    def _message(self, index: tuple[int, ...]) -> Message:
+        if self._named is not None and not self._indexed:
+            return self._named
+        found = self._by_index.get(index)
+        if found is None:
+            found = self._by_index[index] = self._messages.at(index)
+        return found
+
+
+def avro(text: str, others: Sequence[str], view: View) -> Avro:
+    """An Avro schema; `others` are the schemas it uses, those that they use first."""
+    named: dict[str, avro_schema.Node] = {}
+    for other in others:
+        avro_schema.parse(other, named)
+    return Avro(avro_schema.parse(text, named), view)
+
+
+def load(schema: SchemaText, others: Mapping[str, str], view: View, descriptor: bytes | None = None) -> Codec:
+    """The codec of a registry's schema; `others` are texts of its references by name, in the order of their use.
+
+    `descriptor` is the registry's own descriptor of a Protobuf schema, where it has one. SchemaError otherwise.
+    """
+    if schema.kind == "AVRO":
+        return avro(schema.text, list(others.values()), view)
+    if schema.kind == "JSON":
+        return Json(schema.text, others)
+    if schema.kind == "PROTOBUF":
+        return Proto(_messages(schema.text, others, descriptor), view, indexed=True)
+    raise SchemaError(f"a schema of the kind {schema.kind}, which kpipe cannot read")
+
+
+def _messages(text: str, others: Mapping[str, str], descriptor: bytes | None) -> Messages:
+    from kpipe.codecs import proto
+
+    if descriptor is not None and not others:
+        return proto.from_descriptor(descriptor)
+    from kpipe.codecs.proto_source import compile_text
+
+    return proto.Messages(compile_text("kpipe/schema.proto", text, others))
