@@ -29,6 +29,8 @@ def values(data: bytes, view: View) -> list[Any]:
         root = avro_schema.parse(named.get("avro.schema", b""))
         read = avro_read.reader(root, tagged=view.tagged, big_ints_as_text=view.big_ints_as_text)
         sync, place = data[place : place + 16], place + 16
+        if len(sync) < 16:
+            raise DataError("an Avro file that ends within its head")
         found: list[Any] = []
         while place < len(data):
             count, size, place = _block_head(data, place)

@@ -1,8 +1,8 @@
 """The schemas of a run: asked for once, kept in memory and on disk, and never asked for again while they are known.
 
-An id means one schema for as long as its registry lives; a test registry that starts anew gives ids out again, so bytes
-that do not fit a schema from disk are tried once more with a fresh copy. What a registry does not have is remembered
-for a minute only.
+An id means one schema for as long as its registry lives; a test registry that starts anew gives ids out again, so
+bytes that do not fit a schema from disk are tried once more with a fresh copy. What a registry does not have is
+remembered for a minute only.
 """
 
 from __future__ import annotations
