@@ -111,19 +111,14 @@ def forward(brokers: str, topic: str, target: str) -> None:
     producer = Producer({"bootstrap.servers": brokers, **PRODUCER})
     cluster = producer.list_topics(topic, timeout=10).cluster_id.encode()
     name = topic.encode()
-    fixed = (("source_topic", name), ("source_cluster", cluster)), (("origin_topic", name), ("origin_cluster", cluster))
-    hop, group = ("trace_hops", b"1"), ("source_consumer_group", b"bare")
+    fixed = ("source_topic", name), ("source_consumer_group", b"bare"), ("source_cluster", cluster)
     send, batches = producer.produce, []
     for consumer, batch in read(brokers, topic):
         done = Countdown(len(batch))
         for m in batch:
-            offset, partition, time = b"%d" % m.offset(), b"%d" % m.partition(), m.timestamp()[1]
-            stamp = b"%d" % time
-            trace = [
-                *fixed[0], group, ("source_partition", partition), ("source_offset", offset), ("source_timestamp", stamp),
-                *fixed[1], ("origin_partition", partition), ("origin_offset", offset), ("origin_timestamp", stamp), hop,
-            ]  # fmt: skip
-            headers = m.headers()
+            partition, offset = b"%d" % m.partition(), b"%d" % m.offset()
+            trace = [*fixed, ("source_partition", partition), ("source_offset", offset)]
+            headers, time = m.headers(), m.timestamp()[1]
             arguments = (target, m.value(), m.key(), -1, done, None, time, headers + trace if headers else trace)
             while True:
                 try:

@@ -87,25 +87,17 @@ static void add(rd_kafka_headers_t *headers, const char *name, const char *value
 }
 
 static rd_kafka_headers_t *trace(rd_kafka_message_t *message, const char *topic, const char *cluster) {
-        char partition[16], offset[24], time[24];
+        char partition[16], offset[24];
         rd_kafka_headers_t *headers = NULL;
         if (rd_kafka_message_detach_headers(message, &headers))
-                headers = rd_kafka_headers_new(12);
+                headers = rd_kafka_headers_new(5);
         snprintf(partition, sizeof partition, "%d", message->partition);
         snprintf(offset, sizeof offset, "%lld", (long long)message->offset);
-        snprintf(time, sizeof time, "%lld", (long long)rd_kafka_message_timestamp(message, NULL));
         add(headers, "source_topic", topic);
         add(headers, "source_partition", partition);
         add(headers, "source_consumer_group", "floor");
         add(headers, "source_cluster", cluster);
         add(headers, "source_offset", offset);
-        add(headers, "source_timestamp", time);
-        add(headers, "origin_topic", topic);
-        add(headers, "origin_partition", partition);
-        add(headers, "origin_cluster", cluster);
-        add(headers, "origin_offset", offset);
-        add(headers, "origin_timestamp", time);
-        add(headers, "trace_hops", "1");
         return headers;
 }
 

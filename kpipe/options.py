@@ -453,7 +453,8 @@ class TraceOptions(Options):
 
     trace: str = option(
         TRACE, "--trace", default="source", choices=("none", "source", "full"), shown=True,
-        help="source_* (last hop), origin_* (first hop) and trace_hops; full adds host, file and line to stdin's lines.",
+        help="Headers that say where a record was read: source_*, and from the second hop on origin_* and trace_hops; "
+        "full writes all of them at every hop, and host, file and line on stdin's lines.",
     )
     trace_prefix: str = option(
         TRACE, "--trace-prefix", default="", metavar="TEXT",

@@ -2,31 +2,32 @@
 
 It changes headers only; keys, values and all other headers pass untouched, in order, duplicates kept.
 
-    source_topic source_partition source_offset source_consumer_group source_cluster source_timestamp   the last hop
-    origin_topic origin_partition origin_offset origin_cluster origin_timestamp                         the first hop
-    trace_hops                                                                                          hops so far
+    source_topic source_partition source_offset source_consumer_group source_cluster    where the last hop read it
+    source_timestamp                                             only where the record's own timestamp is not kept
+    origin_…                                 from the second hop on: what the first hop's `source_…` were
+    trace_hops                               from the second hop on: hops so far
 
-The `source_` names are those of Karafka's piping, so its consumers understand them. Clusters are written as their
-cluster id: a profile's name means different clusters on different machines, and a loop guard must not guess.
+A record without `origin_…` and `trace_hops` has made one hop, and its source is its origin. `full` writes all of it at
+every hop, as kpipe 0.1 did. The `source_` names are those of Karafka's piping, so its consumers understand them.
+Clusters are written as their cluster id: a profile's name means different clusters on different machines, and a loop
+guard must not guess. `kpipe.lineage` reads what stands here.
 """
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import BadRecord, Exit, Stage
-from kpipe.record import NO_TIMESTAMP
+from kpipe.lineage import TraceNames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from kpipe.lineage import Header, Shape
     from kpipe.record import Batch, Headers
 
-Header = tuple[str, bytes | None]
-
-SOURCE = ("topic", "partition", "offset", "consumer_group", "cluster", "timestamp", "host", "file", "line")
-ORIGIN = ("topic", "partition", "offset", "cluster", "timestamp", "host", "file", "line")
-HOPS = "trace_hops"
 MAX_HOPS = 16
 _NAME = itemgetter(0)
 
@@ -39,10 +40,19 @@ class LoopingRecord(BadRecord):
     code = "LOOP"
 
 
+class Destination(NamedTuple):
+    """Where a route leads: a cluster's id and a topic, and whether the topic keeps timestamps (CreateTime)."""
+
+    cluster: str
+    topic: str
+    keeps_time: bool = True
+
+
 class Hop(NamedTuple):
     """One hop, ours: `cluster` is the source cluster's id, `target_*` where the records go.
 
-    `prefix` stands before every name; `host` is set only for `--trace full`.
+    `prefix` stands before every name; `full` writes everything at every hop; `times` tells each record's time, because
+    its own is not kept; `host` is set for plain lines that are to have a trace.
     """
 
     cluster: str = ""
@@ -52,23 +62,22 @@ class Hop(NamedTuple):
     max_hops: int = MAX_HOPS
     prefix: str = ""
     host: str = ""
+    full: bool = False
+    times: bool = False
 
 
 class Tracer:
-    """The trace stage. Records without coordinates (plain lines) get a trace only when `host` is given."""
+    """The trace stage. Records without coordinates (plain lines) get a trace only when `host` is given.
 
-    def __init__(self, hop: Hop) -> None:
+    `routed` are the places that routes chose so far, by their name among a batch's targets; more come while it runs.
+    """
+
+    def __init__(self, hop: Hop, routed: Mapping[str, Destination] | None = None) -> None:
         self._hop = hop
-        name = hop.prefix.__add__
-        self._source = {field: name(f"source_{field}") for field in SOURCE}
-        self._origin = {field: name(f"origin_{field}") for field in ORIGIN}
-        self._hops = name(HOPS)
-        self._replaced = frozenset((*self._source.values(), self._hops))
-        self._names = self._replaced | frozenset(self._origin.values())
-        self._first_hop: Header = (self._hops, b"1")
-        self._fixed: dict[tuple[object, object], tuple[list[Header], list[Header]]] = {}
-        self._cluster = hop.cluster.encode()
-        self._target = (hop.target_cluster.encode(), hop.target_topic.encode())
+        self._names = TraceNames(hop.prefix)
+        self._prefixes = _ByTopic(self._fix)
+        self._routed: Mapping[str, Destination] = {} if routed is None else routed
+        self._target = Destination(hop.target_cluster, hop.target_topic)
 
     def __call__(self, batch: Batch) -> None:
         """Stamp the batch; looping records are rejected."""
@@ -80,128 +89,186 @@ class Tracer:
             return
         self._stamp(batch)
 
-    # Hot path: `make bench` (forward). One list per record; what neighbours share (a partition, often a ms) is kept.
     def _stamp(self, batch: Batch) -> None:
         topics, partitions, offsets = batch.topics or [], batch.partitions, batch.offsets
         if partitions is None or offsets is None:
             return
-        source_offset, origin_offset = self._source["offset"], self._origin["offset"]
-        source_time, origin_time = self._source["timestamp"], self._origin["timestamp"]
-        names, first_hop = self._names, self._first_hop
-        size = len(batch)
-        stamps = batch.timestamps if batch.source_timestamps is None else batch.source_timestamps
-        stamps = [NO_TIMESTAMP] * size if stamps is None else stamps
-        carried = batch.headers if batch.headers is not None else [None] * size
+        headers = batch.headers
         # One pass over all names of the batch: asking each record for its own costs a quarter of the whole stage.
-        traced = batch.headers is not None and not names.isdisjoint(
-            map(_NAME, chain.from_iterable(filter(None, carried)))
+        traced = headers is not None and not self._names.all.isdisjoint(
+            map(_NAME, chain.from_iterable(filter(None, headers)))
         )
-        stamped: list[Headers | None] = []
+        times = self._times_to_tell(batch)
         loops: dict[int, BadRecord] = {}
-        last_topic, last_partition, last_ms = None, None, None
-        source: list[Header] = []
-        origin: list[Header] = []
-        source_at = origin_at = first_hop
-        for topic, partition, offset, (kind, ms), headers in zip(
-            topics, partitions, offsets, stamps, carried, strict=True
-        ):
-            if topic is None or partition is None or offset is None:
-                stamped.append(headers)
-                continue
-            if partition != last_partition or topic != last_topic:
-                last_topic, last_partition = topic, partition
-                source, origin = self._fixed.get((topic, partition)) or self._fix(topic, partition)
-            if ms != last_ms:
-                last_ms, time = ms, b"%d" % ms
-                source_at, origin_at = (source_time, time), (origin_time, time)
-            at, own = b"%d" % offset, () if traced or headers is None else headers
-            if kind:
-                trace = [
-                    *own, *source, (source_offset, at), source_at, *origin, (origin_offset, at), origin_at, first_hop,
-                ]  # fmt: skip
-            else:
-                trace = [*own, *source, (source_offset, at), *origin, (origin_offset, at), first_hop]
-            if traced and headers:
-                trace = self._carry_on(headers, trace, len(stamped), loops, batch)
-            stamped.append(trace)
-        batch.headers = stamped
-        if self._hop.cluster and self._hop.cluster == self._hop.target_cluster:
+        stamped: list[Headers | None] | None = None
+        if not (traced or times is not None or self._hop.full or None in topics):
+            try:
+                stamped = self._stamp_alike(topics, partitions, offsets, headers)  # type: ignore[arg-type]
+            except TypeError:  # some have no partition or no offset, which no topic's records lack: look at each
+                stamped = None
+        batch.headers = stamped or self._stamp_each(batch, times or repeat(None), loops, traced=traced)
+        if self._hop.cluster:
             self._find_direct_loops(batch, loops)
         batch.reject(loops)
 
-    def _fix(self, topic: str, partition: int) -> tuple[list[Header], list[Header]]:
+    # Hot path: `make bench` (forward). What the records of a source partition share is made once.
+    def _stamp_alike(
+        self,
+        topics: Sequence[str],
+        partitions: Sequence[int],
+        offsets: Sequence[int],
+        headers: Sequence[Headers | None] | None,
+    ) -> list[Headers | None]:
+        """First hops of records that keep their time: the offset is all that differs within a partition."""
+        topic, partition, name = topics[0], partitions[0], self._names.source["offset"]
+        shared: Iterable[Headers]
+        if topics.count(topic) < len(topics):
+            shared = [self._prefixes[topic][number] for topic, number in zip(topics, partitions, strict=True)]
+        elif partitions.count(partition) < len(partitions):
+            shared = map(self._prefixes[topic].__getitem__, partitions)
+        else:
+            shared = repeat(self._prefixes[topic][partition], len(partitions))
+        if headers is None:
+            return [[*same, (name, b"%d" % offset)] for same, offset in zip(shared, offsets, strict=True)]
+        return [
+            [*own, *same, (name, b"%d" % offset)] if own else [*same, (name, b"%d" % offset)]
+            for own, same, offset in zip(headers, shared, offsets, strict=True)
+        ]
+
+    def _stamp_each(
+        self, batch: Batch, times: Iterable[bytes | None], loops: dict[int, BadRecord], *, traced: bool
+    ) -> list[Headers | None]:
+        """Further hops, and whatever asks for more than the shortest trace."""
+        names, targets = self._names, batch.targets
+        offset_name, time_name = names.source["offset"], names.source["timestamp"]
+        size = len(batch)
+        stamped: list[Headers | None] = []
+        for place, (topic, partition, offset, time, own) in enumerate(
+            zip(
+                batch.topics or (),
+                batch.partitions or (),
+                batch.offsets or (),
+                times,
+                batch.headers or repeat(None, size),
+                strict=False,
+            )
+        ):
+            if topic is None or partition is None or offset is None:
+                stamped.append(own)
+                continue
+            kept, hops = own or [], 0
+            if traced and own:
+                shape = names.shape_of(own)
+                kept, hops = names.carry_on(own, shape)
+                if why := self._why_refused(own, shape, hops, None if targets is None else targets[place]):
+                    loops[place] = LoopingRecord(why)
+            source = [*self._prefixes[topic][partition], (offset_name, b"%d" % offset)]
+            if time is not None:
+                source.append((time_name, time))
+            stamped.append(self._join(kept, source, hops))
+        return stamped
+
+    def _join(self, kept: Headers, source: Headers, hops: int) -> Headers:
+        """What the record carries, this hop and, where there is something to count, the number of hops."""
+        names, full = self._names, self._hop.full
+        if not (hops or full):
+            return [*kept, *source]
+        count: Header = (names.hops, b"%d" % (hops + 1))
+        if full and not (hops and names.has_origin(kept)):
+            return [*kept, *source, *names.as_origin(source), count]
+        return [*kept, *source, count]
+
+    def _times_to_tell(self, batch: Batch) -> list[bytes | None] | None:
+        """The times at the source that a record itself will not have any more; None when every record keeps its own."""
+        new, old, targets = batch.timestamps, batch.source_timestamps, batch.targets
+        stamps = new if old is None else old
+        if stamps is None:
+            return None
+        if self._hop.times or self._hop.full:
+            return [b"%d" % ms if kind else None for kind, ms in stamps]
+        if targets is not None and not all(place.keeps_time for place in self._routed.values()):
+            lost = {name for name, place in self._routed.items() if not place.keeps_time}
+            told: Iterable[object] = [
+                target in lost or stamp != own
+                for target, stamp, own in zip(targets, stamps, new or repeat(None), strict=False)
+            ]
+        elif old is not None:
+            told = [stamp[1] != own[1] for stamp, own in zip(stamps, new or repeat((0, -1)), strict=False)]
+        else:
+            return None
+        times = [b"%d" % stamp[1] if tell and stamp[0] else None for tell, stamp in zip(told, stamps, strict=True)]
+        return times if any(times) else None
+
+    def _fix(self, topic: str, partition: int) -> Headers:
         """The headers that all records of one source partition share."""
-        source: list[Header] = [
-            (self._source["topic"], topic.encode()),
-            (self._source["partition"], b"%d" % partition),
-        ]
-        origin: list[Header] = [
-            (self._origin["topic"], topic.encode()),
-            (self._origin["partition"], b"%d" % partition),
-        ]
-        if self._hop.group is not None:
-            source.append((self._source["consumer_group"], self._hop.group.encode()))
-        if self._cluster:
-            source.append((self._source["cluster"], self._cluster))
-            origin.append((self._origin["cluster"], self._cluster))
-        self._fixed[topic, partition] = source, origin
-        return source, origin
+        source, hop = self._names.source, self._hop
+        fixed: Headers = [(source["topic"], topic.encode()), (source["partition"], b"%d" % partition)]
+        if hop.group is not None:
+            fixed.append((source["consumer_group"], hop.group.encode()))
+        if hop.cluster:
+            fixed.append((source["cluster"], hop.cluster.encode()))
+        return fixed
 
-    def _carry_on(
-        self, headers: Headers, trace: Headers, place: int, loops: dict[int, BadRecord], batch: Batch
-    ) -> Headers:
-        """A record that was traced before: this hop replaces the last one, the origin stays, the hops count on."""
-        known = dict(headers)
-        if self._names.isdisjoint(known):
-            return headers + trace
-        hops = _count(known.get(self._hops)) + 1
-        self._guard(known, hops, place, loops, batch)
-        has_origin = self._origin["topic"] in known or self._origin["file"] in known
-        origin = frozenset(self._origin.values())
-        kept = [header for header in headers if header[0] not in self._replaced]
-        fresh = [h for h in trace[:-1] if not (has_origin and h[0] in origin)]
-        return [*kept, *fresh, (self._hops, b"%d" % hops)]
+    def _destination(self, target: str | None) -> Destination:
+        """Where a record goes that has this entry among the targets: a routed place, or a topic beside the main one."""
+        if target is None:
+            return self._target
+        return self._routed.get(target) or Destination(self._hop.target_cluster, target)
 
-    def _guard(
-        self, known: dict[str, bytes | None], hops: int, place: int, loops: dict[int, BadRecord], batch: Batch
-    ) -> None:
-        cluster, topic = self._target
-        if batch.targets is not None and batch.targets[place] is not None:
-            topic = str(batch.targets[place]).encode()
-        if cluster:
-            for kind, names in (("origin", self._origin), ("previous source", self._source)):
-                if known.get(names["cluster"]) == cluster and known.get(names["topic"]) == topic:
-                    what = f"would loop: {topic.decode()} is its {kind}; forward to another topic"
-                    loops[place] = LoopingRecord(what)
-                    return
-        if hops > self._hop.max_hops:
-            what = f"made {hops - 1} hops already (--max-hops {self._hop.max_hops}); find the circle or raise it"
-            loops[place] = LoopingRecord(what)
+    def _why_refused(self, headers: Headers, shape: Shape, hops: int, target: str | None) -> str:
+        """Why a record may not go to its target: it was made from one of it, or made too many hops; empty if it may."""
+        to = self._destination(target)
+        if to.cluster and (kind := self._names.been_at(headers, shape, to.cluster.encode(), to.topic.encode())):
+            return f"would loop: {to.topic} is its {kind}; forward to another topic"
+        if hops >= self._hop.max_hops:
+            return f"made {hops} hops already (--max-hops {self._hop.max_hops}); find the circle or raise it"
+        return ""
 
     def _find_direct_loops(self, batch: Batch, loops: dict[int, BadRecord]) -> None:
         """Records read from the very topic they go to: a pattern that matches the target, or a route back."""
-        targets, topics, target = batch.targets, batch.topics or [], self._hop.target_topic
-        if targets is None and target not in topics:
-            return
-        for place, topic in enumerate(topics):
-            if topic == ((targets[place] if targets is not None else None) or target):
+        cluster, topics, targets = self._hop.cluster, batch.topics or [], batch.targets
+        if targets is None:
+            if self._target.cluster != cluster or self._target.topic not in topics:
+                return
+            targets = [None] * len(topics)
+        homes = {
+            target: home.topic for target in set(targets) if (home := self._destination(target)).cluster == cluster
+        }
+        for place, (topic, target) in enumerate(zip(topics, targets, strict=True)):
+            if target in homes and homes[target] == topic:
                 loops[place] = LoopingRecord(f"would loop: it comes from {topic} itself; exclude it from the sources")
 
     def _stamp_lines(self, batch: Batch) -> None:
-        host, file = self._hop.host.encode(), (batch.file or "").encode()
-        shared: list[Header] = [(self._source["host"], host), (self._source["file"], file)]
-        first: list[Header] = [(self._origin["host"], host), (self._origin["file"], file)]
-        source_line, origin_line, hop = self._source["line"], self._origin["line"], self._first_hop
-        trace = [
-            [*shared, (source_line, b"%d" % line), *first, (origin_line, b"%d" % line), hop]
-            for line in batch.lines or ()
+        names = self._names
+        shared: Headers = [
+            (names.source["host"], self._hop.host.encode()),
+            (names.source["file"], (batch.file or "").encode()),
         ]
-        if batch.headers is None:
-            batch.headers = list(trace)
-        else:
-            batch.headers = [[*(headers or []), *own] for headers, own in zip(batch.headers, trace, strict=True)]
+        stamped: list[Headers | None] = []
+        for line, own in zip(batch.lines or (), batch.headers or repeat(None), strict=False):
+            kept, hops = names.carry_on(own, names.shape_of(own)) if own else ([], 0)
+            source = [*shared, (names.source["line"], b"%d" % line)]
+            stamped.append(self._join(kept, source, hops))
+        batch.headers = stamped
 
 
-def _count(value: bytes | None) -> int:
-    """Hops so far; a value that is not a number was not written by us and counts as none."""
-    return int(value) if value is not None and value.isdigit() and len(value) < 10 else 0
+class _ByTopic(dict[str, "_ByPartition"]):
+    """What the records of a topic's partitions share, made when first asked for."""
+
+    def __init__(self, make: Callable[[str, int], Headers]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, topic: str) -> _ByPartition:
+        found = self[topic] = _ByPartition(topic, self._make)
+        return found
+
+
+class _ByPartition(dict[int, "Headers"]):
+    def __init__(self, topic: str, make: Callable[[str, int], Headers]) -> None:
+        super().__init__()
+        self._topic, self._make = topic, make
+
+    def __missing__(self, partition: int) -> Headers:
+        found = self[partition] = self._make(self._topic, partition)
+        return found

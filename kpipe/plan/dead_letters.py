@@ -53,7 +53,7 @@ def make_letters(ready: Target, hop: Hop, stop: Stop) -> DeadLetterTopic:
         lambda: ready.producer,
         lambda timeout: ready.troubles.serve(ready.producer.poll, timeout),
         explain=lambda report: ready.sink(None).explain(report, ""),
-        stamp=Tracer(hop._replace(target_cluster="", target_topic="", max_hops=UNGUARDED)),
+        stamp=Tracer(hop._replace(target_cluster="", target_topic="", max_hops=UNGUARDED, times=not ready.keeps_time)),
         partition_of=stick_keyless(ready.partitions),
         prefix=hop.prefix,
         forced=lambda: stop.forced,

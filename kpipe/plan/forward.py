@@ -85,13 +85,19 @@ def plan_forward(
     )
     for further in outlet.targets[1:]:
         _refuse_circle(opened, further, topics)
-    hop = hop_to(None if forward.to_origin else ready, trace, cluster=opened.cluster_id, group=chosen.group)
+    hop = hop_to(
+        None if forward.to_origin else ready,
+        trace,
+        cluster=opened.cluster_id,
+        group=chosen.group,
+        times=forward.timestamp == "now" or outlet.forgets_time,
+    )
     wiring.open_letters(hop, 0, (opened.cluster_id, opened.names(topics)), outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
     keying = [key_keyless] if sending.keyless == "key" else []
     routes = outlet.open_routes() if routes_in(steps) else []
     guards = outlet.guards(None if trace.trace == "none" else hop)
-    stamps: list[PipelineStage] = [] if trace.trace == "none" else [Tracer(hop)]
+    stamps: list[PipelineStage] = [] if trace.trace == "none" else [Tracer(hop, outlet.destinations)]
     if forward.to_origin:
         stamps = _go_home(stamps, forward, trace, opened, ready, topics)
     stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready)]
@@ -213,7 +219,7 @@ def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[s
 def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, cluster: Cluster) -> dict[str, Any]:
     """While running forward waits for its target without limit; in a transaction as long as that may last.
 
-    A trace adds some 270 bytes of much the same to each record: 500,000 of 300 B took 282 MB, and 19 MB in LZ4.
+    A trace adds some 110 bytes of much the same to each record, which LZ4 takes away again.
     """
     own: dict[str, Any] = {} if "compression.type" in cluster.properties else {"compression.type": "lz4"}
     if forward.exactly_once:

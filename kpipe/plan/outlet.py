@@ -13,7 +13,7 @@ from kpipe.errors import UsageError
 from kpipe.plan.partitions import refuse_keyless
 from kpipe.plan.places import target_place
 from kpipe.plan.target import Target, add_topic, prepare_target
-from kpipe.trace import Tracer
+from kpipe.trace import Destination, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,6 +69,14 @@ class Outlet:
     letters: Target | None = None
     """The dead letters' topic, which no route may lead to."""
 
+    destinations: dict[str, Destination] = field(default_factory=dict)
+    """The topics that routes chose so far, as the trace knows them."""
+
+    @property
+    def forgets_time(self) -> bool:
+        """Whether one of the topics that get every record gives it another timestamp."""
+        return not all(target.keeps_time for target in self.targets)
+
     @property
     def targets(self) -> list[Target]:
         """All topics that are known before the first record, the target first."""
@@ -93,6 +101,7 @@ class Outlet:
             target = add_topic(self.ready, topic, self.options, self.timeout, self.stopped)
             self.choose(target)
             self.routed[topic] = target
+            self.destinations[topic] = Destination(target.cluster_id, target.topic, target.keeps_time)
 
         self.routes = Routes(self.ready.topic, find)
         return [*_refuse_routes_to(self.letters, self.ready), self.routes.admit]

@@ -83,14 +83,17 @@ def plan_produce(
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
     columns = wiring.policy.letters is None and _fits_columns(options, record, sending, trace, steps)
+    # What has a trace needs to know whether the topic keeps timestamps; lines have none.
+    limits = not one_shot or (options.input != "lines" and trace.trace != "none")
     ready = prepare_target(
-        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=not one_shot, columns=columns
+        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
     )
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own)
     letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
     wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, ("", ()), outlet)
-    stages += [*_last_stages(outlet, ready, trace, steps), *stamping, *refuse_keyless(ready)]
+    times = record.timestamp != "keep" or outlet.forgets_time
+    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready)]
     ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)
     if sending.dry_run:
         stages, sink = wiring.preview(stages, ready.topic)
@@ -146,13 +149,15 @@ def _producer_properties(cluster: Cluster, *, one_shot: bool) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name not in cluster.properties}
 
 
-def _last_stages(outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step]) -> list[Stage]:
+def _last_stages(
+    outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step], *, times: bool
+) -> list[Stage]:
     """Routes to other topics, the guards of the further targets, and the trace."""
     routes = outlet.open_routes() if routes_in(steps) else []
     if trace.trace == "none":
         return [*routes, *outlet.guards(None)]
-    hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "")
-    return [*routes, *outlet.guards(hop), Tracer(hop)]
+    hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "", times=times)
+    return [*routes, *outlet.guards(hop), Tracer(hop, outlet.destinations)]
 
 
 def _restoring(

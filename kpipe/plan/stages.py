@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 
 
 def hop_to(
-    ready: Target | None, trace: TraceOptions, *, cluster: str = "", group: str | None = None, host: str = ""
+    ready: Target | None,
+    trace: TraceOptions,
+    *,
+    cluster: str = "",
+    group: str | None = None,
+    host: str = "",
+    times: bool = False,
 ) -> Hop:
-    """The hop of this run, from a cluster's id to a target (None: each record has its own)."""
+    """The hop of this run, from a cluster's id to a target (None: each record has its own); `times` tells times."""
     return Hop(
         cluster,
         group,
@@ -43,6 +49,8 @@ def hop_to(
         max_hops=trace.max_hops,
         prefix=trace.trace_prefix,
         host=host,
+        full=trace.trace == "full",
+        times=times,
     )
 
 

@@ -59,6 +59,8 @@ class Target:
     compacted: bool
     properties: dict[str, Any] = field(default_factory=dict)
     """What the producer was opened with on top of the cluster's own, to open another one like it."""
+    keeps_time: bool = True
+    """False when records get the broker's time (LogAppendTime), or when nobody may know whether they do."""
 
     @property
     def where(self) -> str:
@@ -179,7 +181,8 @@ def prepare_target(
     _hasten_producer_id(producer, troubles, timeout, topic, stopped)
     compacted = "compact" in configs.get("cleanup.policy", "")
     cluster_id = str(metadata.cluster_id or "")
-    return Target(topic, cluster, cluster_id, producer, troubles, partitions, limit, compacted, properties)
+    keeps_time = embedded or _keeps_time(configs)
+    return Target(topic, cluster, cluster_id, producer, troubles, partitions, limit, compacted, properties, keeps_time)
 
 
 def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float, stopped: Callable[[], bool]) -> Target:
@@ -203,6 +206,7 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         partitions=check_topic(metadata, topic, where),
         limit_bytes=limit,
         compacted="compact" in configs.get("cleanup.policy", ""),
+        keeps_time=ready.cluster_id.startswith(EMBEDDED) or _keeps_time(configs),
     )
 
 
@@ -237,6 +241,10 @@ def _answer(future: Any) -> dict[str, str]:
         return {name: str(entry.value) for name, entry in future.result(timeout=4).items()}
     except (KafkaException, TimeoutError):
         return {}
+
+
+def _keeps_time(configs: dict[str, str]) -> bool:
+    return configs.get("message.timestamp.type") == "CreateTime"
 
 
 def _create_by_asking(

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from kpipe.header_names import bytes_of
-from kpipe.trace import HOPS, ORIGIN, SOURCE
+from kpipe.lineage import TraceNames
 
 if TYPE_CHECKING:
     from kpipe.record import Batch, Headers
@@ -29,13 +29,7 @@ class Digester:
     """Digests of whole batches. `prefix` is that of the trace headers' names."""
 
     def __init__(self, prefix: str = "", *, timestamps: bool = True) -> None:
-        self._trace = frozenset(
-            [
-                prefix + HOPS,
-                *(f"{prefix}source_{name}" for name in SOURCE),
-                *(f"{prefix}origin_{name}" for name in ORIGIN),
-            ]
-        )
+        self._names = TraceNames(prefix)
         self._timestamps = timestamps
 
     def __call__(self, batch: Batch) -> list[bytes]:
@@ -46,9 +40,8 @@ class Digester:
 
     def _digest(self, value: bytes | None, key: bytes | None, headers: Headers | None, ms: int) -> bytes:
         parts = [_field(value), _field(key), _length(ms)]
-        for name, content in headers or ():
-            if name not in self._trace:
-                parts += (_field(bytes_of(name)), _field(content))
+        for name, content in self._names.without_trace(headers) if headers else ():
+            parts += (_field(bytes_of(name)), _field(content))
         return blake2b(b"".join(parts), digest_size=SIZE).digest()
 
 
@@ -56,8 +49,9 @@ class Tracing:
     """Reads the trace of a copy: which record of `topic` (on the cluster with this id) it was made from."""
 
     def __init__(self, topic: str, cluster_id: str, prefix: str = "") -> None:
+        names = TraceNames(prefix).source
         self._topic_name, self._partition_name, self._offset_name, self._cluster_name = (
-            f"{prefix}source_{name}" for name in ("topic", "partition", "offset", "cluster")
+            names[field] for field in ("topic", "partition", "offset", "cluster")
         )
         self._topic = topic.encode()
         self._cluster = cluster_id.encode()

@@ -96,13 +96,52 @@ def test_records_arrive_on_the_other_cluster_as_they_were(
     read = kafka_b.read(target)
     assert [content(record) for record in read] == [content(record) for record in ODD]
     for offset, record in enumerate(read):
-        stamp = str(BASE_MS + offset)
         assert trace(record) == {
             "source_topic": source, "source_partition": "0", "source_offset": str(offset),
-            "source_cluster": kafka.cluster_id, "source_timestamp": stamp,
-            "origin_topic": source, "origin_partition": "0", "origin_offset": str(offset),
-            "origin_cluster": kafka.cluster_id, "origin_timestamp": stamp, "trace_hops": "1",
+            "source_cluster": kafka.cluster_id,
         }  # fmt: skip
+
+
+def test_full_traces_tell_everything_at_every_hop(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, config: str) -> None:
+    first, second, third = kafka.topic(retention_ms=-1), kafka_b.topic(retention_ms=-1), kafka.topic(retention_ms=-1)
+    kafka.write(first, [Rec(b"x", timestamp=BASE_MS)])
+    run = ("forward", "-e", "--trace", "full")
+
+    assert kpipe(*run, f"a:{first}", f"b:{second}", config=config) == QUIET
+    assert kpipe(*run, f"b:{second}", f"a:{third}", config=config) == QUIET
+
+    (between,), (record,) = kafka_b.read(second), kafka.read(third)
+    origin = {
+        "origin_topic": first, "origin_partition": "0", "origin_offset": "0", "origin_cluster": kafka.cluster_id,
+        "origin_timestamp": str(BASE_MS),
+    }  # fmt: skip
+    assert trace(between) == {
+        "source_topic": first, "source_partition": "0", "source_offset": "0", "source_cluster": kafka.cluster_id,
+        "source_timestamp": str(BASE_MS), **origin, "trace_hops": "1",
+    }  # fmt: skip
+    assert trace(record) == {
+        "source_topic": second, "source_partition": "0", "source_offset": "0", "source_cluster": kafka_b.cluster_id,
+        "source_timestamp": str(BASE_MS), **origin, "trace_hops": "2",
+    }  # fmt: skip
+
+
+def test_headers_of_the_applications_own_stay_as_origin(kafka: Cluster, kpipe: Kpipe) -> None:
+    source, target = kafka.topic(), kafka.topic()
+    own = (("source_topic", b"app"), ("trace_hops", b"many"), ("source_topic", None), ("origin_cluster", b"x"))
+    kafka.write(source, [Rec(b"v", headers=own)])
+    run = kpipe.at(kafka.bootstrap)
+
+    assert run("forward", "-e", source, target) == QUIET
+
+    (record,) = kafka.read(target)
+    assert record.headers == (
+        ("origin_topic", b"app"), ("trace_hops", b"many"), ("origin_topic", None), ("origin_cluster", b"x"),
+        ("source_topic", source.encode()), ("source_partition", b"0"), ("source_cluster", kafka.cluster_id.encode()),
+        ("source_offset", b"0"), ("trace_hops", b"2"),
+    )  # fmt: skip
+    assert run("verify", source, target).code == 0
+    kafka.write(target, [Rec(b"v", headers=record.headers[1:], timestamp=record.timestamp)])
+    assert "1 duplicated, 1 altered" in run("verify", source, target).err
 
 
 def test_a_second_hop_replaces_the_source_and_keeps_the_origin(
@@ -123,9 +162,9 @@ def test_a_second_hop_replaces_the_source_and_keeps_the_origin(
     assert own_headers(record) == (("mine", b"1"),)
     assert trace(record) == {
         "source_topic": second, "source_partition": str(between.partition), "source_offset": "0",
-        "source_consumer_group": name, "source_cluster": kafka_b.cluster_id, "source_timestamp": str(BASE_MS),
+        "source_consumer_group": name, "source_cluster": kafka_b.cluster_id,
         "origin_topic": first, "origin_partition": "2", "origin_offset": "0",
-        "origin_cluster": kafka.cluster_id, "origin_timestamp": str(BASE_MS), "trace_hops": "2",
+        "origin_cluster": kafka.cluster_id, "trace_hops": "2",
     }  # fmt: skip
 
 
@@ -160,7 +199,38 @@ def test_a_time_from_the_value_is_not_the_time_at_the_source(kafka: Cluster, kpi
 
     (record,) = kafka.read(target)
     assert record.timestamp == BASE_MS + 7
-    assert (trace(record)["source_timestamp"], trace(record)["origin_timestamp"]) == (str(BASE_MS), str(BASE_MS))
+    assert trace(record)["source_timestamp"] == str(BASE_MS)
+
+
+def test_a_target_that_stamps_records_itself_leaves_the_time_in_the_trace(kafka: Cluster, kpipe: Kpipe) -> None:
+    source, near = kafka.topic(retention_ms=-1), kafka.topic(retention_ms=-1)
+    also = kafka.topic(message_timestamp_type="LogAppendTime")
+    kafka.write(source, [Rec(b"1", timestamp=BASE_MS)])
+    run = kpipe.at(kafka.bootstrap)
+
+    assert run("forward", "-e", source, also) == QUIET
+    assert run("forward", "-e", "--tee", also, source, near) == QUIET
+    routed = ("--route", f'"{also}"', "--route-allow", also)
+    assert run("forward", "-e", *routed, source, near) == QUIET
+    envelope = run("consume", "-e", "-J", source).out
+    assert run("produce", "--input", "json", also, stdin=envelope) == QUIET
+
+    assert [trace(record)["source_timestamp"] for record in kafka.read(also)] == [str(BASE_MS)] * 4
+    assert all(record.timestamp > BASE_MS + 10**9 for record in kafka.read(also))
+    assert [trace(record)["source_timestamp"] for record in kafka.read(near)] == [str(BASE_MS)]
+
+
+def test_a_time_is_told_when_it_may_not_be_kept_by_an_envelope(kafka: Cluster, kpipe: Kpipe) -> None:
+    source, target = kafka.topic(retention_ms=-1), kafka.topic(retention_ms=-1)
+    kafka.write(source, [Rec(b"v", timestamp=BASE_MS)])
+    run = kpipe.at(kafka.bootstrap)
+    envelope = run("consume", "-e", "-J", source).out
+
+    for timestamp in ("keep", "now", str(BASE_MS + 5)):
+        assert run("produce", "--input", "json", "--timestamp", timestamp, target, stdin=envelope) == QUIET
+
+    told = [trace(record).get("source_timestamp") for record in kafka.read(target)]
+    assert told == [None, str(BASE_MS), str(BASE_MS)]
 
 
 def test_a_target_that_is_deleted_ends_the_run_and_nothing_is_committed_past_it(kafka: Cluster, kpipe: Kpipe) -> None:

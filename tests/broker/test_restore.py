@@ -69,7 +69,7 @@ def test_a_spill_holds_what_the_target_would_have_got(
     assert len(spilled) == 3
     for envelope in spilled:
         names = [name for name, _ in envelope["headers"]]  # type: ignore[attr-defined]
-        assert names.count("source_offset") == names.count("by") == names.count("trace_hops") == 1
+        assert names.count("source_offset") == names.count("by") == 1
 
     done = kpipe.at(far.bootstrap)("produce", "-v", "--input", "json", "--restore", spill, restored)
 
