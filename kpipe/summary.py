@@ -1,4 +1,4 @@
-"""The balance of a run, for people on stderr and for programs as JSON; and the live line on a terminal.
+"""The balance of a run, for people on stderr and for programs as JSON.
 
 It decides nothing and writes nothing to stdout.
 """
@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kpipe.ledger import Ledger
 
 SHOWN = 10  # positions of lost records printed before the rest is only counted
-REDRAW = 0.2  # seconds between live lines
 
 
 @dataclass(slots=True)
@@ -32,11 +31,13 @@ class Summary:
     started: float = field(default_factory=time.monotonic)
     facts: Callable[[], dict[str, object]] = dict
     """What else the run knows, beside the balance."""
+    outcome: str = "delivered"
+    """What people are told of a delivered record: stdout is written to, and acknowledges nothing."""
 
     def line(self) -> str:
         """`1,000,000 read, 1,000,000 delivered, 0 failed in 1.4 s (702k/s)`."""
         ledger, seconds = self.ledger, self.seconds
-        parts = [f"{ledger.read:,} read", f"{ledger.delivered:,} delivered"]
+        parts = [f"{ledger.read:,} read", f"{ledger.delivered:,} {self.outcome}"]
         if ledger.filtered:
             parts.append(f"{ledger.filtered:,} filtered")
         if ledger.dead_lettered:
@@ -111,62 +112,3 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class LiveLine:
-    """A line on the terminal: rate, in flight, and how much is left; gone when the run ends.
-
-    Only made when stderr is a terminal. `total` and `done` give the share, in whatever unit the source counts.
-    """
-
-    def __init__(
-        self, summary: Summary, stream: IO[str], done: Callable[[], float], total: Callable[[], float | None]
-    ) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(file=stream, highlight=False, markup=False)
-        self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._summary = summary
-        self._done, self._total = done, total
-        self._next = 0.0
-        self._last: tuple[float, int] = (summary.clock(), 0)
-        self._rate = 0.0
-        self._started = False
-
-    def __call__(self) -> None:
-        """Redraw when it is time to; called once a turn."""
-        now = self._summary.clock()
-        if now < self._next:
-            return
-        self._next = now + REDRAW
-        if not self._started:
-            self._started = True
-            self._last = (now, self._summary.ledger.read)
-            self._live.start()
-            return
-        from rich.text import Text
-
-        self._live.update(Text(self._text(now), no_wrap=True, overflow="ellipsis"), refresh=True)
-
-    def _text(self, now: float) -> str:
-        ledger = self._summary.ledger
-        then, read = self._last
-        if now > then:
-            fresh = (ledger.read - read) / (now - then)
-            self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
-        self._last = (now, ledger.read)
-        parts = [f"{ledger.read:,} read", f"{short(self._rate)}/s", f"{ledger.waiting:,} in flight"]
-        total = self._total()
-        if total:
-            share = min(1.0, self._done() / total)
-            parts.append(f"{share:.0%}")
-            elapsed = self._summary.seconds
-            if 0 < share < 1 and elapsed > 1:
-                parts.append(f"{clock_time(elapsed / share * (1 - share))} left")
-        return "kpipe: " + ", ".join(parts)
-
-    def close(self) -> None:
-        """Take the line away."""
-        if self._started:
-            self._live.stop()

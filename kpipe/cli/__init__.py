@@ -24,7 +24,7 @@ from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError
 from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 COMMANDS = {
     "produce": "Send stdin or files to a topic.",
@@ -170,8 +170,14 @@ def _refuse(error: Any) -> int:
     return int(Exit.USAGE)
 
 
+before_telling: list[Callable[[], None]] = []
+"""What takes away that which stands on the terminal and is no line of its own."""
+
+
 def tell(text: str) -> None:
     """One line for people on stderr; control characters are made visible, so that no record can drive a terminal."""
+    for wipe in before_telling:
+        wipe()
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     try:
         sys.stderr.write(f"kpipe: {line}\n")

@@ -15,11 +15,12 @@ from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
 from kpipe.shutdown import Stop, die_by
 from kpipe.sinks.stdout import ReaderGone, WriteError
-from kpipe.summary import SHOWN, LiveLine, Summary
+from kpipe.summary import SHOWN, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.cli.live import LiveLine
     from kpipe.options import RunOptions
     from kpipe.pipeline import Pipeline
     from kpipe.plan import Planned
@@ -41,7 +42,9 @@ def execute(
         raise
     stop.starting = False
     pipeline = planned.pipeline
-    summary = Summary(pipeline.ledger, facts=planned.facts)
+    summary = Summary(pipeline.ledger, facts=planned.facts, outcome=planned.outcome)
+    if planned.typed and sys.stderr.isatty() and not options.quiet:
+        tell("read: stdin: reading what you type; Ctrl-D ends")
     live = _live_line(summary, planned, options)
     if live is not None:
         pipeline.progress = live
@@ -55,8 +58,11 @@ def execute(
 
 
 def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveLine | None:
-    """Only on a terminal that records do not go to themselves."""
-    if options.quiet or not sys.stderr.isatty() or (sys.stdout.isatty() and _prints_records(planned.pipeline)):
+    """Only on a terminal on which nothing else appears."""
+    from kpipe.cli.live import LiveLine, may_draw
+
+    prints = planned.prints or _prints_records(planned.pipeline)
+    if options.quiet or not may_draw(prints=prints, typed=planned.typed):
         return None
     return LiveLine(summary, sys.stderr, planned.done, planned.total)
 

@@ -63,10 +63,12 @@ def verify(source: str, target: str, connection: ConnectionOptions, options: Ver
 
 
 def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdict:
-    if options.quiet or not sys.stderr.isatty():
+    from kpipe.cli.live import LiveLine, may_draw
+
+    if options.quiet or not may_draw():
         return verification.run(stop, lambda: None)
     from kpipe.ledger import Ledger
-    from kpipe.summary import LiveLine, Summary
+    from kpipe.summary import Summary
 
     ledger = Ledger()
     live = LiveLine(

@@ -13,7 +13,7 @@ from kpipe.cli import tell
 from kpipe.environment import add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.shutdown import Stop, die_by
-from kpipe.summary import LiveLine, Summary
+from kpipe.summary import Summary
 from kpipe.workers import WORKER, Supervisor, Worker, worker_command
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_i
     supervisor = Supervisor(worker_command(arguments), workers, stop, tell, lambda: None)
     summary = Summary(supervisor.ledger, facts=supervisor.facts)
     live: Any = None
-    if sys.stderr.isatty() and not run.quiet:
+    from kpipe.cli.live import LiveLine, may_draw
+
+    if not run.quiet and may_draw():
         live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None)
         supervisor.progress = live
     try:

@@ -23,3 +23,9 @@ class Planned:
     total: Callable[[], float | None] = lambda: None
     notes: Callable[[], list[str]] = list
     facts: Callable[[], dict[str, object]] = dict
+    typed: bool = False
+    """Whether a person types the input."""
+    prints: bool = False
+    """Whether something besides the sink writes to stdout while the run goes on."""
+    outcome: str = "delivered"
+    """What became of a record that went well, in people's words."""

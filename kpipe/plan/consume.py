@@ -88,6 +88,8 @@ def plan_consume(
         limit=selection.count,
         notes=lambda: [*_format_notes(encode), *(channel.notes() if channel is not None else [])],
     )
+    if channel is None:
+        planned.outcome = "written"
     opened.source.open(opened.metadata)
     return planned
 

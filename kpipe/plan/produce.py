@@ -101,7 +101,7 @@ def plan_produce(
         by_column = ready.column_sink(record.partition, ledger) if columns else None
         target_sink = by_column or outlet.sink(_delivery_lines(stop) if record.report else None)
         stages, sink = wiring.detour(stages, target_sink)
-    return wiring.plan(
+    planned = wiring.plan(
         Reading(source, lambda: float(source.read_bytes), lambda: source.total_bytes),
         stages,
         sink,
@@ -111,6 +111,8 @@ def plan_produce(
         notes=lambda: _notes(source, rest, acks),
         spill=rest,
     )
+    planned.typed, planned.prints = source.is_typed, record.tee or record.report
+    return planned
 
 
 def _check_words(options: InputOptions, record: RecordOptions, sending: TargetOptions, paths: Sequence[str]) -> None:

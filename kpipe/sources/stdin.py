@@ -39,6 +39,7 @@ class FileSource:
         self.finished = False
         self.fragment = 0
         self.total_bytes, self.read_bytes = _total_size(paths), 0
+        self.is_typed = "-" in paths and os.isatty(0)
         self._paths = list(paths)
         self._make_decoder = decoder
         self._wakeup = wakeup

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pexpect
@@ -13,12 +15,12 @@ from kpipe.broker import EmbeddedBroker
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Kpipe
 
 LIVE = rb"kpipe: [\d,]+ read, [^\r\n]*/s, [\d,]+ in flight"
-SUMMARY = rb"kpipe: 2 read, 2 delivered, 0 failed in [\d.]+ s \([\d.]+[kM]?/s\)\r\n"
+SUMMARY = rb"kpipe: 2 read, 2 (?:delivered|written), 0 failed in [\d.]+ s \([\d.]+[kM]?/s\)\r\n"
 CURSOR_AND_COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -29,11 +31,19 @@ def broker() -> Iterator[str]:
         yield started.bootstrap
 
 
-def spawn(kpipe: Kpipe, broker: str, *args: str, shell: str = 'exec "$0" "$@"', **env: str) -> pexpect.spawn:
+def spawn(
+    kpipe: Kpipe,
+    broker: str,
+    *args: str,
+    shell: str = 'exec "$0" "$@"',
+    program: str = "sh",
+    job: str = "-c",
+    **env: str,
+) -> pexpect.spawn:
     """Start kpipe on a terminal of 80 columns, through a shell that may redirect some of its streams."""
-    command = ["-c", shell, str(COMMAND), args[0], "-b", broker, *args[1:]]
+    command = [job, shell, str(COMMAND), args[0], "-b", broker, *args[1:]]
     environment = kpipe.environment({"TERM": "xterm-256color", **env})
-    return pexpect.spawn("sh", command, env=environment, dimensions=(24, 80), timeout=20)
+    return pexpect.spawn(program, command, env=environment, dimensions=(24, 80), timeout=20)
 
 
 def screen(output: bytes) -> list[bytes]:
@@ -56,37 +66,104 @@ def screen(output: bytes) -> list[bytes]:
     return [bytes(line).rstrip() for line in rows if line.strip()]
 
 
+FED = 'exec "$0" "$@" <"$HOME/input"'
+"""The input comes from a FIFO that the test writes: nobody types."""
+
+
+@pytest.fixture
+def feed(kpipe: Kpipe) -> Iterator[Callable[[bytes], object]]:
+    """Writes to the FIFO that FED reads."""
+    path = Path(kpipe.environment()["HOME"]) / "input"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR)
+    yield lambda data: os.write(fd, data) if data else os.close(fd)
+    path.unlink()
+
+
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}], ids=str)
-def test_a_live_line_comes_and_goes_and_the_summary_stays(kpipe: Kpipe, broker: str, env: dict[str, str]) -> None:
-    child = spawn(kpipe, broker, "produce", "t", **env)
-    child.setecho(False)
-    child.sendline("one")
+def test_a_live_line_comes_and_goes_and_the_summary_stays(
+    kpipe: Kpipe, broker: str, env: dict[str, str], feed: Callable[[bytes], object]
+) -> None:
+    child = spawn(kpipe, broker, "produce", "t", shell=FED, **env)
+    feed(b"one\n")
     child.expect(LIVE)
     live = child.before + child.after
-    child.sendline("two")
+    feed(b"two\n")
     child.expect(rb"2 read")
     live += child.before + child.after
-    child.sendeof()
+    feed(b"")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
     left = screen(live + child.before)
     assert re.fullmatch(SUMMARY.replace(rb"\r\n", b""), left[-1])
     assert not [line for line in left if b"in flight" in line]
-    if "NO_COLOR" in env:
-        assert not COLOUR.search(live + child.before)
+    assert not COLOUR.search(live + child.before)
 
 
-def test_a_dumb_terminal_gets_no_live_line(kpipe: Kpipe, broker: str) -> None:
-    child = spawn(kpipe, broker, "produce", "t", TERM="dumb")
-    child.setecho(False)
-    child.sendline("one")
-    child.sendline("two")
+def test_a_dumb_terminal_gets_no_live_line(kpipe: Kpipe, broker: str, feed: Callable[[bytes], object]) -> None:
+    child = spawn(kpipe, broker, "produce", "t", shell=FED, TERM="dumb")
+    feed(b"one\ntwo\n")
     with pytest.raises(pexpect.TIMEOUT):
         child.expect(LIVE, timeout=1)
-    child.sendeof()
+    feed(b"")
     child.expect(SUMMARY)
     child.expect(pexpect.EOF)
+    assert not CURSOR_AND_COLOUR.search(child.before)
+
+
+@pytest.mark.parametrize("command", [("produce", "t"), ("produce", "--dry-run", "t"), ("produce", "--tee", "t")])
+def test_what_is_typed_stays_and_nothing_is_drawn_over_it(kpipe: Kpipe, broker: str, command: tuple[str, ...]) -> None:
+    child = spawn(kpipe, broker, *command)
+    child.expect_exact(b"kpipe: read: stdin: reading what you type; Ctrl-D ends\r\n")
+    child.send("half a line")
+    with pytest.raises(pexpect.TIMEOUT):
+        child.expect(LIVE, timeout=1)
+    shown = child.before
+    child.send(" and its end\n")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert b"half a line" in shown
+    assert not CURSOR_AND_COLOUR.search(shown)
+    assert b"half a line and its end" in screen(child.before)
+
+
+@pytest.mark.parametrize("behind", ["| grep --line-buffered o", "| cat", "> >(cat)"])
+def test_what_a_filter_prints_is_not_mixed_with_a_live_line(kpipe: Kpipe, broker: str, behind: str) -> None:
+    assert kpipe.at(broker)("produce", "u", stdin=b"one\ntwo\n").code == 0
+    child = spawn(kpipe, broker, "consume", "-c", "10000", "u", shell=f'"$0" "$@" {behind}', program="bash")
+    child.expect_exact(b"one\r\n")
+    with pytest.raises(pexpect.TIMEOUT):
+        child.expect(rb"/s", timeout=1)
+    assert not CURSOR_AND_COLOUR.search(child.before)
+    child.sendintr()
+    child.expect(pexpect.EOF)
+
+
+def test_a_message_takes_the_live_line_away_first(kpipe: Kpipe, broker: str, feed: Callable[[bytes], object]) -> None:
+    child = spawn(kpipe, broker, "produce", "--input", "json", "--on-error", "skip", "t", shell=FED)
+    feed(b'{"value":"one"}\n')
+    child.expect(LIVE)
+    seen = child.before + child.after
+    feed(b"no envelope\n")
+    child.expect(rb"skipped[^\r\n]*\r\n")
+    seen += child.before + child.after
+    told = screen(seen)
+    assert [line for line in told if b"in flight" in line] == []
+    assert told[-1].startswith(b"kpipe: decode: stdin:2: ")
+    feed(b"")
+    child.expect(pexpect.EOF)
+
+
+def test_nothing_is_drawn_from_the_background(kpipe: Kpipe, broker: str) -> None:
+    """A job in the background shares its terminal with the shell's prompt and what is typed there."""
+    child = spawn(
+        kpipe, broker, "forward", "t", "u", shell='"$0" "$@" & sleep 2; kill %1; wait', program="bash", job="-mc"
+    )
+    child.expect(pexpect.EOF)
+    assert b"in flight" not in child.before
     assert not CURSOR_AND_COLOUR.search(child.before)
 
 
@@ -130,10 +207,10 @@ def test_control_characters_never_reach_the_terminal_through_a_message(kpipe: Kp
 
 
 def test_ctrl_c_on_a_terminal_drains_and_dies_by_the_signal(kpipe: Kpipe, broker: str) -> None:
-    child = spawn(kpipe, broker, "produce", "t")
+    child = spawn(kpipe, broker, "produce", "--report", "t")
     child.setecho(False)
     child.sendline("one")
-    child.expect(rb"1 read")
+    child.expect(rb'"offset"')
     child.sendintr()
     child.expect(rb"kpipe: 1 read, 1 delivered, 0 failed")
     child.expect(pexpect.EOF)

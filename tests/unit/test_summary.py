@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kpipe.cli.live import LiveLine
 from kpipe.errors import KpipeError
 from kpipe.ledger import Ledger
-from kpipe.summary import LiveLine, Summary, clock_time, short
+from kpipe.summary import Summary, clock_time, short
 
 if TYPE_CHECKING:
     from pathlib import Path
