@@ -1,0 +1,86 @@
+"""One cluster as one run knows it: its properties, its complaints, and one admin client for all questions.
+
+Asking creates nothing: the creation of topics by metadata requests is switched off, whatever the configuration says.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.client import fetch_metadata, label, open_consumer, open_watched_admin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Consumer
+    from confluent_kafka.admin import AdminClient
+
+    from kpipe.clusters.client import Troubles
+    from kpipe.clusters.profiles import Cluster
+
+NEVER_CREATE = {"allow.auto.create.topics": False}
+READING = {
+    "group.id": "kpipe-without-group",  # the client wants a name; nobody joins and nothing is committed
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 100,
+    "fetch.error.backoff.ms": 50,  # default 500: a partition whose leader has just moved would wait that long
+}
+
+
+class Connection:
+    """A cluster and how long its answers may take, in seconds. Clients are opened when they are first needed."""
+
+    def __init__(self, cluster: Cluster, timeout: float, stopped: Callable[[], bool] = lambda: False) -> None:
+        self.cluster = cluster
+        self.name = cluster.name
+        """The profile's name; "" for a cluster that has none."""
+        self.label = label(cluster)
+        self.timeout = timeout
+        self.stopped = stopped
+        self._opened: tuple[AdminClient, Troubles] | None = None
+        self._metadata: Any = None
+
+    @property
+    def admin(self) -> AdminClient:
+        """The client that asks."""
+        return self._open()[0]
+
+    @property
+    def troubles(self) -> Troubles:
+        """What the client complained about."""
+        return self._open()[1]
+
+    def _open(self) -> tuple[AdminClient, Troubles]:
+        if self._opened is None:
+            self._opened = open_watched_admin(self.cluster, NEVER_CREATE)
+        return self._opened
+
+    def metadata(self, *, fresh: bool = False) -> Any:
+        """All topics, partitions and brokers; UnreachableError when the cluster does not answer in time.
+
+        All topics are asked for, never one by name: a request for one may create it (Kafka protocol, Metadata).
+        """
+        if self._metadata is None or fresh:
+            self._metadata = fetch_metadata(self.admin, self.troubles, self.timeout, None, self.stopped)
+        return self._metadata
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's own id, which trace headers carry."""
+        return str(self.metadata().cluster_id or "")
+
+    def consumer(self, **own: Any) -> Consumer:
+        """A consumer for `assign` alone; `own` are further properties, their dots written as underscores."""
+        properties = {name.replace("_", "."): value for name, value in own.items()}
+        return open_consumer(self.cluster, {**READING, **properties, **NEVER_CREATE})[0]
+
+    def deadline(self, seconds: float | None = None) -> float:
+        """When an answer that is asked for now is too late, as `time.monotonic` counts."""
+        return time.monotonic() + (self.timeout if seconds is None else seconds)
+
+    def where(self, topic: str, partition: int | None = None, offset: int | None = None) -> str:
+        """A place for people: `prod:orders[3]@42`."""
+        prefix = f"{self.name}:" if self.name else ""
+        number = "" if partition is None else f"[{partition}]"
+        return f"{prefix}{topic}{number}" + ("" if offset is None else f"@{offset}")

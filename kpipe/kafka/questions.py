@@ -1,0 +1,318 @@
+"""Questions to a cluster, each with an answer per topic, partition or group: a value, or why there is none.
+
+They change nothing. One that times out or is denied spoils no other: the `Failure` stands in its place.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from kpipe.clusters.diagnosis import COORDINATOR_AWAY, MOVING, denied, plain_reason
+from kpipe.errors import KpipeError, Stage, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
+
+    from kpipe.kafka.connection import Connection
+    from kpipe.ledger import TopicPartition
+
+Key = TypeVar("Key")
+
+IN_FLIGHT = 50
+"""Requests on the way at once: each question about a group costs a look-up of its coordinator and a request."""
+CONFIGS_AT_ONCE = 250
+GONE = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "GROUP_ID_NOT_FOUND")
+
+
+class Failure(NamedTuple):
+    """Why there is no answer. `kind` is `denied`, `gone`, `away` or `other`; `text` is for people."""
+
+    kind: str
+    text: str
+
+    def error(self, where: str, stage: Stage = Stage.READ) -> KpipeError:
+        """The failure as the error that ends a run."""
+        if self.kind in ("denied", "away"):
+            return UnreachableError(self.text, where=where, stage=stage)
+        return KpipeError(self.text, where=where, stage=stage)
+
+
+class Listed(NamedTuple):
+    """An offset and, where it was asked for by time, the record's timestamp in ms (else -1)."""
+
+    offset: int
+    timestamp: int
+
+
+class Commit(NamedTuple):
+    """What a group committed: the next offset to read, and the text it left with it."""
+
+    offset: int
+    metadata: str
+
+
+class Listing(NamedTuple):
+    """A group as the list of groups has it. `kind` is `consumer`, `simple`, `connect` or another protocol type."""
+
+    group: str
+    kind: str
+    protocol: str
+    state: str
+
+
+class Member(NamedTuple):
+    """A member of a group and the partitions it was given."""
+
+    member_id: str
+    client_id: str
+    host: str
+    instance: str
+    partitions: tuple[TopicPartition, ...]
+
+
+class Description(NamedTuple):
+    """A group with its members; `exists` is False when the coordinator knows nothing of it."""
+
+    state: str
+    protocol: str
+    assignor: str
+    members: tuple[Member, ...]
+    exists: bool
+
+
+def fail(error: Any, resource: str, operation: str = "DESCRIBE") -> Failure:
+    """What a KafkaError, a KafkaException or a timeout says."""
+    if isinstance(error, TimeoutError):
+        return Failure("away", "no answer in time")
+    inner = error.args[0] if isinstance(error, Exception) and error.args else error
+    name = str(inner.name()) if hasattr(inner, "name") else ""
+    if "AUTHORIZATION" in name:
+        return Failure("denied", denied(resource, operation).text)
+    if name in GONE:
+        return Failure("gone", f"no {resource}")
+    text = plain_reason(str(inner.str()) if hasattr(inner, "str") else str(inner))
+    if name in ("_TIMED_OUT", "REQUEST_TIMED_OUT"):
+        return Failure("away", "no answer in time")
+    return Failure("away" if name in COORDINATOR_AWAY | MOVING else "other", text)
+
+
+def collect(
+    asked: Mapping[Key, Future[Any]], deadline: float, resource: Callable[[Key], str]
+) -> dict[Key, Any | Failure]:
+    """The answers to questions that are on the way; what is not there at the deadline is a Failure."""
+    answers: dict[Key, Any | Failure] = {}
+    for key, future in asked.items():
+        try:
+            answers[key] = future.result(max(0.05, deadline - time.monotonic()))
+        except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+            answers[key] = fail(error, resource(key))
+    return answers
+
+
+def in_flight(
+    keys: Iterable[Key], ask: Callable[[Key], Future[Any]], deadline: float, resource: Callable[[Key], str]
+) -> Iterator[tuple[Key, Any | Failure]]:
+    """Ask one question for each key, at most IN_FLIGHT at once; answers come as they arrive."""
+    waiting: dict[Future[Any], Key] = {}
+    todo = iter(keys)
+    while True:
+        for key in todo:
+            waiting[ask(key)] = key
+            if len(waiting) >= IN_FLIGHT:
+                break
+        if not waiting:
+            return
+        done, _ = wait(waiting, max(0.05, deadline - time.monotonic()), FIRST_COMPLETED)
+        if not done:
+            for future in list(waiting):
+                yield waiting.pop(future), Failure("away", "no answer in time")
+            for key in todo:
+                yield key, Failure("away", "not asked, the time was over")
+            return
+        for future in done:
+            key = waiting.pop(future)
+            try:
+                yield key, future.result(0)
+            except Exception as error:  # noqa: BLE001 - as above
+                yield key, fail(error, resource(key))
+
+
+# Offsets
+
+
+def offsets(
+    connection: Connection, places: Iterable[TopicPartition], spec: Any, *, committed: bool = False
+) -> dict[TopicPartition, Listed | Failure]:
+    """Offsets of partitions by one `OffsetSpec`; `committed`: the end is the last stable offset, not the high mark."""
+    from confluent_kafka import IsolationLevel
+    from confluent_kafka import TopicPartition as Asked
+
+    wanted = {Asked(*place): spec for place in places}
+    if not wanted:
+        return {}
+    isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    deadline = connection.deadline()
+    asked = connection.admin.list_offsets(wanted, isolation_level=isolation, request_timeout=connection.timeout)
+    answers = collect(asked, deadline + 0.5, lambda tp: f"partition {tp.topic}[{tp.partition}]")
+    return {
+        (tp.topic, tp.partition): answer
+        if isinstance(answer, Failure)
+        else Listed(int(answer.offset), int(answer.timestamp))
+        for tp, answer in answers.items()
+    }
+
+
+def earliest(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Listed | Failure]:
+    """The first offset of each partition."""
+    from confluent_kafka.admin import OffsetSpec
+
+    return offsets(connection, places, OffsetSpec.earliest())
+
+
+def latest(
+    connection: Connection, places: Iterable[TopicPartition], *, committed: bool = False
+) -> dict[TopicPartition, Listed | Failure]:
+    """The end of each partition (exclusive): the high mark, or what a `read_committed` reader can reach."""
+    from confluent_kafka.admin import OffsetSpec
+
+    return offsets(connection, places, OffsetSpec.latest(), committed=committed)
+
+
+def newest(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Listed | Failure]:
+    """The record with the largest timestamp (not always the last one); offset -1 in an empty partition."""
+    from confluent_kafka.admin import OffsetSpec
+
+    return offsets(connection, places, OffsetSpec.max_timestamp())
+
+
+def at_time(
+    connection: Connection, places: Iterable[TopicPartition], ms: int
+) -> dict[TopicPartition, Listed | Failure]:
+    """In log order the first record with a timestamp of `ms` or later; offset -1 when every record is older."""
+    from confluent_kafka.admin import OffsetSpec
+
+    return offsets(connection, places, OffsetSpec.for_timestamp(ms))
+
+
+# Topics
+
+
+def configurations(connection: Connection, topics: Iterable[str]) -> dict[str, dict[str, Any] | Failure]:
+    """The configuration entries of topics (`confluent_kafka.admin.ConfigEntry`, by name)."""
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    names = list(topics)
+    answers: dict[str, Any] = {}
+    for start in range(0, len(names), CONFIGS_AT_ONCE):
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names[start : start + CONFIGS_AT_ONCE]]
+        asked = connection.admin.describe_configs(resources, request_timeout=connection.timeout)
+        found = collect(asked, connection.deadline() + 0.5, lambda resource: f"configuration of topic {resource.name}")
+        answers |= {resource.name: entries for resource, entries in found.items()}
+    return answers
+
+
+# Groups
+
+
+def list_groups(connection: Connection) -> tuple[list[Listing], list[str]]:
+    """All groups of the cluster, and what could not be asked: a broker that is away hides the groups it coordinates.
+
+    Connect workers, share and streams groups come from the older list, which knows protocol types but not KIP-848.
+    """
+    troubles: list[str] = []
+    found: dict[str, Listing] = {}
+    try:
+        future = connection.admin.list_consumer_groups(request_timeout=connection.timeout)
+        listed = future.result(connection.timeout + 0.5)
+    except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+        raise fail(error, "groups").error(connection.label) from None
+    for each in listed.valid or ():
+        kind = "simple" if each.is_simple_consumer_group else "consumer"
+        found[each.group_id] = Listing(each.group_id, kind, _word(each.type), _word(each.state))
+    troubles += sorted({f"groups of one broker are missing: {fail(error, 'groups').text}" for error in listed.errors})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # nothing else lists what is not a consumer group
+            everything = connection.admin.list_groups(timeout=connection.timeout)
+    except Exception as error:  # noqa: BLE001 - as above
+        troubles.append(f"groups that are not consumer groups are missing: {fail(error, 'groups').text}")
+        everything = []
+    for each in everything:
+        kind = str(each.protocol_type or "other")
+        found.setdefault(each.id, Listing(each.id, kind, "classic" if each.protocol_type else "", str(each.state)))
+    return sorted(found.values()), troubles
+
+
+def describe_groups(connection: Connection, groups: Iterable[str]) -> Iterator[tuple[str, Description | Failure]]:
+    """Members and states, as the answers arrive. Whoever decides by it must look at the members, never at a name of
+    a state: the client does not know those of KIP-848."""
+
+    def ask(group: str) -> Future[Any]:
+        asked = connection.admin.describe_consumer_groups([group], request_timeout=connection.timeout)
+        return asked[group]  # type: ignore[no-any-return]
+
+    deadline = connection.deadline() + 0.5
+    for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):
+        yield group, answer if isinstance(answer, Failure) else _description(answer)
+
+
+def _description(answer: Any) -> Description:
+    state = _word(answer.state)
+    members = tuple(
+        Member(
+            str(member.member_id),
+            str(member.client_id),
+            str(member.host).removeprefix("/"),
+            str(member.group_instance_id or ""),
+            tuple(sorted((tp.topic, tp.partition) for tp in member.assignment.topic_partitions)),
+        )
+        for member in answer.members
+    )
+    exists = bool(members) or state != "Dead"
+    return Description(state, _word(answer.type), str(answer.partition_assignor or ""), members, exists)
+
+
+def committed(
+    connection: Connection, groups: Iterable[str]
+) -> Iterator[tuple[str, dict[TopicPartition, Commit | Failure] | Failure]]:
+    """What groups have committed, as the answers arrive; a partition without a commit is left out."""
+    from confluent_kafka import ConsumerGroupTopicPartitions
+
+    def ask(group: str) -> Future[Any]:
+        asked = connection.admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=connection.timeout
+        )
+        return asked[group]  # type: ignore[no-any-return]
+
+    deadline = connection.deadline() + 0.5
+    for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):
+        yield group, answer if isinstance(answer, Failure) else _commits(answer.topic_partitions or ())
+
+
+def _commits(entries: Iterable[Any]) -> dict[TopicPartition, Commit | Failure]:
+    found: dict[TopicPartition, Commit | Failure] = {}
+    for entry in entries:
+        place = (entry.topic, entry.partition)
+        if entry.error is not None:
+            found[place] = fail(entry.error, f"topic {entry.topic}")
+        elif entry.offset >= 0:
+            found[place] = Commit(entry.offset, entry.metadata or "")
+    return found
+
+
+WORDS = {"PREPARING_REBALANCING": "PreparingRebalance", "COMPLETING_REBALANCING": "CompletingRebalance"}
+"""Kafka's own words, where the client has others."""
+
+
+def _word(value: Any) -> str:
+    """A state as Kafka writes it, a type in small letters; "" for what the client does not know."""
+    name = str(getattr(value, "name", value) or "")
+    if name == "UNKNOWN":
+        return ""
+    if name in ("CONSUMER", "CLASSIC"):
+        return name.lower()
+    return WORDS.get(name, name.capitalize())

@@ -1,0 +1,140 @@
+"""Reads records between offsets of partitions, without a group: the first one of each, or all of a range.
+
+It commits nothing and never waits at an open transaction: a `read_committed` reader ends at the last stable offset.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kpipe.kafka.questions import Failure, fail
+from kpipe.record import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from kpipe.kafka.connection import Connection
+    from kpipe.ledger import TopicPartition
+
+Range = tuple[int, int]
+"""First offset, and the offset to stop before."""
+
+BATCH = 500
+PEEKING = {"fetch_message_max_bytes": 65_536, "queued_min_messages": 1, "fetch_wait_max_ms": 10}
+"""For one record of many partitions: a partition's next batch comes in full however large, one in each fetch."""
+WHOLE = {"queued_max_messages_kbytes": 16_384}
+
+
+class RangeReader:
+    """One consumer that is assigned what is read at the moment. `committed`: aborted records are left out."""
+
+    def __init__(self, connection: Connection, *, committed: bool = True, peeking: bool = False) -> None:
+        isolation = "read_committed" if committed else "read_uncommitted"
+        own: dict[str, Any] = {"isolation_level": isolation, **(PEEKING if peeking else WHOLE)}
+        if "isolation.level" in connection.cluster.properties and not peeking:
+            del own["isolation_level"]  # the user's word about which records count
+        self._consumer = connection.consumer(**own)
+
+    def first(
+        self, ranges: Mapping[TopicPartition, Range], deadline: float
+    ) -> dict[TopicPartition, Message | None | Failure]:
+        """The first record of each range; None where a range holds none. What does not come in time is a Failure."""
+        found: dict[TopicPartition, Message | None | Failure] = {}
+        self._assign(ranges)
+        open_places = set(ranges)
+        while open_places and time.monotonic() < deadline:
+            ended: set[TopicPartition] = set()
+            for message in self._fetch():
+                place = (str(message.topic()), int(message.partition() or 0))
+                if place not in open_places or place in ended:
+                    continue
+                verdict = self._look(message, ranges[place][1])
+                if not isinstance(verdict, str):
+                    found[place] = verdict
+                    ended.add(place)
+            open_places -= ended
+            if open_places:
+                self._let_go(ended)
+        self._consumer.unassign()
+        found.update(dict.fromkeys(open_places, Failure("away", "no answer in time")))
+        return found
+
+    def records(self, ranges: Mapping[TopicPartition, Range]) -> Iterator[list[Message]]:
+        """All records of the ranges; an empty list is a moment without one (0.1 s). Ends when all ranges are read.
+
+        Raises KpipeError for what the client reports of a partition.
+        """
+        open_places = {place for place, (start, end) in ranges.items() if start < end}
+        self._assign({place: ranges[place] for place in open_places})
+        while open_places:
+            kept: list[Message] = []
+            ended: set[TopicPartition] = set()
+            for message in self._fetch():
+                place = (str(message.topic()), int(message.partition() or 0))
+                if place not in open_places or place in ended:
+                    continue
+                end = ranges[place][1]
+                verdict = self._look(message, end)
+                if isinstance(verdict, Failure):
+                    raise verdict.error(f"{place[0]}[{place[1]}]")
+                if verdict is message:
+                    kept.append(message)
+                if verdict is None or (verdict is message and int(message.offset() or 0) >= end - 1):
+                    ended.add(place)
+            open_places -= ended
+            if open_places:
+                self._let_go(ended)
+            yield kept
+        self._consumer.unassign()
+
+    @staticmethod
+    def _look(message: Message, end: int) -> Message | None | Failure | str:
+        """The message itself, None behind the end of its range, what is wrong, or "" for what passes by itself."""
+        error = message.error()
+        if error is None:
+            return message if int(message.offset() or 0) < end else None
+        if error.name() == "_PARTITION_EOF":
+            return None
+        if error.retriable() and not error.fatal():
+            return ""
+        return fail(error, f"topic {message.topic()}", "READ")
+
+    def _fetch(self) -> Sequence[Message]:
+        return self._consumer.consume(BATCH, 0) or self._consumer.consume(1, 0.1)
+
+    def _assign(self, ranges: Mapping[TopicPartition, Range]) -> None:
+        from confluent_kafka import TopicPartition as Asked
+
+        self._consumer.assign([Asked(*place, start) for place, (start, _) in sorted(ranges.items())])
+
+    def _let_go(self, places: Iterable[TopicPartition]) -> None:
+        from confluent_kafka import KafkaException
+        from confluent_kafka import TopicPartition as Asked
+
+        gone = [Asked(*place) for place in sorted(places)]
+        if gone:
+            with suppress(KafkaException):
+                self._consumer.incremental_unassign(gone)
+
+    def close(self) -> None:
+        """Close the consumer, which has nothing to leave."""
+        with suppress(Exception):
+            self._consumer.close()
+
+
+def to_batch(messages: Sequence[Message], cluster: str) -> Batch:
+    """Messages as columns, all fields."""
+    return Batch(
+        [message.value() for message in messages],  # type: ignore[misc]
+        keys=[message.key() for message in messages],  # type: ignore[misc]
+        headers=[message.headers() or None for message in messages],  # type: ignore[misc]
+        timestamps=[message.timestamp() for message in messages],
+        topics=[message.topic() for message in messages],
+        partitions=[message.partition() for message in messages],
+        offsets=[message.offset() for message in messages],
+        cluster=cluster,
+    )
