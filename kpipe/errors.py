@@ -5,7 +5,7 @@
     |-- BadRecord             3  one record is bad: input data, or a transform that failed on it
     |-- UnreachableError      4  cluster unreachable, authentication, authorisation
     |-- UndeliveredError      1  records were not delivered (failed, refused, unknown)
-    `-- DifferenceError       5  a check found a difference
+    `-- DifferenceError       5  a check found a difference, or nothing was found
 
 Nothing here prints or exits: the porch (`kpipe.cli`) turns an error into one line on stderr and the exit code.
 """
@@ -32,7 +32,7 @@ EXIT_MEANING: dict[Exit, str] = {
     Exit.USAGE: "usage or configuration error",
     Exit.BAD_INPUT: "bad input data, or a transform that failed on a record (under --on-error stop)",
     Exit.UNREACHABLE: "cluster unreachable, authentication or authorisation failed",
-    Exit.DIFFERENCE: "a check found a difference (verify, --fail-if-empty)",
+    Exit.DIFFERENCE: "a check found a difference, or nothing was found (verify, --max-lag, find, --fail-if-empty)",
 }
 
 

@@ -26,8 +26,8 @@ RECORD, TRANSFORM, TRACE, DELIVERY, MESSAGES = (
 BROKER = "Broker"
 PANELS = (SELECTION, INPUT, RECORD, OUTPUT, TRANSFORM, TRACE, DELIVERY, CONNECTION, BROKER, MESSAGES)
 
-FILE, OFFSET, PROPERTY, CLUSTER, PLACE = "file", "offset", "property", "cluster", "place"
-"""What completes a value: names of files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`."""
+FILE, OFFSET, PROPERTY, CLUSTER, PLACE, GROUP = "file", "offset", "property", "cluster", "place", "group"
+"""What completes a value: files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`, groups."""
 
 DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
@@ -188,7 +188,7 @@ class SelectionOptions(Options):
         help="Read only this partition: 3, 0-2 or 0,4. Repeatable.",
     )
     group: str = option(
-        SELECTION, "--group", "-G", default="", metavar="GROUP",
+        SELECTION, "--group", "-G", default="", metavar="GROUP", completion=GROUP,
         help="Read as this consumer group, and commit to it.",
     )
     instance: str = option(
@@ -552,7 +552,7 @@ class CheckOptions(Options):
         help="What may be done with this topic. Repeatable.",
     )
     group: tuple[str, ...] = option(
-        SELECTION, "--group", "-G", default=(), metavar="GROUP",
+        SELECTION, "--group", "-G", default=(), metavar="GROUP", completion=GROUP,
         help="What may be done with this group. Repeatable.",
     )
     json: bool = option(

@@ -30,6 +30,8 @@ COMMANDS = {
     "produce": "Send stdin or files to a topic.",
     "consume": "Print the records of topics.",
     "forward": "Send records from topics to a topic, here or on another cluster.",
+    "topics": "List topics: how much there is, how long it is kept, what is wrong.",
+    "groups": "Show how far groups are behind, in records and in time.",
     "check": "Say what is wrong between here and a cluster, and what to try.",
     "config": "Show, find, start and import the configuration of clusters.",
     "verify": "Compare a copy of a topic with its source.",

@@ -105,11 +105,15 @@ def build_command(
     arguments: dict[str, Operand],
     groups: Sequence[type[Options]],
     transforms: bool = True,
+    without: Sequence[str] = (),
 ) -> typer.Typer:
-    """A one-command app: `run` is called with the arguments, one object per group, and the ordered steps."""
+    """A one-command app: `run` is called with the arguments, one object per group, and the ordered steps.
+
+    `without` are options of the first group that this command does not offer: it means something else by their name.
+    """
 
     def call(ctx: typer.Context, **values: Any) -> int:
-        built = [_build(group, values) for group in groups]
+        built = [_build(group, values, without if group is groups[0] else ()) for group in groups]
         given = [values[argument] for argument in arguments]
         return run(*given, *built, *([ctx.meta.get(STEPS, [])] if transforms else []))
 
@@ -119,6 +123,8 @@ def build_command(
         parameters.append(_parameter(argument, *_argument(operand)))
     for group in groups:
         for option, type_of_value, default, shown in declared(group):
+            if group is groups[0] and option in without:
+                continue
             described[option] = shown
             parameters.append(_parameter(option, *_option(shown, type_of_value, default)))
     if transforms:
@@ -134,9 +140,9 @@ def build_command(
     return app
 
 
-def _build(group: type[Options], values: dict[str, Any]) -> Options:
+def _build(group: type[Options], values: dict[str, Any], without: Sequence[str]) -> Options:
     """The object of a group; what may be repeated is a tuple, for nobody changes options."""
-    given = {name: values[name] for name, _, _, _ in declared(group)}
+    given = {name: values[name] for name, _, _, _ in declared(group) if name not in without}
     return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import COMMANDS, app
-from kpipe.options import CLUSTER, FILE, OFFSET, PLACE, PROPERTY
+from kpipe.options import CLUSTER, FILE, GROUP, OFFSET, PLACE, PROPERTY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -255,6 +255,8 @@ def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str)
 
     if kind == PROPERTY:
         return Answer(_starting([(f"{name}=", "") for name in names.properties()], incomplete))
+    if kind == GROUP:
+        return Answer(_starting([(group, "") for group in names.groups(incomplete, typed.values)], incomplete))
     if kind == CLUSTER:
         return Answer(_starting([(name, "") for name in names.clusters(typed.values)], incomplete))
     if kind == PLACE:

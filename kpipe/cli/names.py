@@ -48,6 +48,19 @@ def places(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
         return named
 
 
+def groups(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
+    """`[cluster:]group`: as `places`, with the groups of a cluster in place of its topics."""
+    profiles = _profiles(values)
+    name, colon, _ = incomplete.partition(":")
+    if colon and name in profiles.names:
+        return [f"{name}:{group}" for group in _groups(profiles.resolve(name))]
+    named = [f"{other}:" for other in profiles.names]
+    try:
+        return named + _groups(profiles.resolve(None))
+    except UsageError:
+        return named
+
+
 def _profiles(values: Mapping[str, Sequence[str]]) -> Profiles:
     def last(name: str) -> str:
         return (values.get(name) or [""])[-1]
@@ -58,11 +71,31 @@ def _profiles(values: Mapping[str, Sequence[str]]) -> Profiles:
     return load_profiles(flags, given(), Path.cwd())
 
 
+def _may_ask(cluster: Cluster) -> bool:
+    """Whether TAB may connect: not where a secret would be fetched, or a file of this directory names the address."""
+    if cluster.token is not None or any(reference.source in ASKING for reference in cluster.references):
+        return False
+    return not cluster.origins.get("bootstrap.servers", "").startswith(f"{Path.cwd() / PROJECT_FILE}:")
+
+
+def _groups(cluster: Cluster) -> list[str]:
+    """Names of consumer groups; nothing when the cluster does not answer in time."""
+    if not _may_ask(cluster):
+        return []
+    from confluent_kafka import KafkaException
+
+    from kpipe.clusters.client import open_admin
+
+    try:
+        asked = open_admin(cluster).list_consumer_groups(request_timeout=PATIENCE_S)
+        return sorted(each.group_id for each in asked.result(PATIENCE_S).valid)
+    except (KafkaException, TimeoutError):
+        return []
+
+
 def _topics(cluster: Cluster) -> list[str]:
     """Topic names, those of Kafka itself left out; nothing when the cluster does not answer in time."""
-    if cluster.token is not None or any(reference.source in ASKING for reference in cluster.references):
-        return []
-    if cluster.origins.get("bootstrap.servers", "").startswith(f"{Path.cwd() / PROJECT_FILE}:"):
+    if not _may_ask(cluster):
         return []
     from confluent_kafka import KafkaException
 

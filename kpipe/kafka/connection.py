@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.checkup import EMBEDDED
 from kpipe.clusters.client import fetch_metadata, label, open_consumer, open_watched_admin
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Connection:
     def cluster_id(self) -> str:
         """The cluster's own id, which trace headers carry."""
         return str(self.metadata().cluster_id or "")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is kpipe's own broker in memory, which knows no configuration and cannot list groups."""
+        return self.cluster_id.startswith(EMBEDDED)
 
     def consumer(self, **own: Any) -> Consumer:
         """A consumer for `assign` alone; `own` are further properties, their dots written as underscores."""

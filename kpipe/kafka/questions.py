@@ -10,8 +10,9 @@ import warnings
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kpipe.clusters.diagnosis import COORDINATOR_AWAY, MOVING, denied, plain_reason
+from kpipe.clusters.diagnosis import denied, plain_reason
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import Kind, is_unauthorised, kind_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,20 +26,24 @@ Key = TypeVar("Key")
 IN_FLIGHT = 50
 """Requests on the way at once: each question about a group costs a look-up of its coordinator and a request."""
 CONFIGS_AT_ONCE = 250
-GONE = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "GROUP_ID_NOT_FOUND")
+LATE = "no answer in time"
+SLOW = ("_TIMED_OUT", "REQUEST_TIMED_OUT")
 
 
 class Failure(NamedTuple):
-    """Why there is no answer. `kind` is `denied`, `gone`, `away` or `other`; `text` is for people."""
+    """Why there is no answer; `text` is for people."""
 
-    kind: str
+    kind: Kind
     text: str
 
     def error(self, where: str, stage: Stage = Stage.READ) -> KpipeError:
         """The failure as the error that ends a run."""
-        if self.kind in ("denied", "away"):
+        if self.kind in (Kind.DENIED, Kind.AWAY):
             return UnreachableError(self.text, where=where, stage=stage)
         return KpipeError(self.text, where=where, stage=stage)
+
+
+UNCONFIGURED = Failure(Kind.GONE, "the embedded broker has no configurations")
 
 
 class Listed(NamedTuple):
@@ -87,17 +92,16 @@ class Description(NamedTuple):
 def fail(error: Any, resource: str, operation: str = "DESCRIBE") -> Failure:
     """What a KafkaError, a KafkaException or a timeout says."""
     if isinstance(error, TimeoutError):
-        return Failure("away", "no answer in time")
+        return Failure(Kind.AWAY, LATE)
     inner = error.args[0] if isinstance(error, Exception) and error.args else error
-    name = str(inner.name()) if hasattr(inner, "name") else ""
-    if "AUTHORIZATION" in name:
-        return Failure("denied", denied(resource, operation).text)
-    if name in GONE:
-        return Failure("gone", f"no {resource}")
-    text = plain_reason(str(inner.str()) if hasattr(inner, "str") else str(inner))
-    if name in ("_TIMED_OUT", "REQUEST_TIMED_OUT"):
-        return Failure("away", "no answer in time")
-    return Failure("away" if name in COORDINATOR_AWAY | MOVING else "other", text)
+    kind = kind_of(inner)
+    if is_unauthorised(inner):
+        return Failure(kind, denied(resource, operation).text)
+    if kind is Kind.GONE:
+        return Failure(kind, f"no {resource}")
+    if name_of(inner) in SLOW:
+        return Failure(kind, LATE)
+    return Failure(kind, plain_reason(str(inner.str()) if hasattr(inner, "str") else str(inner)))
 
 
 def collect(
@@ -129,9 +133,9 @@ def in_flight(
         done, _ = wait(waiting, max(0.05, deadline - time.monotonic()), FIRST_COMPLETED)
         if not done:
             for future in list(waiting):
-                yield waiting.pop(future), Failure("away", "no answer in time")
+                yield waiting.pop(future), Failure(Kind.AWAY, LATE)
             for key in todo:
-                yield key, Failure("away", "not asked, the time was over")
+                yield key, Failure(Kind.AWAY, "not asked, the time was over")
             return
         for future in done:
             key = waiting.pop(future)
@@ -139,6 +143,13 @@ def in_flight(
                 yield key, future.result(0)
             except Exception as error:  # noqa: BLE001 - as above
                 yield key, fail(error, resource(key))
+
+
+def client_names() -> Any:
+    """The client's admin module, whose names it does not declare as exported; imported when it is first needed."""
+    from confluent_kafka import admin
+
+    return admin
 
 
 # Offsets
@@ -168,34 +179,26 @@ def offsets(
 
 def earliest(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Listed | Failure]:
     """The first offset of each partition."""
-    from confluent_kafka.admin import OffsetSpec
-
-    return offsets(connection, places, OffsetSpec.earliest())
+    return offsets(connection, places, client_names().OffsetSpec.earliest())
 
 
 def latest(
     connection: Connection, places: Iterable[TopicPartition], *, committed: bool = False
 ) -> dict[TopicPartition, Listed | Failure]:
     """The end of each partition (exclusive): the high mark, or what a `read_committed` reader can reach."""
-    from confluent_kafka.admin import OffsetSpec
-
-    return offsets(connection, places, OffsetSpec.latest(), committed=committed)
+    return offsets(connection, places, client_names().OffsetSpec.latest(), committed=committed)
 
 
 def newest(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Listed | Failure]:
     """The record with the largest timestamp (not always the last one); offset -1 in an empty partition."""
-    from confluent_kafka.admin import OffsetSpec
-
-    return offsets(connection, places, OffsetSpec.max_timestamp())
+    return offsets(connection, places, client_names().OffsetSpec.max_timestamp())
 
 
 def at_time(
     connection: Connection, places: Iterable[TopicPartition], ms: int
 ) -> dict[TopicPartition, Listed | Failure]:
     """In log order the first record with a timestamp of `ms` or later; offset -1 when every record is older."""
-    from confluent_kafka.admin import OffsetSpec
-
-    return offsets(connection, places, OffsetSpec.for_timestamp(ms))
+    return offsets(connection, places, client_names().OffsetSpec.for_timestamp(ms))
 
 
 # Topics
@@ -203,12 +206,15 @@ def at_time(
 
 def configurations(connection: Connection, topics: Iterable[str]) -> dict[str, dict[str, Any] | Failure]:
     """The configuration entries of topics (`confluent_kafka.admin.ConfigEntry`, by name)."""
-    from confluent_kafka.admin import ConfigResource, ResourceType
-
+    admin = client_names()
     names = list(topics)
+    if connection.is_embedded:
+        return dict.fromkeys(names, UNCONFIGURED)
     answers: dict[str, Any] = {}
     for start in range(0, len(names), CONFIGS_AT_ONCE):
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names[start : start + CONFIGS_AT_ONCE]]
+        resources = [
+            admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names[start : start + CONFIGS_AT_ONCE]
+        ]
         asked = connection.admin.describe_configs(resources, request_timeout=connection.timeout)
         found = collect(asked, connection.deadline() + 0.5, lambda resource: f"configuration of topic {resource.name}")
         answers |= {resource.name: entries for resource, entries in found.items()}
@@ -243,17 +249,20 @@ def list_groups(connection: Connection) -> tuple[list[Listing], list[str]]:
         everything = []
     for each in everything:
         kind = str(each.protocol_type or "other")
-        found.setdefault(each.id, Listing(each.id, kind, "classic" if each.protocol_type else "", str(each.state)))
+        name = str(each.id)
+        found.setdefault(name, Listing(name, kind, "classic" if each.protocol_type else "", str(each.state)))
     return sorted(found.values()), troubles
 
 
 def describe_groups(connection: Connection, groups: Iterable[str]) -> Iterator[tuple[str, Description | Failure]]:
-    """Members and states, as the answers arrive. Whoever decides by it must look at the members, never at a name of
-    a state: the client does not know those of KIP-848."""
+    """Members and states, as the answers arrive.
+
+    Whoever decides by it looks at the members, never at the name of a state: the client lacks those of KIP-848.
+    """
 
     def ask(group: str) -> Future[Any]:
         asked = connection.admin.describe_consumer_groups([group], request_timeout=connection.timeout)
-        return asked[group]  # type: ignore[no-any-return]
+        return asked[group]
 
     deadline = connection.deadline() + 0.5
     for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):
@@ -286,7 +295,7 @@ def committed(
         asked = connection.admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=connection.timeout
         )
-        return asked[group]  # type: ignore[no-any-return]
+        return asked[group]
 
     deadline = connection.deadline() + 0.5
     for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):

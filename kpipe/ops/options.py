@@ -1,0 +1,84 @@
+"""The options of looking and changing commands, as data. Other commands start without them."""
+
+# No `from __future__ import annotations`: the cli reads the fields' types as objects.
+from dataclasses import dataclass
+
+from kpipe.options import OUTPUT, PLACE, SELECTION, Options, option
+
+
+# fmt: off
+@dataclass(kw_only=True, eq=False, repr=False)
+class LookingOptions(Options):
+    """How an answer is shown."""
+
+    json: bool = option(
+        OUTPUT, "--json", "-J", default=False,
+        help="Print JSON lines, each an object with a version.",
+    )
+    no_header: bool = option(
+        OUTPUT, "--no-header", default=False,
+        help="Print a table without its headings.",
+    )
+    color: str = option(
+        OUTPUT, "--color", default="auto", choices=("auto", "always", "never"), shown=True,
+        help="auto: on a terminal, unless NO_COLOR is set.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TopicsOptions(Options):
+    """What to tell of each topic."""
+
+    partitions: bool = option(
+        SELECTION, "--partitions", default=False,
+        help="A row a partition: leader, replicas, in-sync replicas, start, end, last stable offset, first and newest "
+        "time.",
+    )
+    health: bool = option(
+        SELECTION, "--health", default=False,
+        help="Only what is wrong: offline, under-replicated, under or at min.insync.replicas, a transaction that stays "
+        "open. Prints nothing when all is well.",
+    )
+    config: bool = option(
+        SELECTION, "--config", default=False,
+        help="What differs from the cluster's defaults.",
+    )
+    count_records: bool = option(
+        SELECTION, "--count-records", default=False,
+        help="Count the records, by reading all of them.",
+    )
+    at: str = option(
+        SELECTION, "--at", default="", metavar="TIME",
+        help="The first offset at or after a time: 03:10, 'yesterday 03:10', ISO 8601, epoch ms, -15m.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GroupsOptions(Options):
+    """Which groups, and what is too much."""
+
+    topic: str = option(
+        SELECTION, "--topic", default="", metavar="[CLUSTER:]TOPIC", completion=PLACE,
+        help="Only groups that read this topic, and only it.",
+    )
+    watch: str = option(
+        SELECTION, "--watch", default="", metavar="DURATION",
+        help="Look again so often: rates in and out, time to catch up, partitions that stand still, and how long until "
+        "unread records are deleted.",
+    )
+    max_lag: int | None = option(
+        SELECTION, "--max-lag", default=None, metavar="N", least=0,
+        help="Exit 5 when a group is more records behind.",
+    )
+    max_behind: str = option(
+        SELECTION, "--max-behind", default="", metavar="DURATION",
+        help="Exit 5 when a group is longer behind: 30s, 10m, 2h.",
+    )
+    all_partitions: bool = option(
+        SELECTION, "--all-partitions", default=False,
+        help="Also partitions of its topics that a group never committed.",
+    )
+    no_times: bool = option(
+        SELECTION, "--no-times", default=False,
+        help="Do not read a record a partition to tell the time behind.",
+    )

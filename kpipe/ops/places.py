@@ -1,0 +1,111 @@
+"""Which clusters a looking command asks, and which names there: `[CLUSTER:][GLOB]…` becomes connections and patterns.
+
+It connects to nothing yet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.kafka.connection import Connection
+from kpipe.plan.places import read_profiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kpipe.clusters.profiles import Profiles
+    from kpipe.options import ConnectionOptions
+
+
+class Asked(NamedTuple):
+    """One cluster, and the patterns it is asked for; none means all."""
+
+    connection: Connection
+    patterns: list[str]
+
+
+class Clusters:
+    """The clusters of one command, each connected once."""
+
+    def __init__(self, options: ConnectionOptions, say: Callable[[str], None]) -> None:
+        self.profiles: Profiles = read_profiles(options)
+        for warning in self.profiles.warnings:
+            say(warning)
+        self._timeout = options.timeout
+        self._open: dict[str, Connection] = {}
+
+    def open(self, name: str | None) -> Connection:
+        """The cluster of a name; None is the current one."""
+        key = self.profiles.current if name is None else name
+        if key not in self._open:
+            self._open[key] = Connection(self.profiles.resolve(name), self._timeout)
+        return self._open[key]
+
+    def every(self) -> list[Connection]:
+        """All configured clusters, and the current one."""
+        named = [self.open(name) for name in self.profiles.names]
+        return named if self.profiles.current else [*named, self.open(None)]
+
+    def asked(self, texts: Sequence[str], *, free_names: bool = False) -> list[Asked]:
+        """`[CLUSTER:][GLOB]…` by cluster. `free_names`: names may hold colons; a cluster is one that is configured."""
+        wanted: dict[int, Asked] = {}
+        for text in texts or [""]:
+            name, pattern = self._split(text, free_names=free_names)
+            connection = self.open(name)
+            entry = wanted.setdefault(id(connection), Asked(connection, []))
+            entry.patterns.append(pattern or "*")
+            check_pattern(pattern, text)
+        return list(wanted.values())
+
+    def _split(self, text: str, *, free_names: bool) -> tuple[str | None, str]:
+        name, colon, rest = text.partition(":")
+        if not colon or text.startswith("^") or (free_names and name not in self.profiles.names):
+            return None, text
+        if not name:
+            raise UsageError("the cluster's name before ':' is empty; leave the colon out", where=repr(text))
+        return name, rest
+
+
+def check_pattern(pattern: str, text: str) -> None:
+    """UsageError for a `^regex` that is none."""
+    if pattern.startswith("^"):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UsageError(f"not a regular expression: {error}", where=repr(text)) from None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether it stands for several names: `*`, `?`, `[…]` or `^regex`."""
+    return text.startswith("^") or any(letter in text for letter in "*?[")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name is meant; Kafka's own (`__…`) only by a pattern that starts like them."""
+    if pattern == name:
+        return True
+    if name.startswith("__") and not pattern.startswith(("__", "^__")):
+        return False
+    return bool(re.search(pattern, name)) if pattern.startswith("^") else fnmatchcase(name, pattern)
+
+
+def choose(patterns: Iterable[str], known: Iterable[str], where: str, what: str) -> list[str]:
+    """The names that are meant; KpipeError (exit 1) for a plain name that is not there, naming the nearest."""
+    names = sorted(known)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        if not is_pattern(pattern) and pattern not in names:
+            raise unknown(pattern, names, where, what)
+        chosen.update(dict.fromkeys(name for name in names if matches(pattern, name)))
+    return list(chosen)
+
+
+def unknown(name: str, known: Sequence[str], where: str, what: str) -> KpipeError:
+    """The error for a name that the cluster does not have, or does not let us see."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else "check the name, the cluster, and whether you may see it"
+    return KpipeError(f"no such {what}; {hint}", where=f"{where}:{name}", stage=Stage.READ)

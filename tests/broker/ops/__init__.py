@@ -1,0 +1,1 @@
+"""Looking and changing commands against a real Kafka, and against the answers of its own Java tools."""
