@@ -99,14 +99,10 @@ def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
     return ids
 
 
-def choose_protocol(wanted: str, cluster: Cluster, topics: Iterable[str], admin: GroupAdmin) -> str:
-    """`classic` or `consumer`, for one run.
-
-    The new protocol is taken where the brokers have it, unless a property belongs to the old one, or a topic is a
-    pattern: brokers match those themselves, in another dialect (RE2, without look-ahead).
-    """
+def choose_protocol(wanted: str, cluster: Cluster, admin: GroupAdmin) -> str:
+    """`classic` or `consumer`, for one run: the new one where the brokers have it and no property is of the old one."""
     if wanted != "auto":
         return wanted
-    if any(name in cluster.properties for name in CLASSIC_ONLY) or any(topic.startswith("^") for topic in topics):
+    if any(name in cluster.properties for name in CLASSIC_ONLY):
         return "classic"
     return "consumer" if admin.speaks_consumer() else "classic"

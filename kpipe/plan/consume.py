@@ -68,7 +68,7 @@ def plan_consume(
     channel = _open_channel(encode, options) if options.commit_acked else None
     stages, sink = wiring.detour(stages, StdoutSink(encode) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)
-    wiring.open_letters(hop, 0, (opened.cluster_id, opened.names(chosen.topics)))
+    wiring.open_letters(hop, 0, opened, chosen.topics)
     ledger = Ledger(keeps_offsets=chosen.group is not None)
     committer: Committer = NoCommit()
     if chosen.group is not None:

@@ -84,7 +84,7 @@ def plan_forward(
         ready, lambda topic: _choose_partition(to_partition, sending, opened, topic, topics), own
     )
     for further in outlet.targets[1:]:
-        _refuse_circle(opened, further, topics)
+        _keep_apart(opened, further, topics, wiring)
     hop = hop_to(
         None if forward.to_origin else ready,
         trace,
@@ -92,7 +92,7 @@ def plan_forward(
         group=chosen.group,
         times=forward.timestamp == "now" or outlet.forgets_time,
     )
-    wiring.open_letters(hop, 0, (opened.cluster_id, opened.names(topics)), outlet)
+    wiring.open_letters(hop, 0, opened, topics, outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
     keying = [key_keyless] if sending.keyless == "key" else []
     routes = outlet.open_routes() if routes_in(steps) else []
@@ -174,7 +174,7 @@ def _open_target(
         own,
         partitions_if_created=lambda: opened.partitions(topics),
     )
-    _refuse_circle(opened, ready, topics)
+    _keep_apart(opened, ready, topics, wiring)
     return ready
 
 
@@ -252,9 +252,11 @@ def _go_home(
     ]
 
 
-def _refuse_circle(opened: OpenSource, ready: Target, topics: Sequence[str]) -> None:
+def _keep_apart(opened: OpenSource, ready: Target, topics: Sequence[str], wiring: Wiring) -> None:
+    """A target is no source: named as both it is refused, and a pattern does not mean it."""
     if opened.cluster_id and opened.cluster_id == ready.cluster_id and ready.topic in topics:
         raise UsageError("source and target are the same topic; forward to another one", where=ready.where)
+    wiring.leave_out(opened, topics, ready)
 
 
 def _choose_partition(

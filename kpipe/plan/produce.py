@@ -91,7 +91,7 @@ def plan_produce(
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own)
     letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
-    wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, ("", ()), outlet)
+    wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time
     stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready)]
     ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)

@@ -19,7 +19,7 @@ from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.identity import TopicIds
 from kpipe.sources.protocol import classic_assignor
-from kpipe.sources.selection import BEGINNING, Hooks, Selection, match_topics
+from kpipe.sources.selection import BEGINNING, Hooks, Selection, is_pattern, match_topics
 from kpipe.sources.topic import TopicSource
 from kpipe.units import parse_duration
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from kpipe.options import SelectionOptions
 
 
+REFRESH = 10.0
+"""Seconds between looks for topics and partitions that are new, without a group and in a classic one."""
+
+
 class OpenSource:
     """A source that is ready to read, and what else needs to know its consumer."""
 
@@ -41,15 +45,24 @@ class OpenSource:
         self.consumer = consumer
         self.cluster_id = cluster_id
         self.metadata = metadata
+        self._left_out: set[str] = set()
 
     def names(self, topics: Sequence[str]) -> list[str]:
         """The topics that names and patterns mean."""
-        return match_topics(topics, self.metadata.topics)
+        return match_topics(topics, self.metadata.topics, self._left_out)
 
     def partitions(self, topics: Sequence[str]) -> int:
         """The largest number of partitions among the topics."""
-        names = match_topics(topics, self.metadata.topics)
-        return max((len(self.metadata.topics[name].partitions) for name in names), default=1)
+        return max((len(self.metadata.topics[name].partitions) for name in self.names(topics)), default=1)
+
+    def leave_out(self, topics: Sequence[str], cluster_id: str, topic: str) -> bool:
+        """A topic that the run writes to is meant by no pattern of its own; whether one would have meant it."""
+        if not self.cluster_id or cluster_id != self.cluster_id or topic in topics:
+            return False
+        patterns = [each for each in topics if is_pattern(each)]
+        self._left_out.add(topic)
+        self.source.leave_out([topic])
+        return bool(match_topics(patterns, [topic]))
 
 
 def parse_range(offsets: Sequence[str], end: str, group: str) -> tuple[Offset, Offset | None]:
@@ -82,7 +95,7 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
     if numbers:
         partitions = frozenset(parse_partitions(numbers))
     for topic in topics:
-        if topic.startswith("^"):
+        if is_pattern(topic):
             try:
                 compile_pattern(topic)
             except ValueError as error:
@@ -104,7 +117,16 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         protocol=options.group_protocol,
         columns=frozenset(columns),
         min_age=_min_age(options.min_age),
+        refresh=_refresh(cluster),
     )
+
+
+def _refresh(cluster: Cluster) -> float:
+    """Seconds between looks for new topics and partitions: the client's own property, if it is set (-1: never)."""
+    own = cluster.properties.get("topic.metadata.refresh.interval.ms")
+    if own is None:
+        return REFRESH
+    return float(own) / 1000 if float(own) > 0 else float("inf")
 
 
 def _min_age(text: str) -> float:
@@ -133,8 +155,8 @@ def prepare_source(
         selection = _join_as(selection, cluster, admin, own, timeout, stopped)
     if selection.group is not None:
         own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later
-    if any(topic.startswith("^") for topic in selection.topics):
-        own["topic.metadata.refresh.interval.ms"] = 30_000
+        # A classic group gives added partitions out when its leader's client has seen them; the default is 5 min.
+        own["topic.metadata.refresh.interval.ms"] = round(selection.refresh * 1000)
     own = {name: value for name, value in own.items() if name not in cluster.properties}
     consumer, troubles = open_consumer(cluster, own)
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
@@ -156,11 +178,11 @@ def _join_as(
         own["group.instance.id"] = selection.instance
     if selection.partitions is not None or "group.protocol" in cluster.properties:
         return selection
-    single = selection.topics[0] if len(selection.topics) == 1 and not selection.topics[0].startswith("^") else None
+    single = selection.topics[0] if len(selection.topics) == 1 and not is_pattern(selection.topics[0]) else None
     fetch_metadata(admin.client, admin.troubles, timeout, single, stopped)
     # Under KIP-848 a killed static member cannot come back before its session has ended (UNRELEASED_INSTANCE_ID).
     wanted = "classic" if selection.instance and selection.protocol == "auto" else selection.protocol
-    own["group.protocol"] = choose_protocol(wanted, cluster, selection.topics, admin)
+    own["group.protocol"] = choose_protocol(wanted, cluster, admin)
     if own["group.protocol"] == "consumer" and wanted == "auto":
         assignor = classic_assignor(admin.client, selection.group or "")
         if assignor is not None:
@@ -180,10 +202,10 @@ def _find_topics(
     stopped: Callable[[], bool],
 ) -> Any:
     topics = selection.topics
-    single = topics[0] if len(topics) == 1 and not topics[0].startswith("^") else None
+    single = topics[0] if len(topics) == 1 and not is_pattern(topics[0]) else None
     metadata = fetch_metadata(consumer, troubles, timeout, single, stopped)
     for topic in topics:
-        if topic.startswith("^"):
+        if is_pattern(topic):
             continue
         entry = metadata.topics.get(topic)
         if entry is None or (name_of(entry.error) in NO_TOPIC):

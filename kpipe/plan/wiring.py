@@ -119,10 +119,20 @@ class Wiring:
             target.troubles.listener = Reach(label(target.cluster), self.warn).hear
         return outlet
 
+    def leave_out(self, opened: OpenSource, topics: Sequence[str], ready: Target) -> None:
+        """Read no topic that the run writes to because a pattern happens to match it, and say so."""
+        if opened.leave_out(topics, ready.cluster_id, ready.topic):
+            self.warn(f"read: {ready.where}: the pattern matches it, too; it is not read, for this run writes to it")
+
     def open_letters(
-        self, hop: Hop, delivery_timeout_ms: int, sources: tuple[str, Collection[str]], outlet: Outlet | None = None
+        self,
+        hop: Hop,
+        delivery_timeout_ms: int,
+        opened: OpenSource | None,
+        topics: Sequence[str],
+        outlet: Outlet | None = None,
     ) -> None:
-        """The dead-letter topic, if one is asked for: no source (a cluster's id and topics), and no target."""
+        """The dead-letter topic, if one is asked for: none of the topics read (`opened` None: no cluster), no target."""
         if self.policy.letters is None:
             return
         from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
@@ -130,7 +140,9 @@ class Wiring:
         own = {"delivery.timeout.ms": delivery_timeout_ms}
         (cluster,), timeout = self._letter_clusters, self.connection.timeout
         ready = open_letters(self.policy.letters, cluster, self.sending, timeout, self.stopped, own)
-        refuse_same(ready, *sources, "the source")
+        if opened is not None:
+            refuse_same(ready, opened.cluster_id, topics, "the source")
+            self.leave_out(opened, topics, ready)
         if outlet is not None:
             refuse_same(ready, outlet.ready.cluster_id, [outlet.ready.topic], "the target")
             for target, _ in outlet.others:

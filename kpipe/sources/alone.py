@@ -5,12 +5,11 @@ It commits nothing and asks no coordinator for its place.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kpipe.errors import KpipeError
-from kpipe.sources.selection import BEGINNING, find_places
+from kpipe.sources.discovery import Discovery
+from kpipe.sources.selection import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from kpipe.sources.bounds import Bounds
     from kpipe.sources.reading import Reading
 
-REFRESH = 30.0
-"""Seconds between looks at the metadata for new partitions, when there is no group to be told by."""
-
 
 class Alone:
     """A reader on its own; `widened` is told of partitions that are new."""
@@ -29,7 +25,7 @@ class Alone:
     def __init__(self, reading: Reading, widened: Callable[[list[TopicPartition]], None]) -> None:
         self._reading = reading
         self._widened = widened
-        self._next_look = time.monotonic() + REFRESH
+        self._discovery = Discovery(reading, self._widen) if reading.selection.partitions is None else None
 
     def start(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """Assign partitions at absolute offsets: OFFSET_BEGINNING costs 500 ms before the first record."""
@@ -38,21 +34,28 @@ class Alone:
         self._reading.tap.assign(starts, shared=False)
         extents.check_finished()
 
-    def idle(self) -> None:
+    def look(self) -> None:
         """Partitions added while following are read from their beginning: nothing written to them is missed."""
-        from confluent_kafka import KafkaException
+        if self._discovery is not None:
+            self._discovery.look()
 
-        reading, now = self._reading, time.monotonic()
-        if now < self._next_look or reading.extents.ends or reading.selection.partitions is not None:
-            return
-        self._next_look = now + REFRESH
-        with suppress(KafkaException, KpipeError):  # looked at again; what is assigned goes on
-            metadata = reading.consumer.list_topics(timeout=1.0)
-            new = sorted(set(find_places(reading.selection, metadata, reading.cluster)) - reading.extents.assigned)
-            if new:
-                self._widened(new)
-                bounds = reading.resolver.bounds(new)
-                self.start(reading.resolver.starts(BEGINNING, bounds), bounds)
+    def _widen(self, places: list[TopicPartition]) -> None:
+        reading = self._reading
+        new = sorted(set(places) - reading.extents.assigned)
+        if new:
+            self._widened(new)
+            bounds = reading.resolver.bounds(new)
+            starts = reading.resolver.starts(BEGINNING, bounds)
+            reading.hooks.began(starts)
+            self.start(starts, bounds)
+
+    def idle(self) -> None:
+        """There is nobody else to wait for."""
+
+    def drop(self, places: list[TopicPartition]) -> None:
+        """These are gone from the cluster; the others are read on."""
+        self._reading.tap.drop(places)
+        self._reading.extents.let_go(places)
 
     def close(self, _timeout: float) -> None:
         """There is nothing to leave."""

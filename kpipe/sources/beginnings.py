@@ -12,6 +12,7 @@ from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import MOVING, is_unauthorised
 from kpipe.sources.bounds import PAUSE
+from kpipe.sources.selection import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -42,6 +43,8 @@ class Beginnings:
         """
         reading = self._reading
         starts = reading.resolver.starts(reading.selection.start, bounds)
+        added = {place: bound for place, bound in bounds.items() if place not in reading.known}
+        starts.update(reading.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
         if reading.selection.group is not None:
             starts.update(self._left_off(bounds, again))
         return starts

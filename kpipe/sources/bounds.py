@@ -6,6 +6,7 @@ It reads no records. Ends are fixed here, at the start, so that `-e` means "as i
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,9 +73,10 @@ class OffsetResolver:
                     continue
                 message = f"no answer to a list-offsets request: {error.args[0].str()}; kpipe check says why"
                 raise UnreachableError(message, where=self._cluster, stage=Stage.READ) from None
-            leaderless = any(answer.error is not None and answer.error.name() in MOVING for answer in answers)
-            if not leaderless or time.monotonic() >= deadline:
+            moving = {answer.topic for answer in answers if answer.error is not None and answer.error.name() in MOVING}
+            if not moving or time.monotonic() >= deadline:
                 break
+            self._refresh(moving)
             time.sleep(PAUSE)
         for answer in answers:
             if answer.error is not None:
@@ -83,6 +85,14 @@ class OffsetResolver:
                     raise denied(f"topic {answer.topic}", "DESCRIBE").error(where, Stage.READ)
                 raise KpipeError(f"cannot list offsets: {answer.error.str()}", where=where, stage=Stage.READ)
         return {(answer.topic, answer.partition): answer.offset for answer in answers}
+
+    def _refresh(self, topics: Iterable[str]) -> None:
+        """Let the client look again: a group may assign a partition that was added since it last did (KIP-848)."""
+        from confluent_kafka import KafkaException
+
+        with suppress(KafkaException):
+            for topic in topics:
+                self._consumer.list_topics(topic, timeout=1.0)
 
     def starts(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
         """The offset to start from in each partition, never below the first one that exists."""

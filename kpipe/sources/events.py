@@ -65,6 +65,12 @@ class Events:
             return denied(group or f"topic {message.topic() or ''}".strip(), "READ").error(at, Stage.READ)
         if is_login(name):
             return UnreachableError(f"{plain_reason(text)}; check the login", where=at, stage=Stage.READ)
+        if (
+            name in NO_PLACE
+            and self._reading.selection.has_patterns
+            and message.topic() not in self._reading.selection.topics
+        ):
+            return None  # a topic that a pattern meant was deleted; the others are read on
         if name in NO_PLACE:
             return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)
         if name in OTHER_MEMBERS:

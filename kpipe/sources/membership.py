@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
 from kpipe.sources.beginnings import NoAnswer
+from kpipe.sources.discovery import Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,16 +58,36 @@ class Membership:
         self._patience: float | None = time.monotonic() + PATIENCE
         self._joining = False
         self._leaving = False
+        self._topics: set[str] = set()
+        self._discovery = Discovery(reading, self._subscribe) if self._selection.has_patterns else None
 
-    def join(self) -> None:
-        """Ask for partitions; they come in a callback of a later poll."""
+    def join(self, places: list[TopicPartition]) -> None:
+        """Ask for partitions of these places' topics; they come in a callback of a later poll."""
+        self._subscribe(places)
+
+    def look(self) -> None:
+        """Topics that a pattern means come and go; added partitions of a topic are the group's to give out."""
+        if self._discovery is not None:
+            self._discovery.look()
+
+    def _subscribe(self, places: list[TopicPartition]) -> None:
+        """Subscribe to topics by name: what a pattern means is the same with a group and without."""
+        topics = {topic for topic, _ in places}
+        if topics == self._topics:
+            return
+        self._topics = topics
+        if not topics:
+            self._consumer.unsubscribe()
+            return
         self._consumer.subscribe(
-            list(self._selection.topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+            sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         self._joining = True
+
+    def drop(self, _places: list[TopicPartition]) -> None:
+        """Partitions are gone from the cluster: the group takes them away once nobody asks for their topic."""
+        if self._discovery is not None:
+            self._discovery.hasten()
 
     # --- callbacks ---------------------------------------------------------------------------------------------
 

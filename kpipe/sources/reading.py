@@ -5,12 +5,13 @@ It does nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
+    from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.extents import Extents
     from kpipe.sources.gaps import Gaps
@@ -32,6 +33,10 @@ class Reading:
     gaps: Gaps
     extents: Extents
     tap: Tap
+    known: set[TopicPartition] = field(default_factory=set)
+    """The partitions that were there at the start; any other is read from its beginning, whatever -o says."""
+    left_out: set[str] = field(default_factory=set)
+    """Topics that no pattern means: those that this run writes to."""
 
     @property
     def group(self) -> str:

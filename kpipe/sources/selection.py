@@ -14,13 +14,16 @@ from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.patterns import find_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.ledger import TopicPartition
 
 BEGINNING = Offset(Kind.BEGINNING, 0)
+INTERNAL = "__"
+"""What the names of a cluster's own topics begin with: `__consumer_offsets`, `__transaction_state`. A pattern leaves
+them out: each commit of a group that read them would make the next record."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,6 +47,8 @@ class Selection:
     columns: frozenset[str] = frozenset(("keys", "headers", "timestamps", "positions"))
     min_age: float = 0.0
     """Seconds that a record must be old before it is read."""
+    refresh: float = 10.0
+    """Seconds between looks for topics and partitions that are new."""
     joins: bool = True
     """Whether to join the group; without, its offsets are only looked at."""
 
@@ -55,7 +60,7 @@ class Selection:
     @property
     def has_patterns(self) -> bool:
         """Whether a topic is a pattern, of which there may be more tomorrow."""
-        return any(topic.startswith("^") for topic in self.topics)
+        return any(is_pattern(topic) for topic in self.topics)
 
 
 @dataclass(slots=True)
@@ -72,13 +77,23 @@ class Hooks:
     say: Callable[[str], None] = lambda _text: None
 
 
-def match_topics(wanted: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The topics meant by names and `^regex` patterns, without the cluster's internal ones for a pattern."""
+def is_pattern(topic: str) -> bool:
+    """Whether it stands for all topics that match: a topic's name never begins with `^`."""
+    return topic.startswith("^")
+
+
+def match_topics(wanted: Sequence[str], known: Iterable[str], left_out: Container[str] = ()) -> list[str]:
+    """The topics meant by names and `^regex` patterns; a pattern means no internal topic, and none that is left out.
+
+    kpipe matches patterns itself, with a group too: the client has an engine of its own, and brokers have another.
+    """
     names = sorted(known)
     found: list[str] = []
     for topic in wanted:
-        if topic.startswith("^"):
-            found += [name for name in _matching(topic, names) if not name.startswith("__")]
+        if is_pattern(topic):
+            found += [
+                name for name in _matching(topic, names) if not name.startswith(INTERNAL) and name not in left_out
+            ]
         else:
             found.append(topic)
     return list(dict.fromkeys(found))
@@ -91,11 +106,13 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
         raise UsageError(str(error), where=repr(pattern)) from None
 
 
-def find_places(selection: Selection, metadata: Any, cluster: str) -> list[TopicPartition]:
+def find_places(
+    selection: Selection, metadata: Any, cluster: str, left_out: Container[str] = ()
+) -> list[TopicPartition]:
     """The partitions that a selection means; KpipeError for a topic or partition that is not there."""
     wanted = selection.partitions
     places: list[TopicPartition] = []
-    for topic in match_topics(selection.topics, metadata.topics):
+    for topic in match_topics(selection.topics, metadata.topics, left_out):
         if topic not in metadata.topics:  # a second look, and it was deleted meanwhile
             raise KpipeError("the topic is gone", where=where(cluster, topic), stage=Stage.READ)
         present = sorted(metadata.topics[topic].partitions)
@@ -104,8 +121,9 @@ def find_places(selection: Selection, metadata: Any, cluster: str) -> list[Topic
             message = f"no partition {missing[0]}; the topic has {len(present)} (0 to {len(present) - 1})"
             raise KpipeError(message, where=where(cluster, topic), stage=Stage.CONFIG)
         places += [(topic, number) for number in present if wanted is None or number in wanted]
-    if not places and not selection.shared:
-        raise KpipeError("no topic matches", where=where(cluster, " ".join(selection.topics)))
+    if not places and (selection.at_end or not selection.shared):
+        besides = " besides the target" if left_out else ""
+        raise KpipeError(f"no topic matches{besides}", where=where(cluster, " ".join(selection.topics)))
     return places
 
 

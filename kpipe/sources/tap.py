@@ -114,6 +114,14 @@ class Tap:
         if idle and shared:
             self._consumer.pause(idle)
 
+    def drop(self, places: Iterable[TopicPartition]) -> None:
+        """Stop fetching partitions that are gone, when there is no group that takes them away."""
+        from confluent_kafka import TopicPartition
+
+        gone = list(places)
+        self.forget(gone)
+        self._consumer.incremental_unassign([TopicPartition(*place) for place in gone])
+
     def unassign(self, partitions: list[ClientPartition]) -> None:
         """Stop fetching what the group takes away."""
         if self._incremental:

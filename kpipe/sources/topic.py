@@ -26,6 +26,8 @@ from kpipe.sources.tap import Tap
 from kpipe.sources.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from confluent_kafka import Consumer, Message
 
     from kpipe.ledger import TopicPartition
@@ -57,9 +59,9 @@ class TopicSource:
         self._hooks = hooks
         self._extents = extents = Extents(bounded=selection.at_end, shared=selection.shared)
         self._tap = tap = Tap(consumer, extents, cluster, incremental=selection.incremental, min_age=selection.min_age)
-        reading = Reading(consumer, cluster, selection, resolver, hooks, ids, self.gaps, extents, tap)
+        self._reading = reading = Reading(consumer, cluster, selection, resolver, hooks, ids, self.gaps, extents, tap)
         self._beginnings = Beginnings(reading)
-        self._watch = Watch(reading)
+        self._watch = Watch(reading, self._drop)
         self._events = Events(reading)
         self._seat: Alone | Membership = Alone(reading, self._widen)
         if selection.shared:
@@ -71,14 +73,15 @@ class TopicSource:
 
     def open(self, metadata: Any) -> None:
         """Fix the ends, then join the group or assign the partitions at absolute offsets."""
-        places = find_places(self._selection, metadata, self.cluster)
+        places = find_places(self._selection, metadata, self.cluster, self._reading.left_out)
+        self._reading.known.update(places)
         names = {topic for topic, _ in places}
         if len(names) == 1 and not self._selection.has_patterns:
             self._topic = names.pop()
         bounds = self._resolver.bounds(places)
         self._extents.fix(self._find_ends(bounds), bounds)
         if isinstance(self._seat, Membership):
-            self._seat.join()
+            self._seat.join(places)
         else:
             starts = self._beginnings.find(bounds)
             self._hooks.began(starts)
@@ -86,6 +89,10 @@ class TopicSource:
             if not self._extents.ends:
                 self.ids.ask({topic for topic, _ in places})
         self.finished = self._extents.finished
+
+    def leave_out(self, topics: Iterable[str]) -> None:
+        """No pattern means these, which the run itself writes to; before `open`."""
+        self._reading.left_out.update(topics)
 
     def _find_ends(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
         until, at_end = self._selection.until, self._selection.at_end
@@ -103,6 +110,9 @@ class TopicSource:
         if {topic for topic, _ in places} != {self._topic}:
             self._topic = None
 
+    def _drop(self, places: list[TopicPartition]) -> None:
+        self._seat.drop(places)
+
     def _note(self, error: KpipeError) -> None:
         self._error = error
 
@@ -112,6 +122,7 @@ class TopicSource:
     def read(self) -> Batch | None:
         """Up to 500 records; waits at most 0.1 s for the first."""
         self._watch.look()
+        self._seat.look()
         tap = self._tap
         messages = tap.fetch()
         if not messages and self._error is None and not self._extents.finished:

@@ -12,17 +12,18 @@ from kpipe.errors import KpipeError, Stage
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.reading import Reading
 
 
 class Watch:
-    """The topics of one source, as long as it reads them."""
+    """The topics of one source, as long as it reads them; `gone` is told of partitions that no longer exist."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, gone: Callable[[list[TopicPartition]], None]) -> None:
         self._reading = reading
+        self._gone = gone
         self._extents = reading.extents
         self._ids = reading.ids
 
@@ -55,7 +56,12 @@ class Watch:
     def _judge(self, again: set[str], gone: set[str]) -> None:
         """Topics that are not the ones that were opened: the client would go on silently in the new one."""
         for topic in sorted(gone):
-            raise KpipeError("the topic was deleted", where=where(self._reading.cluster, topic), stage=Stage.READ)
+            at = where(self._reading.cluster, topic)
+            if topic in self._reading.selection.topics:
+                raise KpipeError("the topic was deleted", where=at, stage=Stage.READ)
+            self._ids.known.pop(topic, None)
+            self._reading.hooks.say(f"read: {at}: the topic was deleted; the others that match are read on")
+            self._gone([place for place in self._extents.assigned if place[0] == topic])
         places = sorted(place for place in self._extents.assigned if place[0] in again)
         if places:
             self._reading.hooks.lost(places)  # offsets of the old topic must not be committed for the new one

@@ -1,0 +1,72 @@
+"""Looks, now and then, which topics and partitions a selection means by now: some are added, others go.
+
+It reads no record and assigns nothing: it tells those who do. kpipe asks itself because the client looks at topics it
+reads only every 5 min, and because no engine but kpipe's own may decide what a pattern means.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kpipe.errors import KpipeError
+from kpipe.sources.selection import find_places, is_pattern, where
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.ledger import TopicPartition
+    from kpipe.sources.reading import Reading
+
+ANSWER = 1.0
+"""Seconds for the answer; without one the next look asks again."""
+
+
+class Discovery:
+    """Asks every `selection.refresh` seconds, with or without records to read; `found` gets all places there are now."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        found: Callable[[list[TopicPartition]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reading = reading
+        self._found = found
+        self._clock = clock
+        self._next = clock() + reading.selection.refresh
+        self._topics: set[str] | None = None
+
+    def look(self) -> None:
+        """Ask if it is time to, unless the ends were fixed at the start: what is added later lies behind them."""
+        now = self._clock()
+        if now < self._next:
+            return
+        reading, selection = self._reading, self._reading.selection
+        self._next = now + selection.refresh
+        if reading.extents.ends or reading.extents.bounded:
+            return
+        from confluent_kafka import KafkaException
+
+        with suppress(KafkaException, KpipeError):  # looked at again; what is assigned goes on
+            if len(selection.topics) == 1 and not is_pattern(selection.topics[0]):
+                metadata = reading.consumer.list_topics(selection.topics[0], timeout=ANSWER)
+            else:
+                metadata = reading.consumer.list_topics(timeout=ANSWER)
+            places = find_places(selection, metadata, reading.cluster, reading.left_out)
+            self._say_new({topic for topic, _ in places})
+            self._found(places)
+
+    def hasten(self) -> None:
+        """Look at the next occasion."""
+        self._next = self._clock()
+
+    def _say_new(self, topics: set[str]) -> None:
+        reading = self._reading
+        if self._topics is None:
+            self._topics = {topic for topic, _ in reading.known}
+        for topic in sorted(topics - self._topics):
+            what = "a new topic that matches; read from its beginning"
+            reading.hooks.say(f"read: {where(reading.cluster, topic)}: {what}")
+        self._topics = topics
