@@ -151,6 +151,8 @@ class Pipeline:
     spill: Spill | None = None
     say: Callable[[str], None] = lambda _text: None
     progress: Callable[[], None] = lambda: None
+    watch: Callable[[], None] = lambda: None
+    """Raises KpipeError when the run has lost its purpose, whether or not there are records: nobody reads stdout."""
     clock: Callable[[], float] = time.monotonic
     flush_timeout: float = 150.0
     """Seconds without a single delivery report after which the end of the input is not waited for any longer."""
@@ -207,6 +209,7 @@ class Pipeline:
         self._look_at_failures()
         self.committer.tick(self.ledger)
         self.progress()
+        self.watch()
 
     def _move(self, batch: Batch) -> None:
         flight = self.ledger.track(batch, batch.snapshot())
@@ -268,6 +271,10 @@ class Pipeline:
         """Called while the sink is full: stay in the group, and say whether waiting still makes sense."""
         self.source.keep_alive()
         self.progress()
+        try:
+            self.watch()
+        except KpipeError as error:
+            self.error = self.error or error
         self._gave_up = self._gave_up or self.stop.forced or self.error is not None
         return not self._gave_up
 

@@ -86,6 +86,7 @@ def plan_consume(
         committer,
         ledger,
         limit=selection.count,
+        prints=True,
         notes=lambda: [*_format_notes(encode), *(channel.notes() if channel is not None else [])],
     )
     if channel is None:

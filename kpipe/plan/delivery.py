@@ -97,7 +97,7 @@ class Delivery:
             forced=lambda: stop.forced,
             also_flush=letters.flush if letters is not None else lambda _timeout: True,
             on_abort=letters.forget if letters is not None else lambda: None,
-            note=opened.source.ids.metadata,
+            note=opened.source.note,
         )
         topic = self.wiring.letter_topic
         if letters is not None and topic is not None and topic.cluster_id == ready.cluster_id:

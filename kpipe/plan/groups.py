@@ -37,7 +37,7 @@ def group_committer(
         opened.consumer,
         where,
         source.at_eof,
-        note=source.ids.metadata,
+        note=source.note,
         tail=tail,
         is_awaited=lambda: source.share_is_done,
     )

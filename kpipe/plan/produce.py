@@ -110,6 +110,7 @@ def plan_produce(
         limit=record.count,
         notes=lambda: _notes(source, rest, acks),
         spill=rest,
+        prints=record.tee or record.report,
     )
     planned.typed, planned.prints = source.is_typed, record.tee or record.report
     return planned

@@ -21,7 +21,7 @@ from kpipe.plan.stages import make_spill
 from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, throttle, unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
@@ -132,7 +132,7 @@ class Wiring:
         topics: Sequence[str],
         outlet: Outlet | None = None,
     ) -> None:
-        """The dead-letter topic, if one is asked for: none of the topics read (`opened` None: no cluster), no target."""
+        """The dead-letter topic, if one is asked for: no topic that is read (`opened` None: no cluster), no target."""
         if self.policy.letters is None:
             return
         from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
@@ -171,8 +171,9 @@ class Wiring:
         transaction: Transaction | None = None,
         spill: Spill | None = None,
         flush_timeout: float = FLUSH_TIMEOUT,
+        prints: bool = False,
     ) -> Planned:
-        """The run; `spill` is in place of the file that --spill names."""
+        """The run; `spill` is in place of the file that --spill names, `prints` says that stdout has a reader."""
         pipeline = Pipeline(
             reading.source,
             stages,
@@ -188,6 +189,10 @@ class Wiring:
             spill=spill or make_spill(self.sending.spill),
             flush_timeout=flush_timeout,
         )
+        if prints or self.sending.dry_run:
+            from kpipe.sinks.stdout import ReaderWatch
+
+            pipeline.watch = ReaderWatch()
         bind_detours(pipeline)
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))

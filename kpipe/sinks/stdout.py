@@ -26,6 +26,10 @@ PATIENCE = 1.0
 """Seconds a slow reader is waited for before the source is asked to keep its place in the group."""
 
 
+LOOK = 0.2
+"""Seconds between looks whether anybody still reads; one look is one system call."""
+
+
 class WriteError(KpipeError):
     """Stdout took no more; `written` bytes of the block got out. What was not written is still in the topic."""
 
@@ -82,6 +86,24 @@ class Stdout:
         if self._fd != 1:
             os.dup2(nowhere, self._fd, inheritable=False)
         os.close(nowhere)
+
+
+class ReaderWatch:
+    """Notices that nobody reads stdout any more while there is nothing to write, as `tail -f` does."""
+
+    def __init__(self, fd: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self._poll = select.poll()
+        self._poll.register(fd, 0)  # errors are told unasked; a pipe without a reader is one
+        self._clock = clock
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        """Look a few times a second. Raises ReaderGone."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + LOOK
+            if any(event & select.POLLERR for _, event in self._poll.poll(0)):
+                raise ReaderGone("the reader of stdout went away")
 
 
 class StdoutSink:

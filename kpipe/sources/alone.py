@@ -41,6 +41,8 @@ class Alone:
 
     def _widen(self, places: list[TopicPartition]) -> None:
         reading = self._reading
+        topics = {topic for topic, _ in places}
+        self.drop([place for place in reading.extents.assigned if place[0] not in topics])
         new = sorted(set(places) - reading.extents.assigned)
         if new:
             self._widened(new)
@@ -54,8 +56,12 @@ class Alone:
 
     def drop(self, places: list[TopicPartition]) -> None:
         """These are gone from the cluster; the others are read on."""
-        self._reading.tap.drop(places)
-        self._reading.extents.let_go(places)
+        if places:
+            self._reading.hooks.lost(places)
+            self._reading.tap.drop(places)
+            self._reading.extents.let_go(places)
+            if self._discovery is not None:
+                self._discovery.hasten()
 
     def close(self, _timeout: float) -> None:
         """There is nothing to leave."""

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.diagnosis import denied
+from kpipe.clusters.offsets import Kind
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import MOVING, is_unauthorised
 from kpipe.sources.bounds import PAUSE
@@ -25,6 +26,11 @@ ANSWER = 10.0
 """Seconds for the coordinator's answer when partitions are taken over."""
 
 
+PARTITIONS = "partitions="
+"""Beside a commit: how many partitions the topic had when the member that made it began. One with a higher number and
+without a commit was added since, maybe while nobody read."""
+
+
 class NoAnswer(UnreachableError):
     """The group's coordinator did not say what is committed."""
 
@@ -34,6 +40,7 @@ class Beginnings:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._judged: set[str] = set()
 
     def find(self, bounds: dict[TopicPartition, Bounds], again: Collection[str] = ()) -> dict[TopicPartition, int]:
         """The first offset to read in each partition.
@@ -42,12 +49,27 @@ class Beginnings:
         commits before it gives the new ones out, and a group without a commit would begin there without a word.
         """
         reading = self._reading
+        if reading.selection.group is not None and reading.selection.start.kind is not Kind.BEGINNING:
+            self._find_added({topic for topic, _ in bounds} - self._judged)
         starts = reading.resolver.starts(reading.selection.start, bounds)
         added = {place: bound for place, bound in bounds.items() if place not in reading.known}
         starts.update(reading.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
         if reading.selection.group is not None:
             starts.update(self._left_off(bounds, again))
         return starts
+
+    def _find_added(self, topics: set[str]) -> None:
+        """Partitions that were added since the group last read these topics are not among those known at the start."""
+        self._judged |= topics
+        known = self._reading.known
+        commits = self.committed([place for place in known if place[0] in topics])
+        counts: dict[str, int] = {}
+        for (topic, _), (offset, metadata) in commits.items():
+            if offset >= 0:
+                counts[topic] = max(counts.get(topic, 0), _partitions_in(metadata))
+        known.difference_update(
+            place for place, (offset, _) in commits.items() if offset < 0 and 0 < counts.get(place[0], 0) <= place[1]
+        )
 
     def _left_off(self, bounds: dict[TopicPartition, Bounds], again: Collection[str]) -> dict[TopicPartition, int]:
         """Committed offsets of the group that still exist; `--on-gap` decides about the others."""
@@ -91,3 +113,10 @@ class Beginnings:
         if is_unauthorised(error):
             return denied(f"group {self._reading.selection.group}", "READ").error(self._reading.group, Stage.READ)
         return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._reading.group)
+
+
+def _partitions_in(metadata: str) -> int:
+    """The topic's number of partitions that was noted beside a commit; 0 where it was not."""
+    noted = next((word for word in metadata.split(" ") if word.startswith(PARTITIONS)), "")
+    number = noted.removeprefix(PARTITIONS)
+    return int(number) if number.isdigit() else 0

@@ -24,7 +24,7 @@ ANSWER = 1.0
 
 
 class Discovery:
-    """Asks every `selection.refresh` seconds, with or without records to read; `found` gets all places there are now."""
+    """Asks every `selection.refresh` seconds, with or without records to read; `found` gets all places there are."""
 
     def __init__(
         self,
@@ -55,18 +55,21 @@ class Discovery:
             else:
                 metadata = reading.consumer.list_topics(timeout=ANSWER)
             places = find_places(selection, metadata, reading.cluster, reading.left_out)
-            self._say_new({topic for topic, _ in places})
+            self._say_change({topic for topic, _ in places})
             self._found(places)
 
     def hasten(self) -> None:
         """Look at the next occasion."""
         self._next = self._clock()
 
-    def _say_new(self, topics: set[str]) -> None:
+    def _say_change(self, topics: set[str]) -> None:
         reading = self._reading
         if self._topics is None:
             self._topics = {topic for topic, _ in reading.known}
         for topic in sorted(topics - self._topics):
             what = "a new topic that matches; read from its beginning"
+            reading.hooks.say(f"read: {where(reading.cluster, topic)}: {what}")
+        for topic in sorted(self._topics - topics):
+            what = "the topic was deleted; the others that match are read on"
             reading.hooks.say(f"read: {where(reading.cluster, topic)}: {what}")
         self._topics = topics

@@ -65,14 +65,8 @@ class Events:
             return denied(group or f"topic {message.topic() or ''}".strip(), "READ").error(at, Stage.READ)
         if is_login(name):
             return UnreachableError(f"{plain_reason(text)}; check the login", where=at, stage=Stage.READ)
-        if (
-            name in NO_PLACE
-            and self._reading.selection.has_patterns
-            and message.topic() not in self._reading.selection.topics
-        ):
-            return None  # a topic that a pattern meant was deleted; the others are read on
         if name in NO_PLACE:
-            return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)
+            return self._explain_gone(message.topic(), at)
         if name in OTHER_MEMBERS:
             return KpipeError(OTHER_MEMBERS[name], where=self._reading.group, stage=Stage.READ)
         if name == POLLED_TOO_LATE:
@@ -81,3 +75,10 @@ class Events:
         if error.retriable() and not error.fatal():
             return None
         return KpipeError(text, where=at, stage=Stage.READ)
+
+    def _explain_gone(self, topic: str | None, at: str) -> KpipeError | None:
+        """A topic that only a pattern meant may go: the others that match are read on."""
+        selection = self._reading.selection
+        if selection.has_patterns and topic not in selection.topics:
+            return None
+        return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)

@@ -15,7 +15,7 @@ from kpipe.kafka.errors import NO_START, PARTITION_END
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 from kpipe.sources.alone import Alone
-from kpipe.sources.beginnings import Beginnings
+from kpipe.sources.beginnings import PARTITIONS, Beginnings
 from kpipe.sources.events import Events
 from kpipe.sources.extents import Extents
 from kpipe.sources.gaps import Gaps
@@ -93,6 +93,13 @@ class TopicSource:
     def leave_out(self, topics: Iterable[str]) -> None:
         """No pattern means these, which the run itself writes to; before `open`."""
         self._reading.left_out.update(topics)
+
+    def note(self, topic: str) -> str:
+        """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
+        partitions = sum(place[0] == topic for place in self._reading.known)
+        return (
+            f"{self.ids.metadata(topic)} {PARTITIONS}{partitions}".strip() if partitions else self.ids.metadata(topic)
+        )
 
     def _find_ends(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
         until, at_end = self._selection.until, self._selection.at_end

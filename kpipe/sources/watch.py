@@ -56,11 +56,9 @@ class Watch:
     def _judge(self, again: set[str], gone: set[str]) -> None:
         """Topics that are not the ones that were opened: the client would go on silently in the new one."""
         for topic in sorted(gone):
-            at = where(self._reading.cluster, topic)
             if topic in self._reading.selection.topics:
-                raise KpipeError("the topic was deleted", where=at, stage=Stage.READ)
+                raise KpipeError("the topic was deleted", where=where(self._reading.cluster, topic), stage=Stage.READ)
             self._ids.known.pop(topic, None)
-            self._reading.hooks.say(f"read: {at}: the topic was deleted; the others that match are read on")
             self._gone([place for place in self._extents.assigned if place[0] == topic])
         places = sorted(place for place in self._extents.assigned if place[0] in again)
         if places:

@@ -23,7 +23,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 from confluent_kafka.cimpl import NewTopic
 
 from kpipe.header_names import read_headers
@@ -87,6 +87,12 @@ class Cluster:
         self.admin.create_topics([new], request_timeout=20)[name].result(25)
         until(lambda: self._leaders(name) == partitions, f"topic: {name}: {partitions} partitions with a leader")
         return name
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic, so that there are so many."""
+        self.admin.create_partitions([NewPartitions(topic, partitions)], request_timeout=20)[topic].result(25)
+        until(lambda: self._leaders(topic) == partitions, f"grow: {topic}: {partitions} partitions with a leader")
+        self._producer = None  # it would refuse a partition that it has not heard of
 
     def topics(self) -> set[str]:
         """Give the names of all topics: asking for all of them creates none."""
