@@ -34,5 +34,5 @@ def read_message(line: bytes) -> tuple[list[tuple[TopicPartition, list[int]]], b
             for topic, partition, offsets in message.get("acks", ())
         ]
         return acks, bool(message.get("end"))
-    except (TypeError, AttributeError, OverflowError) as error:
+    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("not a message of kpipe's") from error

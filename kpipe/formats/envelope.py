@@ -35,6 +35,7 @@ from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
 from kpipe.header_names import bytes_of
+from kpipe.json_depth import TOO_DEEP, is_too_deep
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def refuse_twins(lines: list[bytes], envelopes: list[Any], values: list[bytes | 
         try:
             twin = load_exactly(line.decode()).twin
         except ValueError:
-            errors[place] = BadRecord("the line is nested too deeply; put the value into a JSON string")
+            errors[place] = BadRecord(f"the line {TOO_DEEP}; put the value into a JSON string")
             continue
         if twin:
             errors[place] = BadRecord(f"field {show(twin)} is there twice; keep one of the two")
@@ -265,6 +266,8 @@ def load(line: bytes) -> Any:
         except UnicodeDecodeError:
             raise BadRecord("the line is not UTF-8; put such bytes into value_base64 or key_base64") from None
         except ValueError:
+            if is_too_deep(line):
+                raise BadRecord(f"the line {TOO_DEEP}; put the value into a JSON string") from None
             raise BadRecord(f"not JSON: {error.msg} at column {error.colno}; write one envelope per line") from None
 
 
@@ -279,13 +282,23 @@ def _value(envelope: Fields, line: bytes) -> bytes | None:
         return _text_or_base64("value", envelope, required=True)
     if type(entry) in _TEXT:
         return text("value", entry)
-    # Usually the text that the parser's counterpart would write stands in the line; anywhere else in it, a member
-    # called "value" could only be a part of this one. Where it does not, numbers or escapes were written otherwise.
+    found = _embedded_text(envelope, entry, line)
+    if is_too_deep(found):
+        raise BadRecord(f"value {TOO_DEEP}; put it into a JSON string")
+    return found
+
+
+def _embedded_text(envelope: Fields, entry: object, line: bytes) -> bytes:
+    """The JSON text of a value that is not a string.
+
+    Usually the text that the parser's counterpart would write stands in the line; anywhere else in it, a member called
+    "value" could only be a part of this one. Where it does not, numbers or escapes were written otherwise.
+    """
     if isinstance(envelope, Members) or not envelope.keys() <= _KNOWN:
         return member_text(line, "value")
     try:
         written = orjson.dumps(entry)
-    except orjson.JSONEncodeError:  # it writes 254 levels, and reads 1024
+    except orjson.JSONEncodeError:  # too deep
         return member_text(line, "value")
     if b'"value":' + written + b"," in line or b'"value":' + written + b"}" in line:
         return written
@@ -440,7 +453,7 @@ def _embedded(value: bytes | None) -> bytes:
     if value is None:
         return b"null"
     try:
-        if isinstance(orjson.loads(value), dict | list | int | float):
+        if isinstance(orjson.loads(value), dict | list | int | float) and not is_too_deep(value):
             # A line end in valid JSON is a blank between tokens.
             return value.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in value or b"\r" in value else value
     except orjson.JSONDecodeError:

@@ -160,7 +160,7 @@ def _lines(record: dict[str, object]) -> list[str]:
             continue
         texts = [orjson.dumps(field).decode()]
         if name == "value" and isinstance(field, str) and field[:1] in ("{", "["):
-            with suppress(orjson.JSONDecodeError):
+            with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # not JSON, or too deep to be written
                 texts = orjson.dumps(orjson.loads(field), option=orjson.OPT_INDENT_2).decode().splitlines()
         elif name == "headers" and isinstance(field, list):
             texts = [orjson.dumps(header).decode() for header in field]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import orjson
 
+from kpipe.json_depth import SHORTEST, TOO_DEEP, is_too_deep
 from kpipe.transform.path import getter
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ class NotJson:
 
 
 def parse(value: bytes) -> object:
-    """A value as Python objects, floats as doubles; ValueError with line and column if it is not JSON."""
+    """A value as Python objects, floats as doubles; ValueError with line and column if it is not JSON, or too deep."""
     try:
-        return orjson.loads(value)
+        document: object = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         if "infinity" not in error.msg:
             raise
-        return _parse_huge(value)
+        document = _parse_huge(value)
+    if is_too_deep(value):
+        raise ValueError(TOO_DEEP)
+    return document
 
 
 def _parse_huge(value: bytes) -> object:
@@ -58,11 +62,11 @@ def _parse_huge(value: bytes) -> object:
 
 
 def parse_exact(value: bytes) -> object:
-    """A value with every number a Number (4 times slower than `parse`); ValueError if it nests too deep for that."""
+    """A value with every number a Number (4 times slower than `parse`); ValueError if it nests too deep."""
     try:
         return _EXACT.decode(value.decode())
     except RecursionError:
-        raise ValueError("it nests too deep to keep its number text") from None
+        raise ValueError(TOO_DEEP) from None
 
 
 def parse_faithful(value: bytes) -> object:
@@ -103,6 +107,8 @@ def why_not_json(value: bytes | None) -> str:
     except UnicodeDecodeError as error:
         return f"the value is not UTF-8 text (byte {error.start + 1} of {len(value)})"
     except ValueError as error:
+        if is_too_deep(value):
+            return f"the value {TOO_DEEP}"
         return f"the value is not JSON ({str(error).partition(' (char')[0]})"
     raise ValueError("the value is JSON")
 
@@ -179,9 +185,14 @@ class Field:
 
 def _parse_all(values: list[bytes | None]) -> list[object]:
     try:
-        return list(map(orjson.loads, values))  # type: ignore[arg-type]  # a null value raises
+        documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # a null value raises
     except orjson.JSONDecodeError:
         return [_parse_one(value) for value in values]
+    if max(map(len, values), default=0) > SHORTEST:  # type: ignore[arg-type]
+        for place, value in enumerate(values):
+            if is_too_deep(value or b""):
+                documents[place] = NotJson(f"the value {TOO_DEEP}")
+    return documents
 
 
 def _parse_one(value: bytes | None) -> object:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from kpipe.header_names import name_in_argument
+from kpipe.json_depth import TOO_DEEP, is_too_deep
 from kpipe.transform import program
 from kpipe.transform.columns import headers_of
 from kpipe.transform.dedupe import dedupe_stage
@@ -35,6 +36,7 @@ Write: TypeAlias = "Callable[[Batch, Sequence[bytes | None]], dict[int, str]]"
 """Puts a column of results into the batch; answers with the places that cannot take theirs, and why."""
 
 _JSON = "tojson"
+_CUT = b"<skipped: too deep>"  # what jq writes below 10,000 levels
 _RAW = 'if type == "string" or . == null then . else tojson end'
 _TOPIC = (
     'if type == "string" or . == null then . else error("{number} it gives a \\(type), not the name of a topic") end'
@@ -175,6 +177,14 @@ def _stage(group: Sequence[Expression], context: Context) -> Stage:
             batch.keep([row is not None for row in rows])
         problems: dict[int, BadRecord] = {}
         for part, column in zip(writers, zip(*filter(_is_kept, rows), strict=True), strict=False):
+            if part.result in (_JSON, _RAW):
+                raw = part.result == _RAW  # which may be any text; only what jq has cut is none of ours
+                deep = [
+                    place
+                    for place, one in enumerate(column)
+                    if one is not None and is_too_deep(one) and (not raw or _CUT in one)
+                ]
+                problems.update({place: part.step.bad(f"its result {TOO_DEEP}") for place in deep})
             if part.write is not None:
                 for place, why in part.write(batch, column).items():
                     problems.setdefault(place, part.step.bad(why))
@@ -194,9 +204,16 @@ def _by_program(group: Sequence[Expression], context: Context) -> Evaluate:
     meta, looks = any(program.mentions_meta(part.text) for part in group), any(map(_looks, group))
     if group[0].many:
         compiled = Program(steps, all_results(0, group[0].text), None, meta=meta, looks=looks)
-    else:
-        compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), meta=meta, looks=looks)
+        return lambda batch: _refuse_deep(group[0], *compiled.rows(batch, context.documents))
+    compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), meta=meta, looks=looks)
     return lambda batch: compiled.rows(batch, context.documents)
+
+
+def _refuse_deep(part: Expression, rows: Rows, bad: dict[int, BadRecord]) -> tuple[Rows, dict[int, BadRecord]]:
+    for place, row in enumerate(rows):
+        if row is not None and any(one is not None and is_too_deep(one) for one in row):
+            bad[place] = part.step.bad(f"one of its results {TOO_DEEP}")
+    return rows, bad
 
 
 def _fused(group: Sequence[Expression], *, null: bool) -> str:
