@@ -269,7 +269,7 @@ class RecordOptions(Options):
     )
     partition: str = option(
         RECORD, "--partition", "-p", default="", metavar="N|same",
-        help="The partition to write to; same keeps an envelope's.",
+        help="The partition to write to; same keeps an envelope's, and refuses one that is not there.",
     )
     timestamp: str = option(
         RECORD, "--timestamp", default="keep", metavar="keep|now|TIME", shown=True,
@@ -411,6 +411,10 @@ class TargetOptions(Options):
     create: bool = option(
         DELIVERY, "--create", default=False,
         help="Create the target topic when it is missing (forward: with as many partitions as the source).",
+    )
+    create_partitions: int | None = option(
+        DELIVERY, "--create-partitions", default=None, metavar="N", least=1,
+        help="How many partitions --create makes; default: the source's (forward), or what the cluster is set to.",
     )
     compression: str = option(
         DELIVERY, "--compression", "-z", default="", choices=("none", "lz4", "zstd", "snappy", "gzip"),

@@ -15,7 +15,7 @@ from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Delivery
 from kpipe.plan.outlet import Outlet, also_places, routes_in
-from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless
+from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
 from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
@@ -100,7 +100,8 @@ def plan_forward(
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [Tracer(hop, outlet.destinations)]
     if forward.to_origin:
         stamps = _go_home(stamps, forward, trace, opened, ready, topics)
-    stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready)]
+    missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
+    stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready), *missing]
     make_sink = _sink_maker(forward, outlet, connection.timeout)
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill))
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)

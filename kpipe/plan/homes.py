@@ -49,8 +49,7 @@ def home_sink(ready: Target, timeout: float) -> HomesSink:
 
     def open_topic(topic: str) -> TopicSink:
         metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic)
-        partitions = check_topic(metadata, topic, label(ready.cluster))
-        choose = keep_partitions(partitions)
-        return TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=choose)
+        check_topic(metadata, topic, label(ready.cluster))
+        return TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=keep_partitions)
 
     return HomesSink(ready.sink(None), open_topic)

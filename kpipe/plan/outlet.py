@@ -66,6 +66,8 @@ class Outlet:
     """Each with whether it has a producer of its own."""
     routed: dict[str, Target] = field(default_factory=dict)
     routes: Routes | None = None
+    tell_made: Callable[[Target], None] = lambda _target: None
+    """Told of each topic that a route made."""
     letters: Target | None = None
     """The dead letters' topic, which no route may lead to."""
 
@@ -81,6 +83,11 @@ class Outlet:
     def targets(self) -> list[Target]:
         """All topics that are known before the first record, the target first."""
         return [self.ready, *(target for target, _ in self.others)]
+
+    def targets_of(self, topic: str | None) -> list[Target]:
+        """Where a record goes that a route sends to `topic` (None: to the target)."""
+        others = [target for target, _ in self.others]
+        return [self.ready if topic is None else self.routed.get(topic, self.ready), *others]
 
     def open_others(self, places: Sequence[Place], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
         """Look the topics of `--also` up; those on a cluster that is open share its producer."""
@@ -100,6 +107,7 @@ class Outlet:
         def find(topic: str) -> None:
             target = add_topic(self.ready, topic, self.options, self.timeout, self.stopped)
             self.choose(target)
+            self.tell_made(target)
             self.routed[topic] = target
             self.destinations[topic] = Destination(target.cluster_id, target.topic, target.keeps_time)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.target import Target
@@ -33,15 +33,41 @@ def check_partition(text: str, partitions: int, where: str) -> int:
     return int(text)
 
 
-def keep_partitions(partitions: int) -> Callable[[Batch], Iterable[int]]:
-    """The same number as at the source; a record without one, or with one the target lacks, goes by its key."""
+def keep_partitions(batch: Batch) -> Iterable[int]:
+    """The same number as at the source; a record without one goes by its key."""
+    if batch.partitions is None:
+        return [-1] * len(batch)
+    return [-1 if number is None else number for number in batch.partitions]
 
-    def choose(batch: Batch) -> Iterable[int]:
-        if batch.partitions is None:
-            return [-1] * len(batch)
-        return [number if number is not None and number < partitions else -1 for number in batch.partitions]
 
-    return choose
+class MissingPartition(BadRecord):
+    """A record for a partition that its target does not have; nothing is wrong with its data."""
+
+    exit_code = Exit.UNDELIVERED
+    stage = Stage.SEND
+
+
+def refuse_missing(word: str, targets_of: Callable[[str | None], Sequence[Target]]) -> list[PipelineStage]:
+    """`same`: take records out whose partition is not there: elsewhere they would stand among those of other keys.
+
+    `targets_of` gives where a record goes, by the topic that a route chose. Partitions that were added are seen.
+    """
+    if word != "same":
+        return []
+
+    def refuse(batch: Batch) -> None:
+        routes = [None] * len(batch) if batch.targets is None else batch.targets
+        errors: dict[int, BadRecord] = {}
+        for place, (number, route) in enumerate(zip(batch.partitions or (), routes, strict=False)):
+            if number is None:
+                continue
+            for target in targets_of(route):
+                if number >= target.partitions and number >= target.look_again():
+                    what = f"{target.where} has {target.partitions} partitions, so none has the number {number}"
+                    errors[place] = MissingPartition(f"{what}; add some, or drop `same`")
+        batch.reject(errors)
+
+    return [refuse]
 
 
 def stick_keyless(partitions: int) -> Callable[[Batch], Iterable[int]]:
@@ -64,7 +90,7 @@ def stick_keyless(partitions: int) -> Callable[[Batch], Iterable[int]]:
 def choose_partition(word: str, keyless: str, ready: Target) -> Callable[[Batch], Iterable[int]] | None:
     """What gives the partition column; None leaves it to the partitioner. KpipeError: there is no such partition."""
     if word == "same":
-        return keep_partitions(ready.partitions)
+        return keep_partitions
     if word:
         number = check_partition(word, ready.partitions, ready.where)
         return lambda _batch: repeat(number)

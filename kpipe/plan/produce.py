@@ -20,7 +20,7 @@ from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
 from kpipe.plan.outlet import Outlet, also_places, routes_in
-from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_keyless
+from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_keyless, refuse_missing
 from kpipe.plan.places import target_place
 from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
 from kpipe.plan.target import Target, prepare_target
@@ -93,7 +93,8 @@ def plan_produce(
     letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
     wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time
-    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready)]
+    missing = refuse_missing(record.partition, outlet.targets_of)
+    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready), *missing]
     ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)
     if sending.dry_run:
         stages, sink = wiring.preview(stages, ready.topic)

@@ -5,6 +5,8 @@ It sends no record.
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
 EMBEDDED = "mockCluster"  # what the embedded broker's cluster id begins with
-LOOK = 0.5  # seconds that a look at the partitions' leaders in mid-run may take
+LOOK = 0.5  # seconds that a look at the partitions in mid-run may take
+LOOK_PAUSE = 5.0
 BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count
 
 
@@ -61,6 +64,9 @@ class Target:
     """What the producer was opened with on top of the cluster's own, to open another one like it."""
     keeps_time: bool = True
     """False when records get the broker's time (LogAppendTime), or when nobody may know whether they do."""
+    made: bool = False
+    """Whether --create has just made it."""
+    _looked: float = 0.0
 
     @property
     def where(self) -> str:
@@ -80,6 +86,17 @@ class Target:
             limit_bytes=self.limit_bytes,
             lines=lines,
         )
+
+    def look_again(self) -> int:
+        """How many partitions there are now; asked at most every 5 s, and in vain it is what was known."""
+        from confluent_kafka import KafkaException
+
+        if time.monotonic() >= self._looked + LOOK_PAUSE:
+            self._looked = time.monotonic()
+            with suppress(KafkaException, KeyError):
+                found = self.producer.list_topics(self.topic, timeout=LOOK).topics[self.topic].partitions
+                self.partitions = max(self.partitions, len(found))
+        return self.partitions
 
     def column_sink(self, partition: str, ledger: Ledger) -> TopicSink | None:
         """The sink that takes values and keys by the column; None when the producer cannot."""
@@ -157,6 +174,7 @@ def prepare_target(
     wanted = _ask_configs(admin, topic) if limits else None
     metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     entry = metadata.topics.get(topic)
+    made = False
     if _is_unknown(entry):
         if not options.create:
             everything = fetch_metadata(producer, troubles, timeout, None, stopped)
@@ -166,11 +184,14 @@ def prepare_target(
             _create_by_asking(cluster, properties, topic, timeout, stopped)
         else:
             admin = admin or open_admin(cluster)
-            _create(admin, topic, partitions_if_created(), timeout, label(cluster))
+            made = _create(admin, topic, options.create_partitions or partitions_if_created(), timeout, label(cluster))
             wanted = _ask_configs(admin, topic) if limits else None
         metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     partitions = check_topic(metadata, topic, label(cluster))
     embedded = str(metadata.cluster_id).startswith(EMBEDDED)
+    if _is_unknown(entry) and embedded and options.create_partitions not in {None, partitions}:
+        what = f"the embedded broker gives a new topic {partitions} partitions; name it in `kpipe broker --topics`"
+        raise KpipeError(what, where=place_name(label(cluster), topic), stage=Stage.CONFIG)
     configs = {} if wanted is None or embedded else _answer(wanted)
     limit = int(configs["max.message.bytes"]) if configs.get("max.message.bytes", "").isdigit() else None
     if limit is not None and limit - BATCH_OVERHEAD < DEFAULT_BATCH and "batch.size" not in cluster.properties:
@@ -182,7 +203,8 @@ def prepare_target(
     compacted = "compact" in configs.get("cleanup.policy", "")
     cluster_id = str(metadata.cluster_id or "")
     keeps_time = embedded or _keeps_time(configs)
-    return Target(topic, cluster, cluster_id, producer, troubles, partitions, limit, compacted, properties, keeps_time)
+    known = (partitions, limit, compacted, properties, keeps_time, made)
+    return Target(topic, cluster, cluster_id, producer, troubles, *known)
 
 
 def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float, stopped: Callable[[], bool]) -> Target:
@@ -190,13 +212,14 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
     where = label(ready.cluster)
     metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
     admin = open_admin(ready.cluster)
+    made = False
     if _is_unknown(metadata.topics.get(topic)):
         if not options.create:
             raise unknown_topic(topic, where, [], "create it, or use --create")
         if ready.cluster_id.startswith(EMBEDDED):
             _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
         else:
-            _create(admin, topic, ready.partitions, timeout, where)
+            made = _create(admin, topic, options.create_partitions or ready.partitions, timeout, where)
         metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
     configs = {} if ready.cluster_id.startswith(EMBEDDED) else _answer(_ask_configs(admin, topic))
     limit = int(configs["max.message.bytes"]) if configs.get("max.message.bytes", "").isdigit() else None
@@ -207,6 +230,7 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         limit_bytes=limit,
         compacted="compact" in configs.get("cleanup.policy", ""),
         keeps_time=ready.cluster_id.startswith(EMBEDDED) or _keeps_time(configs),
+        made=made,
     )
 
 
@@ -255,7 +279,8 @@ def _create_by_asking(
     fetch_metadata(asking, troubles, timeout, topic, stopped)
 
 
-def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str) -> None:
+def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str) -> bool:
+    """Make a topic; False when somebody else was quicker."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
@@ -265,8 +290,9 @@ def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str)
     except KafkaException as error:
         name, text = error.args[0].name(), error.args[0].str()
         if name == EXISTS:
-            return
+            return False
         place = place_name(where, topic)
         if is_unauthorised(name):
             raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG) from None
         raise KpipeError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None
+    return True

@@ -114,8 +114,10 @@ class Wiring:
     def open_outlet(self, ready: Target, choose: Choose, own: dict[str, Any]) -> Outlet:
         """The target and the topics of --also; `own` are properties of the producers that they need."""
         outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped)
+        outlet.tell_made = self._tell_made
         outlet.open_others(self._also, self._also_clusters, own)
         for target in outlet.targets:
+            self._tell_made(target)
             target.troubles.listener = Reach(label(target.cluster), self.warn).hear
         return outlet
 
@@ -123,6 +125,12 @@ class Wiring:
         """Read no topic that the run writes to because a pattern happens to match it, and say so."""
         if opened.leave_out(topics, ready.cluster_id, ready.topic):
             self.warn(f"read: {ready.where}: the pattern matches it, too; it is not read, for this run writes to it")
+
+    def _tell_made(self, target: Target) -> None:
+        """`--create` made it: with how many partitions is often the cluster's choice."""
+        if target.made:
+            noun = "partition" if target.partitions == 1 else "partitions"
+            self.warn(f"config: {target.where}: created, with {target.partitions} {noun}")
 
     def open_letters(
         self,
@@ -140,6 +148,7 @@ class Wiring:
         own = {"delivery.timeout.ms": delivery_timeout_ms}
         (cluster,), timeout = self._letter_clusters, self.connection.timeout
         ready = open_letters(self.policy.letters, cluster, self.sending, timeout, self.stopped, own)
+        self._tell_made(ready)
         if opened is not None:
             refuse_same(ready, opened.cluster_id, topics, "the source")
             self.leave_out(opened, topics, ready)

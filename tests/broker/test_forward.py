@@ -358,7 +358,8 @@ def test_create_takes_the_partitions_of_the_source(kafka: Cluster, kafka_b: Clus
 
     refused = kpipe("forward", "-e", f"a:{source}", f"b:{name}", config=config)
     assert (refused.code, name in kafka_b.topics()) == (1, False)
-    assert kpipe("forward", "-e", "--create", f"a:{source}", f"b:{name}", config=config) == QUIET
+    made = kpipe("forward", "-e", "--create", f"a:{source}", f"b:{name}", config=config)
+    assert made == Result(0, b"", f"kpipe: config: b:{name}: created, with 4 partitions\n")
 
     assert len(kafka_b.admin.list_topics(name, timeout=10).topics[name].partitions) == 4
     assert len(kafka_b.read(name)) == 1

@@ -366,9 +366,58 @@ def test_create_makes_a_missing_topic_and_only_then(kafka: Cluster, kpipe: Kpipe
 
     assert refused.code == 1
     assert refused.err == f"kpipe: config: {kafka.bootstrap}/{name}: no such topic; --create makes it\n"
-    assert_quiet(created)
+    assert (created.code, created.err) == (0, f"kpipe: config: {kafka.bootstrap}/{name}: created, with 1 partition\n")
     assert_quiet(again)
     assert values(kafka.read(name)) == [b"1", b"2"]
+
+
+def test_create_makes_as_many_partitions_as_asked_and_says_so(kafka: Cluster, kpipe: Kpipe) -> None:
+    name = f"new-{os.urandom(4).hex()}"
+    line = b'{"partition":5,"value":"x"}\n'
+    args = ("produce", "--create", "--create-partitions", "6", "--input", "json", "-p", "same", name)
+    created = kpipe.at(kafka.bootstrap)(*args, stdin=line)
+    assert (created.code, created.err) == (0, f"kpipe: config: {kafka.bootstrap}/{name}: created, with 6 partitions\n")
+    assert [record.partition for record in kafka.read(name)] == [5]
+
+
+ELSEWHERE = b'{"partition":0,"value":"a"}\n{"partition":5,"value":"x"}\n{"partition":1,"value":"b"}\n{"value":"c"}\n'
+
+
+def test_a_partition_that_is_not_there_is_refused(kafka: Cluster, kpipe: Kpipe) -> None:
+    run, topic, letters = kpipe.at(kafka.bootstrap), kafka.topic(2), kafka.topic()
+    args = ("produce", "--input", "json", "-p", "same")
+
+    stopped = run(*args, topic, stdin=ELSEWHERE)
+    skipped = run(*args, "--on-error", "skip", topic, stdin=ELSEWHERE)
+    letter = run(*args, "--on-error", f"dlq:{letters}", topic, stdin=ELSEWHERE)
+
+    assert (stopped.code, skipped.code, letter.code) == (1, 1, 0)
+    what = f"stdin:2: {kafka.bootstrap}/{topic} has 2 partitions, so none has the number 5; add some, or drop `same`"
+    assert what in stopped.err
+    assert what in skipped.err
+    assert sorted(values(kafka.read(topic))) == sorted([b"a", *[b"a", b"b", b"c"] * 2])
+    assert values(kafka.read(letters)) == [b"x"]
+
+
+@pytest.mark.parametrize("way", [("--also", "ALSO"), ("--route", '"ALSO"', "--route-allow", "*")])
+def test_a_partition_that_a_further_topic_lacks_is_refused(kafka: Cluster, kpipe: Kpipe, way: tuple[str, ...]) -> None:
+    topic, further = kafka.topic(9), kafka.topic(2)
+    way = tuple(word.replace("ALSO", further) for word in way)
+    args = ("produce", "--input", "json", "-p", "same", "--on-error", "skip", *way, topic)
+    run = kpipe.at(kafka.bootstrap)(*args, stdin=ELSEWHERE)
+    assert run.code == 1
+    assert f"{further} has 2 partitions, so none has the number 5" in run.err
+    assert b"x" not in values(kafka.read(topic)) + values(kafka.read(further))
+
+
+def test_restore_keeps_a_record_whose_partition_is_not_there(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    topic, spill = kafka.topic(2), tmp_path / "spill"
+    spill.write_bytes(ELSEWHERE)
+    run = kpipe.at(kafka.bootstrap)("produce", "--restore", spill, "-p", "same", topic)
+    assert run.code == 1
+    assert "has 2 partitions, so none has the number 5" in run.err
+    assert b'"x"' in spill.read_bytes()
+    assert b"x" not in values(kafka.read(topic))
 
 
 def assert_quiet(result: Result) -> None:

@@ -17,6 +17,7 @@ from kpipe.plan.partitions import (
     keep_partitions,
     key_keyless,
     refuse_keyless,
+    refuse_missing,
     stick_keyless,
 )
 from kpipe.plan.places import source_places, target_place
@@ -52,8 +53,30 @@ def test_lines_without_keys_are_left_to_the_partitioner() -> None:
 
 
 def test_the_same_number_where_there_is_one() -> None:
-    assert list(keep_partitions(3)(Batch([b"v"] * 4, partitions=[0, 2, 3, None]))) == [0, 2, -1, -1]
-    assert list(keep_partitions(3)(Batch([b"v"]))) == [-1]
+    assert list(keep_partitions(Batch([b"v"] * 4, partitions=[0, 2, 3, None]))) == [0, 2, 3, -1]
+    assert list(keep_partitions(Batch([b"v"]))) == [-1]
+
+
+def test_a_partition_that_is_not_there_is_refused_and_one_that_was_added_is_not() -> None:
+    class Topic:
+        def __init__(self, partitions: int, now: int) -> None:
+            self.partitions, self.now, self.where = partitions, now, "b/t"
+
+        def look_again(self) -> int:
+            self.partitions = self.now
+            return self.now
+
+    routes: dict[str | None, list[Any]] = {None: [Topic(2, 4)], "small": [Topic(9, 9), Topic(1, 1)]}
+    (stage,) = refuse_missing("same", routes.__getitem__)
+    batch = Batch([b"v"] * 6, partitions=[0, 3, 4, None, 0, 1])
+    batch.targets = [None, None, None, None, "small", "small"]
+    stage(batch)
+    assert batch.index == [0, 1, 3, 4]
+    whats = [bad.error.what for bad in batch.bad]
+    assert whats[0] == "b/t has 4 partitions, so none has the number 4; add some, or drop `same`"
+    assert [bad.index for bad in batch.bad] == [2, 5]
+    assert refuse_missing("3", routes.__getitem__) == []
+    stage(Batch([b"line"]))
 
 
 def test_the_partition_becomes_the_key_only_where_there_is_none() -> None:

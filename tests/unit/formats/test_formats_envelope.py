@@ -185,7 +185,10 @@ def test_a_json_null_is_a_tombstone_and_a_string_is_text():
             b'{"value":"a","headers":[["a",{"hex":"AA"}]]}',
             'header 1 ("a") is {"hex": "AA"}; an object there has one field',
         ),
-        (b'{"value":"a"' + b"," + b'"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the line nests deeper than 254 levels"),
+        (
+            b'{"value":"a"' + b"," + b'"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "the line nests deeper than 254 levels",
+        ),
     ],
 )
 def test_a_bad_line_says_what_and_where_and_leaves_the_others(line, what):
