@@ -78,7 +78,8 @@ def plan_produce(
     stamping = fixed_timestamp(record.timestamp, keeps=True)
     (cluster,) = wiring.resolve((place.cluster, "target"), also=also)
     rest = _open_rest(record.restore, make) if record.restore else None
-    source = FileSource(paths, make, stop.fd, tee=_tee(stop) if record.tee else None)
+    opened = {record.restore: rest.reopen()} if rest else {}
+    source = FileSource(paths, make, stop.fd, tee=_tee(stop) if record.tee else None, opened=opened)
     one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None

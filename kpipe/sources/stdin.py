@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import KpipeError, Stage, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.formats import Decoder
     from kpipe.record import Batch
@@ -26,7 +26,8 @@ BLOCK = 262144  # bytes; a turn of the pipeline costs 60 us, which 64 KiB of sho
 class FileSource:
     """Records from files in the order given; `-` is stdin. One decoder per file, so that positions are exact.
 
-    `wakeup` becomes readable when a signal arrives. `tee` gets every block before it is decoded.
+    `wakeup` becomes readable when a signal arrives. `tee` gets every block before it is decoded. `opened` has file
+    descriptors of paths that are open already; they are closed when they are read.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FileSource:
         decoder: Callable[[str], Decoder],
         wakeup: int,
         tee: Callable[[bytes], None] | None = None,
+        opened: Mapping[str, int] | None = None,
     ) -> None:
         self.finished = False
         self.fragment = 0
@@ -44,6 +46,7 @@ class FileSource:
         self._make_decoder = decoder
         self._wakeup = wakeup
         self._tee = tee
+        self._opened = dict(opened or {})
         self._fd: int | None = None
         self._decoder: Decoder | None = None
         self._error: KpipeError | None = None
@@ -86,7 +89,9 @@ class FileSource:
             self.finished = True
             return False
         path = self._paths.pop(0)
-        self._fd = 0 if path == "-" else _open_file(path)
+        self._fd = 0 if path == "-" else self._opened.pop(path, -1)
+        if self._fd < 0:
+            self._fd = _open_file(path)
         self._decoder = self._make_decoder("stdin" if path == "-" else path)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN | select.POLLHUP | select.POLLERR)
