@@ -237,7 +237,7 @@ class GroupCommitter:
                     return failure.append(error)
                 time.sleep(RETRY)
 
-        if not run_bounded(commit, max(0.5, timeout)):
+        if not run_bounded(commit, timeout):
             message = "the last commit was not answered in time; records may come twice at the next start"
             raise UnreachableError(message, where=self._where, stage=Stage.COMMIT)
         if failure:

@@ -112,6 +112,26 @@ class UndeliveredError(KpipeError):
     code = "NOT_DELIVERED"
 
 
+class InternalError(KpipeError):
+    """A fault of ours, or of a library below us: it ends the run as any other error does."""
+
+
+def in_words(error: Exception) -> KpipeError:
+    """Any exception as one line for people: the client's own, the system's, or a fault of ours."""
+    if isinstance(error, KpipeError):
+        return error
+    told = getattr(error.args[0] if error.args else None, "str", None)
+    if callable(told):
+        known: KpipeError = UndeliveredError(f"the client says: {told()}; run again")
+    elif isinstance(error, OSError) and error.strerror:
+        known = KpipeError(error.strerror, where=str(error.filename or ""))
+    else:
+        kind = type(error).__name__
+        known = InternalError(f"internal error ({kind}: {error}); please report it, with the output of KPIPE_DEBUG=1")
+    known.__cause__ = error
+    return known
+
+
 class Interrupted(KpipeError):
     """A signal arrived while the run was still being prepared; the process dies by it."""
 

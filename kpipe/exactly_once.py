@@ -91,13 +91,14 @@ class ExactlyOnce:
         on_error: str,
         stopped: Callable[[], bool],
         forced: Callable[[], bool],
+        remaining: Callable[[float], float] = lambda otherwise: otherwise,
         also_flush: Callable[[float], bool] = lambda _timeout: True,
         on_abort: Callable[[], None] = lambda: None,
         note: Callable[[str], str] = lambda _topic: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
-        line.given_up = forced
+        line.given_up, line.remaining = forced, remaining
         self._make_sink = make_sink
         self._sink = make_sink()
         self._source = source
@@ -380,7 +381,7 @@ class ExactlyOnce:
         offsets = self._news(self.ledger.prefix())
         if not (self._line.is_open or self._sent or offsets):
             return
-        deadline = self._clock() + max(0.5, timeout)
+        deadline = self._clock() + timeout
         committed = False
         try:
             committed = self._is_sound() and self._commit_last(offsets, deadline)

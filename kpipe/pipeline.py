@@ -8,12 +8,14 @@ A drain:  7 stop reading   8 flush   9 settle and commit   10 close   (always, w
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from kpipe.errors import KpipeError, UndeliveredError
+from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words
 from kpipe.ledger import Mark, Unsent
 
 if TYPE_CHECKING:
@@ -94,8 +96,11 @@ class DeadLetters(Protocol):
     refused: list[tuple[Flight, int]]
     """Records that were not taken."""
 
-    def send(self, flight: Flight, index: int, error: KpipeError) -> None:
-        """Send one record as it was read, with its error; the flight settles when it is acknowledged."""
+    def send(self, flight: Flight, index: int, error: KpipeError, idle: Callable[[], bool]) -> None:
+        """Send one record as it was read, with its error; the flight settles when it is acknowledged.
+
+        While the topic takes no more call `idle`, and give up when it returns False.
+        """
 
     def poll(self) -> None:
         """Collect delivery reports; raises KpipeError when a record was not taken."""
@@ -133,6 +138,17 @@ FLUSH_SLICE = 0.1
 DRAIN_NOTICE = 1.0
 """Seconds of a drain after which it is said that, and for what, it waits."""
 
+COMMIT_GRACE, LEAVE_GRACE, CLOSE_GRACE = 0.5, 0.7, 0.8
+"""Seconds behind the deadline of a signal at which the last steps must have ended."""
+LEAST = 0.05
+"""Seconds that a step is given when all time is used up: what is free at once still works."""
+
+FLUSH_FAILURES = 10
+"""Flushes in a row that may raise before what is in flight is given up: each filter has its last words, no more."""
+
+TURN = 0.2
+"""Seconds between two looks at a transaction that cannot end yet."""
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -154,9 +170,15 @@ class Pipeline:
     watch: Callable[[], None] = lambda: None
     """Raises KpipeError when the run has lost its purpose, whether or not there are records: nobody reads stdout."""
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     flush_timeout: float = 150.0
     """Seconds without a single delivery report after which the end of the input is not waited for any longer."""
+    patience: float = 1.0
+    """Seconds of waiting after which the source is asked to keep its place in the group (and to fetch anew)."""
     sent: int = 0
+    _polled: float = 0.0
+    """When the source was last given the chance to."""
+    _ending_since: float | None = None
     _draining: bool = False
     _gave_up: bool = False
     """The sink was told not to wait: what it still reports as not written was not judged, so no --on-error skips it."""
@@ -166,16 +188,24 @@ class Pipeline:
     _refused: list[tuple[Flight, int]] = field(default_factory=list)
     _reasons: dict[tuple[int, int], object] = field(default_factory=dict)
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
+    _closed: bool = False
+    _abandoned: threading.Event | None = None
+    """Set aside by `abandon`: who comes late to a drain waits here for the end of the process."""
 
     def run(self) -> None:
         """Move records until the source ends, the limit is reached, a signal comes or something fails; then drain."""
         try:
             while not (self._is_over() and self._is_closed()):
                 self.turn()
-        except KpipeError as error:
-            self.error = error
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not keep a balance from being drawn
+            self._note(error)
         finally:
             self.drain()
+
+    def _note(self, error: Exception) -> None:
+        """The first thing that went wrong is what the run ends with; that a signal interrupted something is none."""
+        if self.error is None and not (self.stop.requested and isinstance(error, Interrupted)):
+            self.error = in_words(error)
 
     @property
     def draining(self) -> bool:
@@ -194,10 +224,15 @@ class Pipeline:
             self._look_at_failures()
             if not self._is_over():
                 return False
+            self.source.keep_alive()  # what it waits for, a rebalance say, comes with a poll
+            self.sink.poll()
+            self.progress()
+            self.sleep(TURN)
         return True
 
     def turn(self) -> None:
         """Steps 1 to 6."""
+        self._polled = self.clock()
         batch = self.source.read()
         if batch is None or not batch.read:
             self.sink.poll()
@@ -223,8 +258,11 @@ class Pipeline:
             batch.unite_bad()
         if self.limit is not None and len(batch) >= self.limit - self.sent:
             self._cut_at_limit(batch, flight)
-        if batch.bad:
+        try:
             self._judge_bad(batch, flight)
+        except Exception:
+            flight.leave_unsent(index for index in range(flight.read) if index not in flight.taken_out)
+            raise
         flight.settle_filtered(batch)
         self.sent += len(batch)
         if len(batch):
@@ -234,6 +272,8 @@ class Pipeline:
         self.sink.poll()
 
     def _judge_bad(self, batch: Batch, flight: Flight) -> None:
+        if not batch.bad:
+            return
         if self.on_error == "stop":
             first = min(batch.bad, key=lambda bad: bad.index)
             batch.truncate(first.index + 1)
@@ -251,7 +291,11 @@ class Pipeline:
             return
         flight.taken_out.add(index)
         if self.dead_letters is not None:
-            self.dead_letters.send(flight, index, error)
+            try:
+                self.dead_letters.send(flight, index, error, self.idle)
+            except Exception:
+                flight.taken_out.discard(index)
+                raise
         else:
             self._skip(flight, index, error)
 
@@ -268,14 +312,23 @@ class Pipeline:
         self.ledger.cut(flight, read)
 
     def idle(self) -> bool:
-        """Called while the sink is full: stay in the group, and say whether waiting still makes sense."""
-        self.source.keep_alive()
+        """Called now and then by whoever waits: stay in the group, and say whether waiting still makes sense."""
+        now = self.clock()
+        if self.error is not None or self._draining:  # what was read before the error still goes out, if it can
+            self._ending_since = now if self._ending_since is None else self._ending_since
+            self._gave_up = self._gave_up or now - self._ending_since >= self.flush_timeout
+        self._gave_up = self._gave_up or self.stop.forced
+        if self._gave_up:
+            return False
+        if now - self._polled >= self.patience:
+            self._polled = now
+            self.source.keep_alive()
         self.progress()
         try:
             self.watch()
         except KpipeError as error:
-            self.error = self.error or error
-        self._gave_up = self._gave_up or self.stop.forced or self.error is not None
+            self._gave_up = True
+            self._note(error)
         return not self._gave_up
 
     def _look_at_failures(self) -> None:
@@ -283,19 +336,26 @@ class Pipeline:
         if failures and self.transaction is not None and not self._draining and self.transaction.take_back(failures):
             return
         for flight, index, report in failures:
-            where = flight.origin.where_read(index) if flight.origin is not None else ""
-            if isinstance(report, Unsent):
-                self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
+            try:
+                self._look_at_failure(flight, index, report)
+            except Exception as error:  # noqa: BLE001 - what befalls one record keeps no other from being looked at
+                self._note(error)
                 self._refused.append((flight, index))
-                continue
-            error = self.sink.explain(report, where)
-            if self.on_error == "stop" or self._gave_up or not self.sink.refused(report):
-                self._reasons.setdefault((id(flight), index), error)
-                if self.sink.unwritten(report):
-                    self._refused.append((flight, index))
-                self.error = self.error or error
-            else:
-                self._take_out(flight, index, error)
+
+    def _look_at_failure(self, flight: Flight, index: int, report: object) -> None:
+        where = flight.origin.where_read(index) if flight.origin is not None else ""
+        if isinstance(report, Unsent):
+            self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
+            self._refused.append((flight, index))
+            return
+        error = self.sink.explain(report, where)
+        if self.on_error == "stop" or self._gave_up or not self.sink.refused(report):
+            self._reasons.setdefault((id(flight), index), error)
+            if self.sink.unwritten(report):
+                self._refused.append((flight, index))
+            self.error = self.error or error
+        else:
+            self._take_out(flight, index, error)
 
     def mark(self) -> None:
         """What was read so far is final; `rewind` and `write_off` come back to here."""
@@ -319,22 +379,47 @@ class Pipeline:
             )
 
     def drain(self) -> None:
-        """Steps 7 to 10: nothing that was read is forgotten, and the deadline holds whatever the cluster does."""
-        self.source.leave()
+        """Steps 7 to 10: each is done whatever became of the one before, and the balance is always drawn.
+
+        The deadline of a signal holds whatever the cluster does: every wait asks it, and `abandon` does for the rest.
+        """
         self._draining = True
-        self._flush()
-        self._look_at_failures()
-        self._finish_dead_letters()
-        self._conclude()
-        self._close_books()
-        try:
-            self.committer.finish(self.ledger, self.stop.remaining(10.0))
-        except KpipeError as error:
-            self.error = self.error or error
-        self.source.close(max(0.5, self.stop.remaining(5.0)))
+        self._attempt(self.source.leave)
+        self._attempt(self._flush)
+        self._attempt(self._look_at_failures)
+        self._attempt(self._finish_dead_letters)
+        self._attempt(self._conclude)
+        self._attempt(self._close_books)
+        self._attempt(lambda: self.committer.finish(self.ledger, self._left(10.0, COMMIT_GRACE)))
+        self._attempt(lambda: self.source.close(self._left(5.0, LEAVE_GRACE)))
         if self.dead_letters is not None:
-            self.dead_letters.close(max(0.3, self.stop.remaining(1.0)))
-        self.sink.close(max(0.3, self.stop.remaining(1.0)))
+            letters = self.dead_letters
+            self._attempt(lambda: letters.close(self._left(1.0, CLOSE_GRACE)))
+        self._attempt(lambda: self.sink.close(self._left(1.0, CLOSE_GRACE)))
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        """One step of the drain; what goes wrong in it is noted."""
+        if self._abandoned is not None:
+            self._abandoned.wait()
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the steps behind it are all the more needed
+            self._note(error)
+
+    def _left(self, otherwise: float, grace: float) -> float:
+        return max(LEAST, self.stop.remaining(otherwise, grace=grace))
+
+    def abandon(self) -> None:
+        """End a drain that is overdue, from another thread: a call of the client, or of ours, did not come back.
+
+        What is not settled counts as unknown. Commits need the client, so there is none: the next start repeats.
+        """
+        self._abandoned = threading.Event()
+        self._note(UndeliveredError("the client did not answer before the drain ended; records may come twice"))
+        try:
+            self._close_books()
+        except Exception as error:  # noqa: BLE001 - the balance is drawn from what there is
+            self._note(error)
 
     def _finish_dead_letters(self) -> None:
         letters, waited = self.dead_letters, 0.0
@@ -342,65 +427,64 @@ class Pipeline:
             return
         try:
             while not letters.flush(FLUSH_SLICE):
+                self.progress()
                 waited += FLUSH_SLICE
                 if self.stop.forced or waited >= self.flush_timeout:
                     letters.purge()
                     break
             letters.poll()
-        except KpipeError as error:
-            self.error = self.error or error
-        self._refused += letters.refused
+        finally:
+            self._refused += letters.refused
 
     def _conclude(self) -> None:
-        if self.transaction is None:
-            return
-        try:
-            self.transaction.conclude(self.stop.remaining(30.0))
-        except KpipeError as error:
-            self.error = self.error or error
+        if self.transaction is not None:
+            self.transaction.conclude(self._left(30.0, 0.0))
 
     def _flush(self) -> None:
         # By the clock, not by the number of turns: a sink that hears something returns long before its slice is over.
         began = moved = self.clock()
         before, said = self.ledger.waiting, False
-        while not self._is_flushed():
+        failures = 0
+        while True:
+            try:
+                if self.sink.flush(FLUSH_SLICE):
+                    return
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a part may fail only now (a filter's last words); others go on
+                self._note(error)
+                failures += 1
             self.ledger.settle()
             self.progress()
             now = self.clock()
             if self.ledger.waiting != before:
                 before, moved = self.ledger.waiting, now
             said = said or self._say_what_is_waited_for(now - began)
-            if self.stop.forced or now - moved >= self.flush_timeout:
+            if self.stop.forced or now - moved >= self.flush_timeout or failures >= FLUSH_FAILURES:
                 self._gave_up = True
                 self.sink.purge()
                 self.sink.flush(FLUSH_SLICE)
                 return
 
-    def _is_flushed(self) -> bool:
-        """A part of the sink may find only now that something is wrong (a filter's last words); the rest goes on."""
-        try:
-            return self.sink.flush(FLUSH_SLICE)
-        except KpipeError as error:
-            self.error = self.error or error
-            return False
-
     def _say_what_is_waited_for(self, waited: float) -> bool:
         """When a drain after a signal takes long enough for a person to wonder; returns whether it was said."""
         if not self.stop.requested or waited < DRAIN_NOTICE:
             return False
-        left = f"{self.ledger.waiting:,} records in flight for up to {self.stop.remaining(0.0):.0f} s more"
+        left = f"{self.ledger.waiting:,} records in flight for up to {self.stop.remaining(math.inf):.0f} s more"
         self.say(f"send: waiting for {left}; a second signal gives them up")
         return True
 
     def _close_books(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         outstanding: deque[tuple[Flight, int]] = deque(self.ledger.close(self._refused))
         if not outstanding:
             return
         if self.spill is not None:
             try:
                 self.spill.write(outstanding)
-            except KpipeError as error:
-                self.say(str(error))
+            except Exception as error:  # noqa: BLE001 - without the file their positions are all the more needed
+                self.say(str(in_words(error)))
         for flight, index in outstanding:
             where = flight.origin.where_read(index) if flight.origin is not None else ""
             reason = self._reasons.get((id(flight), index))

@@ -147,6 +147,20 @@ class Batch:
             setattr(copy, column, getattr(self, column))
         return copy
 
+    def cut_out(self, start: int, end: int) -> Batch:
+        """The records from place `start` to `end`, as a batch of its own that knows nothing of bad ones."""
+        part = self.snapshot()
+        part.bad = []
+        if (start, end) != (0, len(self.values)):
+            index = range(len(self.values)) if self.index is None else self.index
+            part.index = list(index[start:end])
+            part.values = self.values[start:end]
+            for column in COLUMNS:
+                entries = getattr(self, column)
+                if entries is not None:
+                    setattr(part, column, list(entries[start:end]))
+        return part
+
     def truncate(self, read: int) -> None:
         """Forget the records from place `read` of the batch as read: the run ends before them."""
         index = range(len(self.values)) if self.index is None else self.index

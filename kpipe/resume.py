@@ -16,9 +16,10 @@ import time
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError
 from kpipe.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END
+from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,9 @@ SILENCE = 30.0
 """Seconds without a record after which reading the target's tail is given up."""
 
 _HEADERS = methodcaller("headers")
+
+ANSWER, CLOSING, LEAST = 10.0, 2.0, 0.1
+"""Seconds for an answer of the target's cluster, for a goodbye, and for either when a drain's time is used up."""
 
 MARK = "tail="
 MAX_METADATA = 4000
@@ -75,32 +79,42 @@ class TargetTail:
         open_consumer: Callable[[str], Consumer],
         limit: int,
         stopped: Callable[[], bool],
+        remaining: Callable[[float], float] = lambda otherwise: otherwise,
     ) -> None:
         self.topic = topic
         self.where = where
         self._open_consumer = open_consumer
         self._limit = limit
         self._stopped = stopped
+        self._remaining = remaining
         self._asking: Consumer | None = None
 
-    def ends(self) -> dict[int, int]:
-        """The end of each partition, open transactions included. Raises UnreachableError."""
-        return {partition: high for partition, (_, high) in self._bounds().items()}
+    def ends(self, timeout: float = ANSWER) -> dict[int, int]:
+        """The end of each partition, open transactions included. UnreachableError after `timeout` seconds."""
+        return {partition: high for partition, (_, high) in self._bounds(timeout).items()}
 
-    def _bounds(self) -> dict[int, tuple[int, int]]:
+    def _bounds(self, timeout: float = ANSWER) -> dict[int, tuple[int, int]]:
         from confluent_kafka import KafkaException, TopicPartition
 
         if self._asking is None:
             self._asking = self._open_consumer("read_uncommitted")
         try:
-            partitions = sorted(self._asking.list_topics(self.topic, timeout=10).topics[self.topic].partitions)
-            places = [TopicPartition(self.topic, partition) for partition in partitions]
+            deadline = time.monotonic() + timeout
+            found = self._asking.list_topics(self.topic, timeout=self._left(deadline))
+            places = [
+                TopicPartition(self.topic, partition) for partition in sorted(found.topics[self.topic].partitions)
+            ]
             return {
-                place.partition: self._asking.get_watermark_offsets(place, timeout=10) or (0, 0) for place in places
+                place.partition: self._asking.get_watermark_offsets(place, timeout=self._left(deadline)) or (0, 0)
+                for place in places
             }
         except KafkaException as error:
             message = f"cannot find the end of the target: {error.args[0].str()}; try again"
             raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
+
+    def _left(self, deadline: float) -> float:
+        """Seconds for one answer, which the deadline of a signal leaves to it, too."""
+        return max(LEAST, self._remaining(deadline - time.monotonic()))
 
     def read(self, floors: Mapping[int, int], take: Callable[[list[Any]], None]) -> dict[int, int]:
         """Give every committed record behind the floors to `take`; returns the ends up to which it has looked."""
@@ -127,7 +141,9 @@ class TargetTail:
                 messages = consumer.consume(500, 0) or consumer.consume(1, 0.1)
                 if messages:
                     deadline = time.monotonic() + SILENCE
-                if self._stopped() or time.monotonic() > deadline:
+                if self._stopped():
+                    raise Interrupted("stopped while the target's end was read", where=self.where)
+                if time.monotonic() > deadline:
                     what = (
                         "the end of the target was not reached; is a transaction open there? wait for it, or abort it"
                     )
@@ -135,7 +151,7 @@ class TargetTail:
                 take([message for message in messages if message.error() is None])
                 self._cross_off(messages, todo)
         finally:
-            consumer.close()
+            run_bounded(consumer.close, max(LEAST, self._remaining(CLOSING)))
 
     def _cross_off(self, messages: Sequence[Any], todo: dict[int, int]) -> None:
         """Partitions whose end was reached; one that ends with transaction markers only says so itself."""
@@ -152,7 +168,7 @@ class TargetTail:
     def close(self) -> None:
         """Let go of the target."""
         if self._asking is not None:
-            self._asking.close()
+            run_bounded(self._asking.close, max(LEAST, self._remaining(CLOSING)))
             self._asking = None
 
 
@@ -263,11 +279,11 @@ class Resume:
             except UnreachableError:
                 return  # the old floor is still right
 
-    def end(self, ledger: Ledger) -> None:
-        """The last commit: with everything settled, the target's end is the floor."""
+    def end(self, ledger: Ledger, timeout: float = ANSWER) -> None:
+        """The last commit: with everything settled, the target's end is the floor, if it is told in time."""
         if not (self._there or ledger.in_flight):
             try:
-                self._floors = dict.fromkeys(self._floors, self._tail.ends())
+                self._floors = dict.fromkeys(self._floors, self._tail.ends(timeout))
             except UnreachableError:
                 return
 

@@ -7,6 +7,7 @@ already fetched (measured: 100 records lost on a default SIGINT). No other room 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -22,6 +23,10 @@ INHERITABLE = (signal.SIGINT, signal.SIGHUP)
 """`nohup` ignores HUP, a shell ignores INT for background jobs; what was ignored at start stays ignored."""
 
 
+OVERTIME = 0.85
+"""Seconds after the deadline in which the last steps end: a commit, goodbyes; then what hangs is left behind."""
+WATCH = 0.05
+"""Seconds between two looks at the deadline."""
 ECHO = 0.5
 """Seconds in which the same signal again is the same wish: timeout(1) signals its child and then the whole group."""
 
@@ -39,7 +44,6 @@ class Stop:
         self.drain_timeout = drain_timeout
         self.deadline: float | None = None
         self.starting = False
-        self._again = False
         self._first = 0.0
         self._clock = clock
         self.fd, self._wakeup = os.pipe()
@@ -62,13 +66,17 @@ class Stop:
             if self.starting:
                 self._let_go()
         elif number != self.signal or now - self._first > ECHO:
-            self._again = True
+            self.deadline = now if self.deadline is None else min(now, self.deadline)
 
     @staticmethod
     def _let_go() -> None:
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
+
+    def wake(self) -> None:
+        """Make `fd` readable, as a signal does."""
+        os.write(self._wakeup, b"\0")
 
     @property
     def requested(self) -> bool:
@@ -78,20 +86,57 @@ class Stop:
     @property
     def forced(self) -> bool:
         """Whether what is in flight must be given up."""
-        return self._again or (self.deadline is not None and self._clock() >= self.deadline)
+        return self.deadline is not None and self._clock() >= self.deadline
 
-    def remaining(self, otherwise: float) -> float:
-        """Seconds left of the drain, `otherwise` when no signal came."""
-        if self._again:
-            return 0.0
-        return otherwise if self.deadline is None else max(0.0, self.deadline - self._clock())
+    @property
+    def overdue(self) -> bool:
+        """Whether even the last steps of the drain have had their time."""
+        return self.deadline is not None and self._clock() >= self.deadline + OVERTIME
+
+    def remaining(self, otherwise: float, *, grace: float = 0.0) -> float:
+        """Seconds left of the drain and `grace`, but at most `otherwise`, which is what there is without a signal.
+
+        Whatever a drain waits for asks here: there is one deadline.
+        """
+        if self.deadline is None:
+            return otherwise
+        return min(otherwise, max(0.0, self.deadline + grace - self._clock()))
+
+    def watch(self, give_up: Callable[[], object]) -> None:
+        """Call `give_up` from a thread of its own when the drain is overdue: a call may hang in the main one.
+
+        The thread sleeps until the first signal, and ends with the process.
+        """
+
+        def wait() -> None:
+            while self.deadline is None:
+                select.select([self.fd], [], [])
+                time.sleep(WATCH)
+            while not self.overdue:
+                time.sleep(WATCH)
+            give_up()
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def run_bounded(action: Callable[[], object], timeout: float) -> bool:
-    """Run something that may hang (a close on a frozen broker takes over a minute); False when it did not end."""
-    thread = threading.Thread(target=action, daemon=True)
+    """Run something that may hang (a close on a frozen broker takes over a minute); False when it did not end.
+
+    What it raises is raised here.
+    """
+    failure: list[Exception] = []
+
+    def run() -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - it is raised again below, in the thread that asked
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
+    if failure:
+        raise failure[0]
     return not thread.is_alive()
 
 
@@ -106,6 +151,8 @@ def die_by(number: signal.Signals, kill: Callable[[int, int], None] = os.kill) -
 
     A process with PID 1 survives its own signal: the exit code 128+n says the same.
     """
+    if threading.current_thread() is not threading.main_thread():
+        os._exit(128 + number)  # handlers are the main thread's, which does not come back
     sys.stdout = sys.stderr = None  # nothing may be written after the verdict
     signal.set_wakeup_fd(-1)
     signal.signal(number, signal.SIG_DFL)

@@ -31,6 +31,8 @@ SLICE = 2.0
 
 GRACE = 0.3
 """Seconds that an answer is still waited for after the deadline of a signal."""
+LEAST = 0.1
+"""Seconds of a call when all time is used up."""
 
 MAGIC = b"CGMDv2:"
 """What librdkafka's group metadata begins with; the generation follows as an int32 in the machine's byte order."""
@@ -91,6 +93,8 @@ class TransactionLine:
         """Why the last transaction was not committed."""
         self.given_up: Callable[[], bool] = lambda: False
         """Whether nobody waits for an answer any longer: the deadline of a signal has passed."""
+        self.remaining: Callable[[float], float] = lambda otherwise: otherwise
+        """Seconds until then; as many as it is given when no signal came."""
         self._open_producer = open_producer
         self._where = where
         self._clock = clock
@@ -175,7 +179,7 @@ class TransactionLine:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         while thread.is_alive() and not self.given_up():
-            thread.join(GRACE)
+            thread.join(LEAST)
         thread.join(GRACE)
         if thread.is_alive():
             self.stuck, self.opened = True, None
@@ -236,7 +240,7 @@ class TransactionLine:
         while True:
             left = deadline - self._clock()
             try:
-                call(0.1 if self.given_up() else max(0.1, min(SLICE, left)))
+                call(max(LEAST, min(SLICE, left, self.remaining(SLICE))))
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kpipe.backchannel.gate import Gate, GatedLedger
 from kpipe.backchannel.listener import Listener
 from kpipe.errors import KpipeError, Stage
+from kpipe.pipeline import COMMIT_GRACE
 from kpipe.sinks.stdout import ReaderGone, StdoutSink, WriteError
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 SLICE = 0.1
 PATIENCE = 10.0  # seconds at the end of the input in which somebody must have connected
+WONDER = 3.0  # seconds of waiting at the end of the input after which it is said for what
+WAITING = (
+    "commit: waiting for the far end of the pipe to acknowledge what it was given; if nothing comes, a program between "
+    "holds its output back (awk: fflush(), sed -u, jq --unbuffered), or one that started kpipe holds the pipe open "
+    "(put it before the whole pipe: timeout 30 sh -c 'kpipe consume … | …')"
+)
 QUIET = 3.0  # seconds without an acknowledgement after which a rebalance does not wait for more
 
 
@@ -67,18 +74,20 @@ class AckedStdout(StdoutSink):
 class AckedCommitter:
     """Commits what is proven. `keep_alive` keeps our place in the group while the end of the pipe is waited for."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each side it touches
         self,
         group: GroupCommitter,
         gate: Gate,
         listener: Listener,
         sink: AckedStdout,
         stop: Stop,
-        keep_alive: Callable[[], None],
         *,
+        keep_alive: Callable[[], None],
+        say: Callable[[str], None],
         trust_end: bool,
     ) -> None:
         self.unproven = False
+        self._say = say
         self._group, self._gate, self._listener, self._sink = group, gate, listener, sink
         self._stop, self._keep_alive, self._trust_end = stop, keep_alive, trust_end
 
@@ -100,7 +109,7 @@ class AckedCommitter:
             complete = self._listener.clean and not (self._sink.broken or ledger.flights)
             if complete and self._trust_end:
                 self._gate.settle_rest()
-            self._group.finish(GatedLedger(ledger, self._gate), self._stop.remaining(timeout))  # type: ignore[arg-type]
+            self._group.finish(GatedLedger(ledger, self._gate), self._stop.remaining(timeout, grace=COMMIT_GRACE))  # type: ignore[arg-type]
         finally:
             self._listener.close()
         self.unproven = not self._gate.proven()
@@ -109,12 +118,16 @@ class AckedCommitter:
 
     def _wait(self) -> None:
         """As long as somebody is there, however slow; a signal's deadline ends it, too."""
-        deadline = time.monotonic() + PATIENCE
+        began, said = time.monotonic(), False
         while not (self._listener.over or self._gate.proven() or self._stop.forced):
             self._listener.collect(SLICE)
             self._keep_alive()
-            if not self._listener.connected and time.monotonic() >= deadline:
+            waited = time.monotonic() - began
+            if not self._listener.connected and waited >= PATIENCE:
                 return
+            if waited >= WONDER and not said:
+                said = True
+                self._say(WAITING)
 
     def _gone(self) -> KpipeError:
         if not self._listener.connected:
@@ -147,12 +160,17 @@ class Channel:
         return GatedLedger(ledger, self._gate)
 
     def committer(
-        self, group: GroupCommitter, stop: Stop, keep_alive: Callable[[], None], *, trust_end: bool
+        self,
+        group: GroupCommitter,
+        stop: Stop,
+        keep_alive: Callable[[], None],
+        say: Callable[[str], None],
+        *,
+        trust_end: bool,
     ) -> AckedCommitter:
         """A committer of what is proven, by way of the group's own."""
-        self._committer = AckedCommitter(
-            group, self._gate, self._listener, self.sink, stop, keep_alive, trust_end=trust_end
-        )
+        own = (group, self._gate, self._listener, self.sink, stop)
+        self._committer = AckedCommitter(*own, keep_alive=keep_alive, say=say, trust_end=trust_end)
         return self._committer
 
     def flush(self, timeout: float) -> bool:

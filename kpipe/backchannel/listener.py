@@ -11,7 +11,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from kpipe.backchannel.protocol import read_message
+from kpipe.backchannel.protocol import LONGEST, read_message
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,9 +54,12 @@ class Listener:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._take(line)
+        self.over = self.over or len(self._buffer) > LONGEST  # a message of ours would have ended
         return True
 
     def _take(self, line: bytes) -> None:
+        if self.over:
+            return
         try:
             acks, end = read_message(line)
         except ValueError:

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
 
 END = b'{"end":true}\n'
+MOST = 10_000
+"""Offsets of one message."""
+LONGEST = 1 << 18
+"""Bytes of one message: so many offsets of 19 digits, and a topic's name. What is longer was not written here."""
 
 
 def write_acks(offsets: Mapping[TopicPartition, list[int]]) -> bytes:
-    """One message for what was delivered of each partition."""
-    acks = [[topic, partition, numbers] for (topic, partition), numbers in offsets.items()]
-    return json.dumps({"acks": acks}, separators=(",", ":")).encode() + b"\n"
+    """Messages for what was delivered of each partition, none longer than LONGEST."""
+    messages = []
+    for (topic, partition), numbers in offsets.items():
+        for start in range(0, len(numbers), MOST):
+            acks = [[topic, partition, numbers[start : start + MOST]]]
+            messages.append(json.dumps({"acks": acks}, separators=(",", ":")).encode() + b"\n")
+    return b"".join(messages)
 
 
 def read_message(line: bytes) -> tuple[list[tuple[TopicPartition, list[int]]], bool]:

@@ -67,7 +67,7 @@ class AckSender:
 
     def finish(self, ledger: Ledger, timeout: float) -> None:
         """Send the rest, and that this is the end if it is one."""
-        deadline = time.monotonic() + max(0.5, timeout)
+        deadline = time.monotonic() + timeout
         self._send()
         while self._out and not self.lost and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -6,11 +6,13 @@ It decides nothing about records.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
-from kpipe.cli import tell
+from kpipe.cli import leave, tell
 from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
 from kpipe.shutdown import Stop, die_by
@@ -33,6 +35,8 @@ def execute(
     stop = Stop(options.drain_timeout)
     stop.starting = True
     stop.install()
+    ending = Ending(options, stop)
+    stop.watch(ending.abandon)
     try:
         planned = plan(stop, tell)
     except KpipeError as error:
@@ -48,13 +52,39 @@ def execute(
     live = _live_line(summary, planned, options)
     if live is not None:
         pipeline.progress = live
+    ending.planned, ending.summary = planned, summary
     gc.freeze()  # what start-up left is never looked at again; `kpipe.__main__` makes looks rare (bench: 5-22 %)
     try:
         pipeline.run()
     finally:
         if live is not None:
             live.close()
+    ending.claim()
     return _conclude(planned, summary, options, stop, fail_if_empty=fail_if_empty)
+
+
+class Ending:
+    """Who says how a run went: the main thread, or once a drain is overdue the one that watches it."""
+
+    def __init__(self, options: RunOptions, stop: Stop) -> None:
+        self.planned: Planned | None = None
+        self.summary = Summary(Ledger())
+        self._options, self._stop = options, stop
+        self._claim = threading.Lock()
+
+    def claim(self) -> None:
+        """Taken for good; who comes second waits for the end of the process."""
+        self._claim.acquire()
+
+    def abandon(self) -> None:
+        """Something does not come back: say what is known, and leave it behind."""
+        if not self._claim.acquire(blocking=False):
+            return
+        if self.planned is None:
+            leave(128 + (self._stop.signal or signal.SIGINT))  # nothing was read
+        self.planned.pipeline.abandon()
+        self.planned.end_filters()
+        leave(_conclude(self.planned, self.summary, self._options, self._stop, fail_if_empty=False))
 
 
 def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveLine | None:
@@ -86,7 +116,7 @@ def _conclude(planned: Planned, summary: Summary, options: RunOptions, stop: Sto
     if isinstance(error, ReaderGone) and (unwritten or ledger.complete):
         die_by(signal.SIGPIPE)
     if error is not None:
-        tell(str(error))
+        _tell_error(error)
     if not options.quiet:
         for note in planned.notes():
             tell(note)
@@ -104,6 +134,14 @@ def _conclude(planned: Planned, summary: Summary, options: RunOptions, stop: Sto
     if code == Exit.DIFFERENCE:
         tell("read: no record was read (--fail-if-empty)")
     return int(code)
+
+
+def _tell_error(error: KpipeError) -> None:
+    """One line; with KPIPE_DEBUG=1 also where a fault of ours was, or what the client raised."""
+    tell(str(error))
+    cause = error.__cause__
+    if cause is not None and os.environ.get("KPIPE_DEBUG"):
+        sys.excepthook(type(cause), cause, cause.__traceback__)
 
 
 def _exit_code(pipeline: Pipeline, *, fail_if_empty: bool) -> Exit:

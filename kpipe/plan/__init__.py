@@ -29,3 +29,5 @@ class Planned:
     """Whether something besides the sink writes to stdout while the run goes on."""
     outcome: str = "delivered"
     """What became of a record that went well, in people's words."""
+    end_filters: Callable[[], None] = lambda: None
+    """Ends the processes that records go through, at once."""

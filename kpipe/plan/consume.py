@@ -78,7 +78,7 @@ def plan_consume(
         else:
             gated: Any = channel.gated(ledger)
             wire_group(hooks, gated, BothFlushed(channel, wiring.letters), grouped, stop)
-            committer = channel.committer(grouped, stop, opened.source.keep_alive, trust_end=options.trust_end)
+            committer = channel.committer(grouped, stop, opened.source.keep_alive, say, trust_end=options.trust_end)
     planned = wiring.plan(
         read_topics(opened),
         stages,

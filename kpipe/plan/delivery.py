@@ -87,14 +87,13 @@ class Delivery:
             line,
             sink_now,
             opened.source,
-            GroupMember(
-                opened.consumer, place_name(label(ready.cluster), f"group {self.chosen.group}"), lambda: stop.forced
-            ),
+            GroupMember(opened.consumer, place_name(label(ready.cluster), f"group {self.chosen.group}"), stop),
             records=self.options.txn_records,
             interval=self.options.txn_interval,
             on_error=self.wiring.policy.name,
             stopped=self.wiring.stopped,
             forced=lambda: stop.forced,
+            remaining=stop.remaining,
             also_flush=letters.flush if letters is not None else lambda _timeout: True,
             on_abort=letters.forget if letters is not None else lambda: None,
             note=opened.source.note,

@@ -18,7 +18,7 @@ from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.kafka.errors import HELD_UP, name_of
 from kpipe.plan.target import EMBEDDED
 from kpipe.resume import Resume, TargetTail
-from kpipe.transaction import SLICE, TransactionLine
+from kpipe.transaction import LEAST, SLICE, TransactionLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,8 +141,7 @@ class GroupMember:
 
     consumer: Consumer
     where: str
-    given_up: Callable[[], bool]
-    """Whether nobody waits for an answer any longer."""
+    stop: Stop
 
     def metadata(self) -> bytes:
         """Who we are in the group, now."""
@@ -165,10 +164,10 @@ class GroupMember:
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while asked and not answers:
             try:
-                answers = self.consumer.committed(asked, timeout=SLICE)
+                answers = self.consumer.committed(asked, timeout=max(LEAST, self.stop.remaining(SLICE)))
             except KafkaException as error:
                 cause = error.args[0]
-                if name_of(cause) in HELD_UP and time.monotonic() < deadline and not self.given_up():
+                if name_of(cause) in HELD_UP and time.monotonic() < deadline and not self.stop.forced:
                     time.sleep(RETRY)
                     continue
                 message = f"cannot read the group's offsets: {cause.str()}; run again"
@@ -199,8 +198,8 @@ def open_resume(
         own = {"group.id": "kpipe-without-group", "isolation.level": isolation, **properties}
         return open_consumer(ready.cluster, own)[0]
 
-    tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested)
-    grouped = GroupMember(opened.consumer, f"group {selection.group}", lambda: stop.forced)
+    tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested, stop.remaining)
+    grouped = GroupMember(opened.consumer, f"group {selection.group}", stop)
     notes = grouped.notes if selection.group is not None else _no_notes
     return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix)
 
@@ -228,9 +227,10 @@ class ResumingCommitter:
 
     def finish(self, ledger: Ledger, timeout: float) -> None:
         """Commit, then let go of the target's tail."""
+        deadline = time.monotonic() + timeout
         try:
-            self.resume.end(ledger)
-            self.inner.finish(ledger, timeout)
+            self.resume.end(ledger, timeout / 2)
+            self.inner.finish(ledger, max(LEAST, deadline - time.monotonic()))
         finally:
             self.resume.close()
 

@@ -60,11 +60,23 @@ def build_detours(
 
 def bind_detours(pipeline: Pipeline) -> None:
     """Tell the filters where to see that the input has ended."""
-    sink: Any = pipeline.sink
+    for detour in _detours(pipeline.sink):
+        detour.ending = lambda: pipeline.draining
+
+
+def end_detours(sink: Sink) -> None:
+    """End the processes of all filters, at once."""
+    for detour in _detours(sink):
+        detour.end()
+
+
+def _detours(sink: Any) -> list[Any]:
+    found: list[Any] = []
     while sink is not None:
         if hasattr(sink, "ending"):
-            sink.ending = lambda: pipeline.draining
+            found.append(sink)
         sink = getattr(sink, "inner", None)
+    return found
 
 
 def throttle(sink: Sink, rates: Sequence[str], stop: Stop) -> Sink:

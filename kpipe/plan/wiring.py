@@ -18,7 +18,7 @@ from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
 from kpipe.plan.stages import make_spill
-from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, throttle, unsent
+from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, end_detours, throttle, unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -205,4 +205,6 @@ class Wiring:
         bind_detours(pipeline)
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
-        return Planned(pipeline, reading.done, reading.total, notes, reading.facts)
+        return Planned(
+            pipeline, reading.done, reading.total, notes, reading.facts, end_filters=lambda: end_detours(sink)
+        )

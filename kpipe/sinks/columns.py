@@ -6,10 +6,9 @@ others are settled when its queue is empty; until then the ledger is told how ma
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from kpipe.sinks.topic import NO_ROOM, PATIENCE, ROOM_SLICE, NotSent, TopicSink
+from kpipe.sinks.topic import NO_ROOM, ROOM_SLICE, NotSent, TopicSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +72,7 @@ class ColumnSink(TopicSink):
         return taken
 
     def _queue_rest(self, batch: Batch, partition: int, taken: int, idle: Callable[[], bool]) -> None:
-        keys, patience, wait = batch.keys, time.monotonic() + PATIENCE, FIRST_WAIT
+        keys, wait = batch.keys, FIRST_WAIT
         while taken < len(batch):
             self._columns.poll(wait)
             was_empty = not len(self._columns)
@@ -85,17 +84,16 @@ class ColumnSink(TopicSink):
                 error = NotSent("the record is larger than the send buffer; raise --buffer")
                 self._note_failure(self._number, taken, error)
                 taken += 1
-            if time.monotonic() >= patience and not idle():
+            if not idle():
                 for place in range(taken, len(batch)):
                     self._note_failure(self._number, place, NotSent(NO_ROOM, judged=False))
                 return
 
     def _wait_until_empty(self, idle: Callable[[], bool]) -> None:
-        patience = time.monotonic() + PATIENCE
         while len(self._columns):
             self._columns.poll(FIRST_WAIT)
             self._count_landed()
-            if time.monotonic() >= patience and not idle():
+            if not idle():
                 return
         self._settle()
 

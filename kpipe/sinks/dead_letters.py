@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ERROR_HEADERS = ("error_code", "error_message", "error_stage")
 ATTEMPTS = "source_attempts"
+ROOM_SLICE = 0.05
 
 
 def attempts_so_far(headers: Headers, prefix: str = "") -> int:
@@ -80,6 +81,7 @@ class DeadLetterTopic:
         self._epoch = 0
         self._pending = 0
         self._failure: KpipeError | None = None
+        self._no_more = False
 
     def send_with(
         self, producer: Callable[[], Producer], serve: Callable[[float], None], join: Callable[[], None]
@@ -87,8 +89,11 @@ class DeadLetterTopic:
         """Send by another client from now on: dead letters then belong to its transactions."""
         self._producer, self._serve, self._join = producer, serve, join
 
-    def send(self, flight: Flight, index: int, error: KpipeError) -> None:
-        """Send one record with its error; the flight settles when it is acknowledged. Raises KpipeError."""
+    def send(self, flight: Flight, index: int, error: KpipeError, idle: Callable[[], bool]) -> None:
+        """Send one record with its error; the flight settles when it is acknowledged. Raises KpipeError.
+
+        While there is no room, `idle` keeps the place in the group; once it says no, nothing is waited for any more.
+        """
         letter = _as_read(flight, index, error)
         if letter is None:
             message = f"{error}; its bytes are gone, so it cannot become a dead letter"
@@ -108,7 +113,7 @@ class DeadLetterTopic:
         )
         self._join()
         self._pending += 1
-        self._produce(arguments, flight, index)
+        self._produce(arguments, flight, index, idle)
 
     def _noting(self, flight: Flight, index: int, error: KpipeError) -> Callable[[Any, Any], None]:
         """The delivery report: it takes notes, for a callback must never raise."""
@@ -135,13 +140,14 @@ class DeadLetterTopic:
             kind = UnreachableError if cause.exit_code is Exit.UNREACHABLE else UndeliveredError
             self._failure = kind(what, where=self._where, stage=Stage.SEND)
 
-    def _produce(self, arguments: tuple[Any, ...], flight: Flight, index: int) -> None:
+    def _produce(self, arguments: tuple[Any, ...], flight: Flight, index: int, idle: Callable[[], bool]) -> None:
         while True:
             try:
                 self._producer().produce(*arguments)
             except BufferError:
-                self._serve(0.05)
-                if self._forced():
+                if not self._wait_for_room(idle):
+                    self._pending -= 1
+                    self.refused.append((flight, index))
                     return
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record was not taken
                 self._pending -= 1
@@ -150,6 +156,15 @@ class DeadLetterTopic:
                 raise UndeliveredError(what, where=self._where, stage=Stage.SEND) from None
             else:
                 return
+
+    def _wait_for_room(self, idle: Callable[[], bool]) -> bool:
+        """One slice of waiting; False when the run must end. A frozen cluster is asked once, not once a record."""
+        if self._no_more or self._forced():
+            self._no_more = True
+            return False
+        self._serve(ROOM_SLICE)
+        self._no_more = not idle()
+        return True
 
     def poll(self) -> None:
         """Serve delivery reports; raises KpipeError when a record was not taken."""
@@ -190,9 +205,8 @@ def _as_read(flight: Flight, index: int, error: KpipeError) -> Batch | None:
     """The record as it was read; of one that could not be decoded the bytes, as the value of a record of their own."""
     origin = flight.origin
     if origin is not None and (origin.index is None or index in origin.index):
-        one = origin.snapshot()
-        one.keep([entry == index for entry in (range(len(one)) if one.index is None else one.index)])
-        return one
+        place = index if origin.index is None else origin.index.index(index)
+        return origin.cut_out(place, place + 1)
     raw = getattr(error, "raw", None)
     if raw is None:
         return None

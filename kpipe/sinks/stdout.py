@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
 
 
-PATIENCE = 1.0
-"""Seconds a slow reader is waited for before the source is asked to keep its place in the group."""
-
-
 LOOK = 0.2
 """Seconds between looks whether anybody still reads; one look is one system call."""
 
@@ -66,7 +62,6 @@ class Stdout:
 
     def _write_rest(self, block: memoryview, written: int, idle: Callable[[], bool]) -> int:
         most = self._most or len(block)
-        patience = time.monotonic() + PATIENCE
         while written < len(block):
             try:
                 if self._poll.poll(100):
@@ -75,7 +70,7 @@ class Stdout:
                 pass
             except OSError as error:
                 raise explain_write_error(error, written) from None
-            if written < len(block) and time.monotonic() >= patience and not idle():
+            if written < len(block) and not idle():
                 return written
         return written
 

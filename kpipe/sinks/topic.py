@@ -5,7 +5,6 @@ It never retries a record by itself (those behind it may already have landed) an
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from itertools import islice, repeat, starmap
 from operator import length_hint
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
-PATIENCE = 1.0
-"""Seconds a full queue is waited for before the source is asked to keep its place in the group."""
 
 
 class NotSent:
@@ -128,7 +125,6 @@ class TopicSink:
                 return
 
     def _send_when_room(self, arguments: tuple[Any, ...], idle: Callable[[], bool]) -> bool:
-        patience = time.monotonic() + PATIENCE
         while True:
             self._troubles.serve(self._producer.poll, ROOM_SLICE)
             try:
@@ -143,7 +139,7 @@ class TopicSink:
                 return True
             else:
                 return True
-            if time.monotonic() >= patience and not idle():
+            if not idle():
                 return False
 
     @staticmethod

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18  # bytes of one read; a pipe holds 64 KiB unless somebody made it larger
 VIEWS = 256  # blocks of one write; the kernel takes up to 1024
 LONGEST = 4096  # characters of one line of the filter's stderr that are shown
+LONGEST_LINE = 64 << 20  # bytes of one line of its stdout; a broker takes 1 MB unless it is told otherwise
+LEFTOVERS = 1.0  # seconds that what the filter has started may go on after it
 
 
 class Child:
@@ -38,10 +40,13 @@ class Child:
         """When it last took or gave anything."""
         self.ended = False
         """Whether its stdout is closed: no answer will come any more."""
+        self.endless = False
+        """Whether it wrote more than LONGEST_LINE bytes without the end of a line; no more of it is read."""
         self.broken = False
         """Whether it closed its input before it had read everything."""
         self._tell = tell
         self._rest: list[bytes] = []
+        self._rest_size = 0
         self._said = b""
         self._pending: deque[memoryview] = deque()
         self._closing = False
@@ -100,9 +105,12 @@ class Child:
             return
         first, *more = block.split(b"\n")
         self._rest.append(first)
+        self._rest_size += len(first)
         for line in more:  # chunks of one long line are joined once: 1 MB values come in 64 KiB pieces
             self.lines.append(b"".join(self._rest))
             self._rest = [line]
+            self._rest_size = len(line)
+        self.endless = self._rest_size > LONGEST_LINE
 
     def _end_output(self) -> None:
         self.ended = True
@@ -150,7 +158,7 @@ class Child:
         """(file descriptor, poll events, what to do) for `pump`."""
         if self._pending and self._in >= 0:
             yield self._in, select.POLLOUT, self.give
-        if not self.ended:
+        if not (self.ended or self.endless):
             yield self._out, select.POLLIN, self.take_block
         if self._err >= 0:
             yield self._err, select.POLLIN, self.take_stderr
@@ -172,12 +180,26 @@ class Child:
         if self._err >= 0:
             self._show(b"")
 
+    def let_go(self) -> None:
+        """It has ended: wait a moment for what it started in the background, then end that, and close the pipes."""
+        deadline = time.monotonic() + LEFTOVERS
+        while self._has_group() and time.monotonic() < deadline:
+            self.reap(0.0)
+            time.sleep(0.01)
+        self.kill()
+
+    def _has_group(self) -> bool:
+        try:
+            os.killpg(self._process.pid, 0)
+        except OSError:
+            return False
+        return True
+
     def kill(self) -> None:
-        """End it and what it started, and close the pipes."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self.reap(1.0)
+        """End it and what it started, also when it has ended itself before, and close the pipes."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self.reap(1.0)
         self._pending.clear()
         self._close_stdin()
         self._hear_out()

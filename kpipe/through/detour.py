@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
 from kpipe.errors import BadRecord, KpipeError, Stage
-from kpipe.through.child import Child, pump
+from kpipe.through.child import LONGEST_LINE, Child, pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 
 TURN = 0.05
 """Seconds of one wait for the filter."""
-PATIENCE = 0.5
-"""Seconds of waiting after which the source is asked to keep its place in the group."""
 BYTES = 4 << 20
 """Bytes that are given to the filter before its answers are awaited; a larger value goes alone."""
 NOT_ANSWERED = "the filter did not give it back"
-LAST_WORDS = 0.2
+LAST_WORDS = 0.3
 """Seconds to wait for the stderr and the exit code of a filter that died."""
 
 
@@ -94,7 +92,10 @@ class Detour:
     def child(self, number: int) -> Child:
         """The filter's process with this number, started when it is not there."""
         if number not in self.children:
-            self.children[number] = Child(self.what.command, lambda line: self._tell(f"through: {line}"))
+            try:
+                self.children[number] = Child(self.what.command, lambda line: self._tell(f"through: {line}"))
+            except OSError as error:
+                raise FilterError(f"{self.what.title}: cannot start the filter: {error.strerror}") from None
         return self.children[number]
 
     def number_of(self, batch: Batch, place: int) -> int:
@@ -122,6 +123,11 @@ class Detour:
             "it may hold its output back (jq --unbuffered, sed -u, mawk -W interactive), or raise --through-timeout"
         )
         return FilterError(f"{self.what.title}: no answer for {self.what.timeout:g} s; {advice}")
+
+    def endless(self) -> FilterError:
+        """The error for a filter that writes and writes without the end of a line."""
+        what = f"more than {LONGEST_LINE >> 20} MiB without the end of a line"
+        return FilterError(f"{self.what.title}: the filter answered {what}; it must answer in lines")
 
     def died(self, child: Child, advice: str = "what it owes is not sent") -> FilterError:
         """The error for a filter that ended on its own, after it has said its last words."""
@@ -205,15 +211,6 @@ class Detour:
         """Nothing outlives the run."""
         self.end()
         self.inner.close(timeout)
-
-
-def cut_out(batch: Batch, start: int, end: int) -> Batch:
-    """The records from `start` to `end`, as a batch of its own."""
-    part = batch.snapshot()
-    part.bad = []
-    if (start, end) != (0, len(batch)):
-        part.keep([start <= place < end for place in range(len(batch))])
-    return part
 
 
 def slices(batch: Batch) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from kpipe.errors import KpipeError
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
-from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
+from kpipe.through.detour import LAST_WORDS, NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +94,7 @@ class Envelopes(Detour):
     def _blocks(self, named: Batch) -> Iterator[tuple[int, bytes]]:
         """(row, envelope with its newline) of each record."""
         for start, end in slices(named):
-            yield from enumerate(self._encode(cut_out(named, start, end)).splitlines(keepends=True), start)
+            yield from enumerate(self._encode(named.cut_out(start, end)).splitlines(keepends=True), start)
 
     def _name(self, batch: Batch) -> Batch:
         """The batch with coordinates for every record; lines of a file get its name, 0 and a running number."""
@@ -111,16 +111,13 @@ class Envelopes(Detour):
 
     def _make_room(self, size: int, number: int) -> bool:
         """Wait until one more record may be open; False when the run must end."""
-        patience = time.monotonic() + PATIENCE
         self._progress = time.monotonic()
         while number in self._ending or self._is_full(size):
             self._turn(TURN)
             if self._is_full(size) and time.monotonic() - self._progress > STALL:
                 self._begin_end()
-            if time.monotonic() >= patience:
-                patience = time.monotonic() + PATIENCE
-                if not self._idle():
-                    return False
+            if not self._idle():
+                return False
         return True
 
     def _is_full(self, size: int) -> bool:
@@ -135,6 +132,8 @@ class Envelopes(Detour):
             for number, child in list(self.children.items()):
                 if child.lines:
                     self._take(number, child)
+                if child.endless:
+                    raise self.endless()
                 if child.ended:
                     self._bury(number, child)
                 elif (child.unwritten or number in self._ending) and self.hangs(child):
@@ -173,7 +172,7 @@ class Envelopes(Detour):
         raise self._mismatch(f"answered {where}, which it was not given or which it gave back out of order")
 
     def _send_on(self, answers: Batch, found: list[Open], start: int, end: int) -> None:
-        part = cut_out(answers, start, end)
+        part = answers.cut_out(start, end)
         entries = found[start:end]
         flight, origin = entries[0].flight, entries[0].batch
         part.index = [entry.index for entry in entries]
@@ -208,13 +207,13 @@ class Envelopes(Detour):
     def _bury(self, number: int, child: Child) -> None:
         mine = [place for place in self._open if place[0] == number]
         expected = number in self._ending and not (child.unwritten or child.broken)
-        code = child.reap(1.0)
+        code = child.reap(LAST_WORDS)
         if not expected or (code != 0 and any(self._open[place] for place in mine)):
             raise self.died(child)
         for place in mine:
             for entry in self._open.pop(place):
                 self._settle(entry)
-        child.kill()
+        child.let_go()
         self.children.pop(number, None)
         self._decoders.pop(number, None)
         self._ending.discard(number)

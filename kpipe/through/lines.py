@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.through.child import pump
-from kpipe.through.detour import NOT_ANSWERED, PATIENCE, TURN, Detour, FilterMismatch, Unanswered, cut_out, slices
+from kpipe.through.detour import NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class Lines(Detour):
         """Send every record's value through the filter; null values pass by it. Raises when the filter fails."""
         indexes = range(flight.read) if batch.index is None else batch.index
         for start, end in slices(batch):
-            part = cut_out(batch, start, end)
+            part = batch.cut_out(start, end)
             try:
                 if not self._exchange(part, idle):
                     return
@@ -104,7 +104,6 @@ class Lines(Detour):
 
     def _await(self, asked: dict[int, int], idle: Callable[[], bool]) -> bool:
         """Wait until every process has answered so many lines."""
-        patience = time.monotonic() + PATIENCE
         while True:
             owing = [number for number, count in asked.items() if len(self.child(number).lines) < count]
             if not owing:
@@ -112,14 +111,14 @@ class Lines(Detour):
             pump(self.children.values(), TURN)
             for number in owing:
                 self._check(self.child(number), asked[number])
-            if time.monotonic() >= patience:
-                patience = time.monotonic() + PATIENCE
-                if not idle():
-                    return False
+            if not idle():
+                return False
 
     def _check(self, child: Child, count: int) -> None:
         if len(child.lines) >= count:
             return
+        if child.endless:
+            raise self.endless()
         if child.ended:
             raise self.died(child)
         if self.hangs(child):
@@ -141,6 +140,9 @@ class Lines(Detour):
         if self.children and not self._passing and not self.ending():
             pump(self.children.values(), 0)
             for child in self.children.values():
+                if child.endless:
+                    self.end()
+                    raise self.endless()
                 if child.ended and time.monotonic() - child.busy > GRACE:
                     error = self.died(child, "it must read on until then")
                     self.end()
@@ -161,10 +163,10 @@ class Lines(Detour):
     def _finish(self) -> None:
         """Forget those that have ended; nothing is owed here, so only a surplus is an error."""
         for number, child in list(self.children.items()):
-            if child.lines or self.hangs(child):
-                error = self._too_many() if child.lines else self.hung()
+            if child.lines or child.endless or self.hangs(child):
+                error = self._too_many() if child.lines else self.endless() if child.endless else self.hung()
                 self.end()
                 raise error
             if child.ended:
-                child.kill()
+                child.let_go()
                 del self.children[number]

@@ -161,8 +161,7 @@ def test_a_record_larger_than_the_buffer_is_refused() -> None:
     assert flight.settled == []
 
 
-def test_what_found_no_room_until_the_end_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "PATIENCE", 0.0)
+def test_what_found_no_room_until_the_end_was_not_sent() -> None:
     run = Run(room=2)
     flight = run.send(b"a", b"b", b"c", b"d", idle=lambda: False)
     assert [(index, error.reason) for index, error in flight.failures] == [(2, NO_ROOM), (3, NO_ROOM)]  # type: ignore[attr-defined]

@@ -312,7 +312,7 @@ def test_a_full_sink_keeps_the_source_alive_and_gives_up_when_forced() -> None:
                 stop.deadline = 0.0
 
     source, sink, ledger = Busy(batches(3)), ListSink(room=1), Ledger(keeps_offsets=True)
-    pipeline = Pipeline(source, (), sink, ListCommitter(), ledger, stop)
+    pipeline = Pipeline(source, (), sink, ListCommitter(), ledger, stop, patience=0.0)
     pipeline.run()
 
     assert source.events.count("keep_alive") >= 3

@@ -99,7 +99,7 @@ class Calm:
     requested = forced = False
     signal = None
 
-    def remaining(self, otherwise):
+    def remaining(self, otherwise, *, grace=0.0):
         return otherwise
 
 
