@@ -51,9 +51,27 @@ class Stage(StrEnum):
     COMMIT = "commit"
 
 
+_INVISIBLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters that count as printable and show nothing (of Unicode: default ignorable; and empty Braille)."""
+
+
 def visible(text: str) -> str:
-    """Text for people with control characters made visible: no name, value or file may drive a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Text for people with control and invisible characters escaped: no name, value or file may drive a terminal.
+
+    What turns the direction of writing is not printable either; a byte that was no UTF-8 (a surrogate) shows as itself.
+    """
+    return "".join(map(_visible, text)) if not text.isascii() or not text.isprintable() else text
+
+
+def _visible(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if character.isprintable() and character not in _INVISIBLE:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 class KpipeError(Exception):

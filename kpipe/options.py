@@ -29,6 +29,9 @@ PANELS = (SELECTION, INPUT, RECORD, OUTPUT, TRANSFORM, TRACE, DELIVERY, CONNECTI
 FILE, OFFSET, PROPERTY, CLUSTER, PLACE, GROUP = "file", "offset", "property", "cluster", "place", "group"
 """What completes a value: files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`, groups."""
 
+BLANK, EMPTY = "blank", "empty"
+"""Values that mean something: blanks alone (a delimiter), or even no text at all (a key, a marker of null)."""
+
 DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
 _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
@@ -55,6 +58,9 @@ class Option(NamedTuple):
     completion: str = ""
     reads: "Callable[[str], Any] | None" = None
     """Makes the value of what was typed; UsageError when that is none."""
+
+    may_be: str = ""
+    """What else than a word it takes: BLANK or EMPTY text. See `refuse_nothing`."""
 
 
 class Operand(NamedTuple):
@@ -97,6 +103,21 @@ def duration(least: str, most: str) -> "Callable[[str], float]":
         return seconds
 
     return read
+
+
+def refuse_nothing(described: "Option | Operand", values: "Sequence[str]", *, where: str = "") -> None:
+    """UsageError for a value that says nothing, as a variable of the shell that was not set gives it.
+
+    The one rule for every option and operand: taken as not given, `-G "$GROUP"` would commit nothing, and `-b "$BROKERS"`
+    another cluster. Only what declares so (`may_be`) takes blanks or nothing.
+    """
+    allowed = described.may_be if isinstance(described, Option) else ""
+    name = described.names[0] if isinstance(described, Option) else described.metavar.strip("[]…. ")
+    for value in values:
+        if (value and (allowed or not value.isspace())) or (allowed == EMPTY):
+            continue
+        what = "holds only blanks" if value else "is empty"
+        raise UsageError(f"{name} {value!r} {what}; give it a value, or leave it out", where=where)
 
 
 class Options:
@@ -222,7 +243,7 @@ class InputOptions(Options):
         help="What the input is: json are kpipe's envelopes, the last four are dumps of other tools.",
     )
     format: str = option(
-        INPUT, "--format", "-f", default="", metavar="FORMAT",
+        INPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK,
         help="Read by a format string: %k %s %S %h … as in consume.",
     )
     null: bool = option(
@@ -230,11 +251,11 @@ class InputOptions(Options):
         help="Records end with a NUL byte.",
     )
     delimiter: str = option(
-        INPUT, "--delimiter", "-D", default="", metavar="TEXT",
+        INPUT, "--delimiter", "-D", default="", metavar="TEXT", may_be=BLANK,
         help=f"Records end with TEXT ({_DELIMITER}).",
     )
     key_delimiter: str = option(
-        INPUT, "--key-delimiter", "-K", default="", metavar="TEXT",
+        INPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK,
         help="The first TEXT in a record ends its key; without it the key is null.",
     )
     whole_file: bool = option(
@@ -242,7 +263,7 @@ class InputOptions(Options):
         help="Each file is one record.",
     )
     null_marker: str | None = option(
-        INPUT, "--null-marker", "-Z", default=None, metavar="TEXT",
+        INPUT, "--null-marker", "-Z", default=None, metavar="TEXT", may_be=EMPTY,
         help="A key or value equal to TEXT is null (a tombstone).",
     )
     lenient: bool = option(
@@ -260,7 +281,7 @@ class RecordOptions(Options):
     """What produce adds to each record."""
 
     key: str | None = option(
-        RECORD, "--key", "-k", default=None, metavar="TEXT",
+        RECORD, "--key", "-k", default=None, metavar="TEXT", may_be=EMPTY,
         help="The key of every record that has none.",
     )
     headers: tuple[str, ...] = option(
@@ -287,6 +308,10 @@ class RecordOptions(Options):
         DELIVERY, "--ack", default="", metavar="PATH",
         help="Tell kpipe consume --commit-acked PATH, at the start of the pipe, what was delivered.",
     )
+    raw: bool = option(
+        OUTPUT, "--raw", default=False,
+        help="With --tee: control characters of the input reach a terminal as they are, not escaped.",
+    )
     report: bool = option(
         OUTPUT, "--report", default=False,
         help="Print topic, partition and offset of each delivered record as a JSON line.",
@@ -310,7 +335,7 @@ class OutputOptions(Options):
         help="Envelopes with JSON values embedded as JSON (not byte-exact).",
     )
     format: str = option(
-        OUTPUT, "--format", "-f", default="", metavar="FORMAT",
+        OUTPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK,
         help="%s value, %S its length, %R length as int32, %k key, %K its length, %T timestamp, %t topic, "
         "%p partition, %o offset, %h headers, %%; escapes \\n \\t \\0 \\xNN.",
     )
@@ -318,16 +343,21 @@ class OutputOptions(Options):
         OUTPUT, "--output", default="lines", choices=("lines", "json", "binary"), shown=True,
         help="What is printed; json is --json.",
     )
+    raw: bool = option(
+        OUTPUT, "--raw", default=False,
+        help="Control characters and line breaks of records reach a terminal as they are, not escaped; in a pipe they "
+        "always do.",
+    )
     null: bool = option(
         OUTPUT, "--null", "-0", default=False,
         help="End each record with a NUL byte.",
     )
     delimiter: str = option(
-        OUTPUT, "--delimiter", "-D", default="", metavar="TEXT",
+        OUTPUT, "--delimiter", "-D", default="", metavar="TEXT", may_be=BLANK,
         help=f"End each record with TEXT ({_DELIMITER}).",
     )
     key_delimiter: str = option(
-        OUTPUT, "--key-delimiter", "-K", default="", metavar="TEXT",
+        OUTPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK,
         help="Print the key and TEXT before each value.",
     )
     commit_acked: str = option(
@@ -346,7 +376,7 @@ class OutputOptions(Options):
         "that was killed looks the same, so check its exit code.",
     )
     null_marker: str | None = option(
-        OUTPUT, "--null-marker", "-Z", default=None, metavar="TEXT",
+        OUTPUT, "--null-marker", "-Z", default=None, metavar="TEXT", may_be=EMPTY,
         help="Print a null key or value as TEXT; not behind its length, -1.",
     )
 
@@ -632,6 +662,10 @@ TRANSFORMS_FILE = Option(
 """Where a chain may stand besides the command line."""
 
 
+_TEXTS = ("grep", "grep-not", "tombstone-if", "flatten")
+"""Transforms for which a blank is a text as any other."""
+
+
 def transform_options() -> dict[str, Option]:
     """One option per row of the transforms' table, by its name; one without a metavar takes no value.
 
@@ -639,7 +673,12 @@ def transform_options() -> dict[str, Option]:
     """
     return {
         row.name: Option(
-            TRANSFORM, (f"--{row.name}",), row.help, row.metavar or "", completion=FILE if row.metavar == "FILE" else ""
+            TRANSFORM,
+            (f"--{row.name}",),
+            row.help,
+            row.metavar or "",
+            completion=FILE if row.metavar == "FILE" else "",
+            may_be=EMPTY if row.name in ("set-key", "value-null") else BLANK if row.name in _TEXTS else "",
         )
         for row in TRANSFORMS
     }

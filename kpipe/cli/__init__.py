@@ -20,7 +20,7 @@ from kpipe import __version__
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
 from kpipe.environment import PASSWORD, hide
-from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError
+from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError, visible
 from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _report_bug(error: Exception) -> int:
 def _refuse(error: Any) -> int:
     """The command line cannot be understood; a bare command shows its help."""
     text = error.format_message()
-    if "\n" in text.strip():
+    if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{text}\n")
     else:
         tell(f"{text.strip().rstrip('.')}; see --help")
@@ -180,9 +180,8 @@ def tell(text: str) -> None:
     """One line for people on stderr; control characters are made visible, so that no record can drive a terminal."""
     for wipe in before_telling:
         wipe()
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     try:
-        sys.stderr.write(f"kpipe: {line}\n")
+        sys.stderr.write(f"kpipe: {visible(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         return  # nobody is left to tell

@@ -35,9 +35,12 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 def check(clusters: list[str], connection: ConnectionOptions, options: CheckOptions) -> int:
     """Check one after the other; the exit code is that of the worst."""
+    from kpipe.clusters.address import check_group
     from kpipe.clusters.checkup import examine
     from kpipe.plan.places import read_profiles
 
+    for group in options.group:
+        check_group(group, "--group")
     profiles = read_profiles(connection)
     for warning in profiles.warnings:
         tell(warning)

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from kpipe.errors import UsageError
-from kpipe.options import PANELS, TRANSFORMS_FILE, declared, transform_options
+from kpipe.options import PANELS, TRANSFORMS_FILE, declared, refuse_nothing, transform_options
 from kpipe.transform.registry import TRANSFORMS
 from kpipe.transform.step import Step
 
@@ -35,9 +35,11 @@ class Command(TyperCommand):
     """Its options and operands as they are declared, by the names of their parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Note the order of the transforms: the parser knows it, the parsed values do not."""
+        """Refuse values that say nothing, and note the order of the transforms: only the parser knows these."""
+        options, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for name, described in self.described.items():
+            refuse_nothing(described, _typed(options.get(name)))
         if any(name in _BY_PARAMETER for name in (parameter.name or "" for parameter in self.params)):
-            options, _, order = self.make_parser(ctx).parse_args(args=list(args))
             ctx.meta[STEPS] = _ordered_steps(options, [parameter.name or "" for parameter in order])
         return list(super().parse_args(ctx, args))
 
@@ -60,6 +62,12 @@ class Command(TyperCommand):
             with formatter.section("Examples"):
                 for text, line in self.examples:
                     formatter.write(f"  {line}\n      {text}\n")
+
+
+def _typed(value: object) -> list[str]:
+    """What was typed for a parameter: nothing, a text, or several."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [each for each in values if isinstance(each, str)]
 
 
 def _ordered_steps(options: dict[str, Any], order: Sequence[str]) -> list[Step]:
@@ -89,11 +97,15 @@ def _steps_of_file(path: str) -> list[Step]:
     from kpipe.transform.file import load_file
 
     try:
-        return load_file(Path(path).read_text(encoding="utf-8"), path)
+        steps = load_file(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
         raise UsageError(f"cannot open: {error.strerror}", where=path) from None
     except UnicodeDecodeError:
         raise UsageError("is not UTF-8 text; write the transforms as TOML", where=path) from None
+    options = transform_options()
+    for step in steps:
+        refuse_nothing(options[step.name], _typed(step.argument), where=step.where)
+    return steps
 
 
 def build_command(

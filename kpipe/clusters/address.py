@@ -19,6 +19,7 @@ MAX_PARTITIONS = 200_000
 
 _MAX_PARTITION = 2**31 - 1
 _TOPIC_MAX = 249
+_STRING_MAX = 2**15 - 1  # of Kafka's protocol: lengths are int16
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]+")
 _CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _ADDRESS = re.compile(r"(?P<host>[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+(?:%[a-zA-Z0-9._-]+)?\]):(?P<port>[0-9]{1,5})")
@@ -113,6 +114,33 @@ def check_cluster_name(name: str, *, where: str) -> str:
     """The name itself if it can stand before a colon: letters, digits, '.', '_', '-', first a letter or digit."""
     if not _CLUSTER.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a cluster; use letters, digits, '.', '_' and '-'", where=where)
+    return name
+
+
+def check_group(name: str, option: str) -> str:
+    """The name itself, if it can be a group's; UsageError naming the option otherwise.
+
+    Kafka asks only that some of it is no blank, but librdkafka drops blanks at its ends without a word, and ends the
+    process for bytes that are no text (confluent-kafka 2.16).
+    """
+    shown = repr(name if len(name) <= _TOPIC_MAX else f"{name[:40]}...")
+    if name != name.strip() or not name.isprintable():
+        raise UsageError(
+            "a group's name is text without control characters, and has no blanks at its ends",
+            where=f"{option} {shown}",
+        )
+    if len(name.encode()) > _STRING_MAX:
+        raise UsageError(f"a group's name has at most {_STRING_MAX} bytes", where=f"{option} {shown}")
+    return name
+
+
+def check_instance(name: str, option: str) -> str:
+    """The name of a member of a group, for which Kafka has the rule of topics."""
+    if not _TOPIC.fullmatch(name) or len(name) > _TOPIC_MAX:
+        raise UsageError(
+            f"a member's name is 1 to {_TOPIC_MAX} letters, digits, '.', '_' and '-'",
+            where=f"{option} {name[:_TOPIC_MAX]!r}",
+        )
     return name
 
 

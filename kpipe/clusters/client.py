@@ -221,7 +221,20 @@ def properties_for(cluster: Cluster, defaults: Mapping[str, Any], own: Mapping[s
     if cluster.token is not None:
         first = _first_token(label(cluster), cluster.token)
         merged["oauth_cb"] = _token_callback(cluster.token, label(cluster), first)
+    for name, value in merged.items():
+        if isinstance(value, str) and ("\0" in value or not value.isascii()):
+            _check_text(name, value, cluster.origins.get(name, label(cluster)))
     return merged
+
+
+def _check_text(name: str, value: str, where: str) -> None:
+    """The client cuts a text at a NUL, and bytes of the command line that are no UTF-8 end the process."""
+    try:
+        if "\0" not in value.encode().decode():
+            return
+    except UnicodeEncodeError:
+        pass
+    raise UsageError(f"{name}: its value is no UTF-8 text; correct it", where=where)
 
 
 @cache

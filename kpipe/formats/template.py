@@ -71,16 +71,25 @@ class FormatEncoder:
 
     Behind its length a null key or value is written as nothing, for -1 says it all, and a reader takes no more bytes.
     A null header value is written NULL, as kcat does; a coordinate that a record does not have is written as nothing.
+    `show` makes what a record holds safe for a terminal; lengths stay those of the record.
     """
 
-    def __init__(self, spec: str, *, null_marker: bytes | None = None, where: str = "--format") -> None:
+    def __init__(
+        self,
+        spec: str,
+        *,
+        null_marker: bytes | None = None,
+        where: str = "--format",
+        show: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         marked, sized = _columns(null_marker or b""), _columns(b"")
         parts = parse_format(spec, where=where)
         places = {SIZES[verb.letter]: verb.place for verb in parts if isinstance(verb, Verb) and verb.letter in SIZES}
 
         def column(verb: Verb) -> Callable[[Batch], Iterable[bytes]]:
             is_sized = places.get(verb.letter, verb.place) < verb.place
-            return (sized if is_sized else marked)[verb.letter]
+            plain = (sized if is_sized else marked)[verb.letter]
+            return plain if show is None else lambda batch: map(show, plain(batch))
 
         self._parts = [part if isinstance(part, bytes) else column(part) for part in parts]
 

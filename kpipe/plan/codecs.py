@@ -56,8 +56,8 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
     return "lines", (), _framing(options)
 
 
-def make_encoder(options: OutputOptions) -> formats.Encoder:
-    """The encoder of consume."""
+def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Encoder:
+    """The encoder of consume; `shown`: for a terminal, which no record is to drive."""
     as_json = options.json or options.output == "json"
     chosen = [
         name
@@ -72,13 +72,26 @@ def make_encoder(options: OutputOptions) -> formats.Encoder:
         raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
     if chosen:
         _refuse_framing(options, chosen[0])
-    if as_json or options.json_value:
-        return formats.make_encoder("json", json_value=options.json_value)
     if options.format:
-        return formats.make_encoder("format", options.format, null_marker=_null_marker(options))
-    if options.output == "binary":
-        return formats.make_encoder("binary")
-    return formats.make_encoder("lines", **_framing(options))
+        from kpipe.formats.shown import show
+
+        marker = _null_marker(options)
+        return formats.make_encoder("format", options.format, null_marker=marker, show=show if shown else None)
+    if as_json or options.json_value:
+        encoder = formats.make_encoder("json", json_value=options.json_value)
+    elif options.output == "binary":
+        encoder = formats.make_encoder("binary")
+    else:
+        encoder = formats.make_encoder("lines", **_framing(options))
+    return _show(encoder, options, is_json=as_json or options.json_value) if shown else encoder
+
+
+def _show(encoder: formats.Encoder, options: OutputOptions, *, is_json: bool) -> formats.Encoder:
+    from kpipe.formats.shown import ShownLines, ShownWhole, show, show_json
+
+    if is_json:
+        return ShownWhole(encoder, show_json)
+    return ShownWhole(encoder, show) if options.output == "binary" else ShownLines(encoder)
 
 
 def _refuse_framing(options: InputOptions | OutputOptions, chosen: str) -> None:

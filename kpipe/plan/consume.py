@@ -5,6 +5,7 @@ It only wires; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from kpipe.commit import NoCommit
@@ -48,7 +49,7 @@ def plan_consume(
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the cluster says."""
     name, topics = source_places(sources)
-    encode = make_encoder(options)
+    encode = make_encoder(options, shown=os.isatty(1) and not options.raw)
     _check_acks(options, selection)
     wiring = Wiring(connection, run, steps, stop, say)
     if routes_in(steps):
@@ -114,6 +115,7 @@ def _open_channel(encode: Callable[[Batch], bytes], options: OutputOptions) -> C
 def _format_notes(encode: object) -> list[str]:
     """What a plain output could not tell apart; the reader of the lines would never know."""
     notes = []
+    encode = getattr(encode, "inner", encode)
     ambiguous, nulls = getattr(encode, "ambiguous", 0), getattr(encode, "nulls", 0)
     if ambiguous:
         notes.append(

@@ -79,7 +79,8 @@ def plan_produce(
     (cluster,) = wiring.resolve((place.cluster, "target"), also=also)
     rest = _open_rest(record.restore, make) if record.restore else None
     opened = {record.restore: rest.reopen()} if rest else {}
-    source = FileSource(paths, make, stop.fd, tee=_tee(stop) if record.tee else None, opened=opened)
+    tee = _tee(stop, shown=not record.raw) if record.tee else None
+    source = FileSource(paths, make, stop.fd, tee=tee, opened=opened)
     one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
@@ -250,14 +251,22 @@ def _delivery_lines(stop: Stop) -> DeliveryLines:
     return DeliveryLines(_tee(stop))
 
 
-def _tee(stop: Stop) -> Callable[[bytes], None]:
-    """Writes to stdout as its reader takes it, until a second signal or the drain deadline."""
+def _tee(stop: Stop, *, shown: bool = False) -> Callable[[bytes], None]:
+    """Writes to stdout as its reader takes it, until a second signal or the drain deadline; b"" is the end.
+
+    `shown`: no byte of the input drives a terminal.
+    """
     from kpipe.sinks.stdout import Stdout
 
     stdout = Stdout()
+    show: Callable[[bytes], bytes] | None = None
+    if shown and os.isatty(1):
+        from kpipe.formats.shown import ShownBlocks
+
+        show = ShownBlocks()
 
     def write(block: bytes) -> None:
-        stdout.write(block, lambda: not stop.forced)
+        stdout.write(block if show is None else show(block), lambda: not stop.forced)
 
     return write
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import parse_partitions
+from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.clusters.client import check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
 from kpipe.clusters.group import GroupAdmin, choose_protocol
 from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
@@ -102,6 +102,10 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
                 raise UsageError(str(error), where=repr(topic)) from None
     strategy = str(cluster.properties.get("partition.assignment.strategy", "cooperative-sticky"))
     protocol = str(cluster.properties.get("group.protocol", "classic"))
+    if options.group:
+        check_group(options.group, "--group")
+    if options.instance:
+        check_instance(options.instance, "--instance")
     if options.instance and not options.group:
         raise UsageError("--instance belongs to a group; add -G GROUP")
     return Selection(

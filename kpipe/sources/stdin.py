@@ -26,8 +26,8 @@ BLOCK = 262144  # bytes; a turn of the pipeline costs 60 us, which 64 KiB of sho
 class FileSource:
     """Records from files in the order given; `-` is stdin. One decoder per file, so that positions are exact.
 
-    `wakeup` becomes readable when a signal arrives. `tee` gets every block before it is decoded. `opened` has file
-    descriptors of paths that are open already; they are closed when they are read.
+    `wakeup` becomes readable when a signal arrives. `tee` gets every block, and b"" at the end of each file. `opened` has
+    file descriptors of paths that are open already; they are closed when they are read.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class FileSource:
             return None
         if not block:
             batch = decoder.finish()
+            self._pass_on(b"")
             self._close_file()
             self.finished = not self._paths
             return batch
         self.read_bytes += len(block)
         batch = decoder.feed(block)
-        if self._tee is not None:
-            self._pass_on(block)
+        self._pass_on(block)
         return batch
 
     def _pass_on(self, block: bytes) -> None:

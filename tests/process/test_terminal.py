@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -233,3 +234,79 @@ def test_a_shell_loop_ends_with_the_command_in_it(kpipe: Kpipe, broker: str) -> 
     shown = child.read()
     assert b"turn 2" not in shown
     assert b"went on" not in shown
+
+
+HOSTILE = b'{"key":"k\\u001b[2J","value":"a\\u001b[31m\\nb\\u009b1m\\u202ec\\td","headers":[["h\\u0007","x\\u001b]0;t\\u0007"]]}\n'
+SAFE = rb"a\x1b[31m\nb\x9b1m\u202ec" + b"\td"
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[str]:
+    """A broker with one record that would drive a terminal, in `s`."""
+    with EmbeddedBroker(topics={"s": 1, "sink": 1}) as started:
+        yield started.bootstrap
+
+
+@pytest.fixture
+def written(kpipe: Kpipe, hostile: str) -> str:
+    if not kpipe.at(hostile)("consume", "-e", "s").out:
+        assert kpipe.at(hostile)("produce", "--input", "json", "--trace", "none", "s", stdin=HOSTILE).code == 0
+    return hostile
+
+
+def unsafe(output: bytes) -> list[bytes]:
+    """What would drive a terminal, but for the line ends and colours that kpipe itself writes."""
+    return re.findall(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]", output)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], SAFE),
+        (["-K", "|"], rb"k\x1b[2J|" + SAFE),
+        (["-f", "%k %s %S %h\\n"], rb"k\x1b[2J " + SAFE + rb" 18 h\x07=x\x1b]0;t\x07"),
+        (["-D", "!\\n"], SAFE + b"!"),
+        (["--output", "binary"], rb"\x00\x00\x00\x05k\x1b[2J\x00\x00\x00\x12" + SAFE),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_record_does_not_drive_the_terminal(kpipe: Kpipe, written: str, options: list[str], line: bytes) -> None:
+    shown = spawn(kpipe, written, "consume", "-eq", *options, "s").read()
+    assert shown.rstrip(b"\r\n") == line
+    assert unsafe(shown) == []
+
+
+@pytest.mark.parametrize("option", ["-J", "--json-value"])
+def test_envelopes_on_a_terminal_are_json_without_a_control_character(kpipe: Kpipe, written: str, option: str) -> None:
+    shown = spawn(kpipe, written, "consume", "-eq", option, "s").read()
+    assert unsafe(shown) == []
+    assert json.loads(shown)["value"] == json.loads(HOSTILE)["value"]
+
+
+def test_a_pipe_and_raw_get_the_bytes_as_they_are(kpipe: Kpipe, written: str) -> None:
+    value = json.loads(HOSTILE)["value"].encode()
+    assert kpipe.at(written)("consume", "-e", "s").out == value + b"\n"
+    raw = spawn(kpipe, written, "consume", "-eq", "--raw", "s").read()
+    assert raw.replace(b"\r\n", b"\n") == value + b"\n"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_tee_on_a_terminal_shows_the_input_safely(kpipe: Kpipe, hostile: str, raw: bool) -> None:
+    (kpipe.home / "in").write_bytes("a\x1b[31m \u00e9\nb\n".encode() + b"c\xc3")
+    options = ["--tee", "-q", *["--raw"] * raw]
+    shown = spawn(kpipe, hostile, "produce", *options, "sink", str(kpipe.home / "in")).read()
+    if raw:
+        assert b"a\x1b[31m" in shown
+    else:
+        assert shown == rb"a\x1b[31m " + "\u00e9\r\nb\r\n".encode() + rb"c\xc3"
+
+
+def test_a_message_shows_no_control_or_invisible_character(kpipe: Kpipe, hostile: str) -> None:
+    for text in ("t\x1b[2J", "t\u202ee", "t\u3164", "t\x9b", "t\ufe0f", "--\x1b[2J\nx"):
+        done = kpipe.at(hostile)("consume", "-e", text)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert unsafe(done.err.encode()) == []
+        assert done.err.isascii()
+    bad = kpipe.at(hostile)("produce", "--input", "json", "sink", stdin='{"\x1b[2J\u202e":1}\n'.encode())
+    assert bad.code == 3
+    assert unsafe(bad.err.encode()) == []
