@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
 from kpipe.clusters.profiles import Flags
-from kpipe.errors import UsageError, visible
+from kpipe.errors import Exit, UsageError, visible
 from kpipe.options import (
     CLUSTER,
     FILE,
@@ -37,7 +37,7 @@ HELP = "Show, find, start and import the configuration of clusters. Secrets are 
 EXAMPLES = (
     ("what is in force, and which file, variable or flag said so", "kpipe config show --origin"),
     ("edit the user's file", 'kpipe config init; "$EDITOR" "$(kpipe config path)"'),
-    ("clusters of kcat, kaf and rpk found on this machine", "kpipe config import"),
+    ("clusters of kcat, kaf, rpk and kafkactl found on this machine", "kpipe config import"),
     ("a Java file as a cluster", "kpipe config import client.properties"),
 )
 
@@ -103,15 +103,17 @@ def import_(files: list[str], imported: ImportOptions) -> int:
 
     found = [Path(file) for file in files] or find_foreign(os.environ)
     if not found:
-        raise UsageError("no configuration of kcat, kaf or rpk was found here; name a FILE")
-    text, notes = import_files(found)
-    for note in notes:
+        raise UsageError("no configuration of kcat, kaf, rpk or kafkactl was found here; name a FILE")
+    text, notes, faults = import_files(found)
+    for note in [*notes, *map(str, faults)]:
         tell(note)
+    if faults and not text:
+        return int(Exit.USAGE)
     if imported.output:
         write_new(Path(imported.output), text)
     else:
         sys.stdout.write(text)
-    return 0
+    return int(Exit.USAGE) if faults and files else 0
 
 
 def _user_path(where: WhereOptions) -> Path:
@@ -133,7 +135,7 @@ CLUSTERS = {
 FILES = {
     "files": Operand(
         "[FILE]…",
-        "Files of kcat, kaf, rpk or Java; without one, those found here.",
+        "Files of kcat, kaf, rpk, kafkactl or Java; without one, those found here.",
         many=True,
         required=False,
         completion=FILE,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpipe.clusters.address import place_name, plain_addresses
 from kpipe.clusters.diagnosis import denied, from_complaints, from_listeners, plain_reason
-from kpipe.clusters.properties import for_admin, for_consumer, for_producer
+from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
 from kpipe.environment import given
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
@@ -84,17 +84,6 @@ LOOK = 3.0
 """Seconds that a look at one address may take, to explain why the client cannot connect."""
 ADDRESSES = 3
 """How many bootstrap addresses are looked at for an explanation."""
-
-REFUSED_PROPERTIES = {
-    "enable.auto.commit": "kpipe commits what was delivered, never more",
-    "enable.auto.offset.store": "kpipe commits what was delivered, never more",
-    "auto.offset.reset": "say where to start with -o, and what to do about a gap with --on-gap",
-    "enable.partition.eof": "kpipe needs it to know where a partition ends",
-    "group.id": "use -G GROUP",
-    "transactional.id": "kpipe chooses it",
-    "delivery.report.only.error": "kpipe counts every delivery report",
-}
-"""Properties that would break a promise when changed under it."""
 
 
 @dataclass(slots=True)
@@ -344,7 +333,13 @@ def _construct(
     except (TypeError, ValueError) as error:
         reason = str(error)
     reason = re.sub(r"^Failed to create \w+: ", "", scrub(reason, _SECRETS))
-    raise UsageError(_file_fault(reason, properties) or f"{plain_reason(reason)}; correct it", where=label(cluster))
+    if "No provider for SASL mechanism GSSAPI" in reason:
+        asked = "sasl.mechanism" in properties
+        reason = KERBEROS if asked else "a SASL cluster without sasl.mechanism means Kerberos; name the mechanism"
+        raise UsageError(reason, where=cluster.origins.get("sasl.mechanism", label(cluster)))
+    named = re.search(r'for configuration property "([^"]+)"', reason)
+    where = cluster.origins.get(named[1], label(cluster)) if named else label(cluster)
+    raise UsageError(_file_fault(reason, properties) or f"{plain_reason(reason)}; correct it", where=where)
 
 
 def _file_fault(reason: str, properties: Mapping[str, Any]) -> str:

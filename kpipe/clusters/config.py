@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.configfile import SECRET_KEYS
+from kpipe.clusters.configfile import SECRET_KEYS, parse_config
 from kpipe.clusters.foreign import Foreign, read_foreign
 from kpipe.clusters.profiles import user_config_path
 from kpipe.clusters.project import PROJECT_FILE, why_ignored
@@ -103,25 +103,47 @@ def write_new(path: Path, text: str) -> None:
         file.write(text)
 
 
-def import_files(files: Iterable[Path]) -> tuple[str, list[str]]:
-    """Other tools' files as TOML for kpipe's config, and notes for people.
+def import_files(files: Iterable[Path]) -> tuple[str, list[str], list[UsageError]]:
+    """Other tools' files as TOML for kpipe's config, notes for people, and what is wrong with files that were left out.
 
-    No secret is copied: a reference to a variable stands where it was, and a note says which to set.
+    No secret is copied: a reference to a variable stands where it was, and a note says which to set. What is given is
+    read once more by kpipe's own reader: a cluster that it would refuse is left out, with a note.
     """
-    blocks, notes, taken, default = [], [], set[str](), ""
+    blocks, notes, taken, default, faults = [], [], set[str](), "", []
     for path in files:
-        foreign = read_foreign(path)
+        try:
+            foreign = read_foreign(path)
+        except UsageError as error:
+            faults.append(error)
+            continue
         notes += [note if note.startswith(str(path)) else f"{path}: {note}" for note in foreign.notes]
         names = _free_names(foreign, taken)
-        default = default or names.get(foreign.default, "")
         for old, new in names.items():
             if old != new:
                 notes.append(f"{path}: {old!r} is called {new!r} here")
-            block, secrets = _to_toml(new, foreign.clusters[old])
+            block, secrets = _to_toml(new, _in_full(foreign.clusters[old], path.parent))
+            if why := _fault_of(block):
+                notes.append(f"{path}: {old!r} was left out: {why}")
+                continue
+            if old == foreign.default:
+                default = default or new
             blocks.append(f"# from {_quote(str(path))}\n{block}")
             notes += [f"{path}: {secret}" for secret in secrets]
     head = [f"default = {_quote(default)}\n"] if default else []
-    return "\n".join(head + blocks), notes
+    return "\n".join(head + blocks), notes, faults
+
+
+def _fault_of(block: str) -> str:
+    """Why kpipe itself would not read this; empty when it does."""
+    from pathlib import Path
+
+    if block.startswith("#"):
+        return block.removeprefix("# ").strip()
+    try:
+        (table,) = parse_config(block, Path("import"), home=None).clusters.values()
+    except UsageError as error:
+        return error.what
+    return "" if "bootstrap.servers" in table.settings else "it names no brokers"
 
 
 def _free_names(foreign: Foreign, taken: set[str]) -> dict[str, str]:
@@ -135,24 +157,46 @@ def _free_names(foreign: Foreign, taken: set[str]) -> dict[str, str]:
     return names
 
 
+def _in_full(properties: dict[str, str], folder: Path) -> dict[str, str]:
+    """Paths that do not depend on where kpipe runs: beside the file that named them, else as that tool takes them."""
+
+    def full(value: str) -> str:
+        if value.startswith("~/"):
+            return os.path.expanduser(value)
+        beside = os.path.abspath(folder / value)
+        return beside if os.path.exists(beside) else os.path.abspath(value)
+
+    return {
+        key: full(value) if key.endswith((".location", ".file")) and value != "probe" else value
+        for key, value in properties.items()
+    }
+
+
 def _to_toml(name: str, properties: dict[str, str]) -> tuple[str, list[str]]:
     """One `[clusters.NAME]`, and a note for each secret that was not copied."""
     lines, notes = [f"[clusters.{_quote(name) if '.' in name else name}]"], []
     for key, value in properties.items():
         if not holds_secret(key):
-            if key.endswith(".location") and not value.startswith("/") and value != "probe":
-                notes.append(
-                    f"{name}: {key} = {_quote(value)} is now relative to kpipe's config; better write it in full"
-                )
+            if key.endswith((".location", ".file")) and not os.path.exists(value) and value != "probe":
+                notes.append(f"{name}: {key} = {_quote(value)}: there is no such file here; correct the path")
             lines.append(f"{_quote(key)} = {_quote(value)}")
             continue
-        prefix = next((prefix for prefix, filled in SECRET_KEYS.items() if filled == key), None)
-        if prefix is None:
-            notes.append(f"{name}: {key} was not copied; keep it in a file of its own and add its path")
-            continue
+        prefix = (
+            "token" if key == "token" else next((each for each, filled in SECRET_KEYS.items() if filled == key), "")
+        )
+        if not prefix:
+            return f"# {key} is a secret that kpipe takes only from a file of properties (-F)", []
         variable = re.sub(r"[^A-Z0-9]", "_", f"KPIPE_{name}_{prefix}".upper())
-        lines.append(f"{prefix}_env = {_quote(variable)}  # or {prefix}_command, {prefix}_file, {prefix}_keyring")
+        if prefix == "token":
+            lines.append(f'token_command = ["printenv", {_quote(variable)}]')
+        else:
+            lines.append(f"{prefix}_env = {_quote(variable)}  # or {prefix}_command, {prefix}_file, {prefix}_keyring")
         notes.append(f"{name}: {key} was not copied; set {variable}, or use {prefix}_command")
+    if (
+        properties.get("sasl.mechanism", "").upper().startswith(("PLAIN", "SCRAM"))
+        and "sasl.password" not in properties
+    ):
+        notes.append(f"{name}: has no password in the file; add password_command, or give it by KPIPE_SASL_PASSWORD")
     return "\n".join(lines) + "\n", notes
 
 

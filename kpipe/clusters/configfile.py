@@ -34,8 +34,16 @@ SECRET_KEYS = {
     "key_password": "ssl.key.password",
     "keystore_password": "ssl.keystore.password",
     "client_secret": "sasl.oauthbearer.client.secret",
+    "key_pem": "ssl.key.pem",
+    "oauth_extensions": "sasl.oauthbearer.extensions",
+    "oauth_config": "sasl.oauthbearer.config",
+    "assertion_key": "sasl.oauthbearer.assertion.private.key.pem",
+    "assertion_passphrase": "sasl.oauthbearer.assertion.private.key.passphrase",
 }
 """What a key of a cluster starts with when it says where a secret is (`key_password_file`), and what it fills."""
+
+AWS_KEYS = ("aws_region", "aws_profile", "aws_role_arn", "aws_role_session")
+"""Amazon MSK with IAM, in the order of a reference's target."""
 
 OWN_KEYS: dict[str, Any] = {
     "read_only": bool,
@@ -43,6 +51,8 @@ OWN_KEYS: dict[str, Any] = {
     "token_command": list[str] | str,
     "aws_region": str,
     "aws_profile": str,
+    "aws_role_arn": str,
+    "aws_role_session": str,
     **{
         f"{prefix}_{source}": list[str] | str if source is Source.COMMAND else str
         for prefix in SECRET_KEYS
@@ -196,11 +206,11 @@ class _Reader:
             table.read_only = self.where("clusters", name, "read_only")
         for key, value in own.items():
             prefix, _, source = key.rpartition("_")
-            if key in ("read_only", "shell", "aws_profile"):
+            if key in ("read_only", "shell", *AWS_KEYS[1:]):
                 continue
             where = self.where("clusters", name, key)
             if key == "aws_region":
-                self._add_aws(table, value, str(own.get("aws_profile") or ""), where)
+                self._add_aws(table, own, where)
                 continue
             filled = SECRET_KEYS.get(prefix, "")
             if filled in table.references or filled in table.settings:
@@ -210,11 +220,14 @@ class _Reader:
             reference = self._refer(filled, Source(source), value, shell=bool(own.get("shell")), where=where)
             table.references[filled] = (reference, where)
 
-    def _add_aws(self, table: Table, region: str, profile: str, where: str) -> None:
+    def _add_aws(self, table: Table, own: dict[str, Any], where: str) -> None:
         """`aws_region`: Amazon MSK with IAM, which is always behind TLS."""
-        if "" in table.references or not region:
+        named = [str(own.get(key) or "") for key in AWS_KEYS]
+        if "" in table.references or not named[0]:
             raise UsageError("aws_region is the one source of the token; name a region and keep one", where=where)
-        table.references[""] = (Reference("", Source.AWS, (region, profile)), where)
+        if named[1] and named[2]:
+            raise UsageError("aws_profile and aws_role_arn are two logins; keep one", where=where)
+        table.references[""] = (Reference("", Source.AWS, tuple(named if named[2] else named[:2])), where)
         table.settings.setdefault("security.protocol", Setting("SASL_SSL", where))
 
     def _refer(self, filled: str, source: Source, value: str | list[str], *, shell: bool, where: str) -> Reference:

@@ -1,47 +1,43 @@
 """Reads a Java client.properties, so that what the Kafka tools use can be used as it is.
 
-Never converts a key store: for a format that librdkafka cannot read it says the command that converts it.
+Never converts a key store: for a format that librdkafka cannot read it says the command that converts it. What it does
+not understand of a login is refused: half a login would be none.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.configfile import Setting, Table
-from kpipe.clusters.properties import ALL, CANONICAL
-from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.javakeys import is_java_key
+from kpipe.clusters.logins import add_login, login_keys
+from kpipe.clusters.properties import ALL, CANONICAL, REFUSED_PROPERTIES
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 Entries = dict[str, Setting]
 """Keys as in the file; the origin of each is `FILE:LINE`."""
 
-_ONLY_JAVA = ("sasl.jaas.config", "sasl.login.", "ssl.truststore.", "ssl.keystore.type", "key.", "value.")
-_LOGIN_KEYS = ("sasl.jaas.config", "sasl.login.callback.handler.class", "sasl.client.callback.handler.class")
+MEMBERSHIP = {"group.instance.id": "use --instance NAME", "group.protocol": "use --group-protocol"}
+"""What an application says of its own place in a group, and kpipe on its command line."""
+
 _OTHER_MEANING = {
     "ssl.cipher.suites": "Java's names of cipher suites differ from OpenSSL's",
     "partition.assignment.strategy": "it names Java classes",
-    "auto.offset.reset": "kpipe's --offset says it",
 }
 _INLINE_PEM = {"ssl.keystore.key": "ssl.key.pem", "ssl.keystore.certificate.chain": "ssl.certificate.pem"}
 _STORE_KEYS = ("ssl.truststore.", "ssl.keystore.", "ssl.key.password")
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _ENTRY = re.compile(r"((?:[^\\=:\s]|\\.)*)[ \t\f]*[=:]?[ \t\f]*(.*)", re.DOTALL)
-_JAAS_OPTION = re.compile(r"""([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
-_OIDC_OPTIONS = {
-    "clientId": "sasl.oauthbearer.client.id",
-    "clientSecret": "sasl.oauthbearer.client.secret",
-    "scope": "sasl.oauthbearer.scope",
-}
 
 
 def is_java(path: Path, entries: Entries) -> bool:
-    """Whether a file of `key=value` lines is Java's: by its name, or by keys that librdkafka has no use for."""
-    return path.suffix == ".properties" or any(key.startswith(_ONLY_JAVA) for key in entries)
+    """Whether a file of `key=value` lines is Java's: by keys that only Java has, or else by its name."""
+    return any(map(is_java_key, entries)) or path.suffix == ".properties"
 
 
 def parse_properties(text: str, path: Path) -> Entries:
@@ -83,40 +79,60 @@ def _unescape_one(match: re.Match[str]) -> str:
 
 
 def from_java(entries: Entries, base: Path) -> tuple[Table, list[str]]:
-    """What the entries mean to librdkafka, and a note on what was left out; `base` is where relative paths start."""
+    """What the entries mean to librdkafka, and notes on what was left out; `base` is where relative paths start.
+
+    Java trims the values of its own settings (org.apache.kafka.common.config.ConfigDef.parseType), so they are trimmed.
+    """
+    entries = {key: Setting(setting.value.strip(" \t\r\n\f"), setting.origin) for key, setting in entries.items()}
     table = Table()
-    _add_trust(table.settings, entries, base)
+    notes = _add_trust(table.settings, entries, base)
     _add_key(table.settings, entries, base)
-    _add_login(table, entries)
+    notes += add_login(table, entries, base)
     ignored = []
     for key, setting in entries.items():
-        if key.startswith(_STORE_KEYS) or key in _LOGIN_KEYS:
+        if key.startswith(_STORE_KEYS) or key in login_keys(entries):
             continue
-        if setting.value == "AWS_MSK_IAM":
-            continue
-        if key not in ALL or key in _OTHER_MEANING:
+        if key not in ALL or key in _OTHER_MEANING or key in REFUSED_PROPERTIES or key in MEMBERSHIP:
             ignored.append(key)
         elif key == "ssl.endpoint.identification.algorithm" and not setting.value:
             table.settings[key] = Setting("none", setting.origin)
         else:
             table.settings[CANONICAL.get(key, key)] = setting
-    names = ", ".join(key if key.isprintable() else repr(key) for key in ignored)
-    reasons = "".join(f"; {key}: {_OTHER_MEANING[key]}" for key in ignored if key in _OTHER_MEANING)
-    return table, [f"left out what librdkafka does not have: {names}{reasons}"] if ignored else []
+    return table, notes + left_out(ignored)
 
 
-def _add_trust(settings: Entries, entries: Entries, base: Path) -> None:
-    """The trust store: whose certificates are believed."""
+def left_out(keys: Iterable[str]) -> list[str]:
+    """A note that names what was left out, and why where that helps; none when there is nothing."""
+    reasons = {**REFUSED_PROPERTIES, **MEMBERSHIP, **_OTHER_MEANING}
+    names = [key if key.isprintable() else repr(key) for key in keys if key not in reasons]
+    told = [f"{key} ({reasons[key]})" for key in keys if key in reasons]
+    parts = [f"what librdkafka does not have: {', '.join(names)}"] if names else []
+    parts += [f"what kpipe does by itself or cannot take over: {', '.join(told)}"] if told else []
+    return [f"left out {'; '.join(parts)}"] if parts else []
+
+
+def _add_trust(settings: Entries, entries: Entries, base: Path) -> list[str]:
+    """The trust store: whose certificates are believed. Notes for people."""
     if inline := entries.get("ssl.truststore.certificates"):
         settings["ssl.ca.pem"] = inline
-    if store := entries.get("ssl.truststore.location"):
-        if _store_type(store, entries.get("ssl.truststore.type"), base) != "PEM":
-            raise UsageError(
-                "librdkafka reads a trust store only as PEM; convert it with "
-                f"keytool -list -rfc -keystore {store.value} > ca.pem and write ssl.truststore.location=ca.pem",
-                where=store.origin,
-            )
-        settings["ssl.ca.location"] = store
+    store = entries.get("ssl.truststore.location")
+    if store is None:
+        return []
+    if Path(store.value).name == "cacerts":
+        settings["ssl.ca.location"] = Setting("probe", store.origin)
+        return [f"{store.value} is Java's own list of authorities; the system's is used in its place"]
+    if store_type(store, entries.get("ssl.truststore.type"), base) != "PEM":
+        raise UsageError(no_trust_store(store, "ssl.truststore.location"), where=store.origin)
+    settings["ssl.ca.location"] = store
+    return []
+
+
+def no_trust_store(store: Setting, key: str) -> str:
+    """What to do about a trust store that is no PEM."""
+    return (
+        "librdkafka reads a trust store only as PEM; convert it with keytool -list -rfc -keystore "
+        f"{store.value} > ca.pem and write {key}=ca.pem"
+    )
 
 
 def _add_key(settings: Entries, entries: Entries, base: Path) -> None:
@@ -125,7 +141,7 @@ def _add_key(settings: Entries, entries: Entries, base: Path) -> None:
         if java in entries:
             settings[ours] = entries[java]
     store = entries.get("ssl.keystore.location")
-    kind = "PEM" if store is None else _store_type(store, entries.get("ssl.keystore.type"), base)
+    kind = "PEM" if store is None else store_type(store, entries.get("ssl.keystore.type"), base)
     if kind == "PEM" and store is not None:
         settings["ssl.key.location"] = settings["ssl.certificate.location"] = store
     elif kind == "PKCS12" and store is not None:
@@ -141,7 +157,7 @@ def _add_key(settings: Entries, entries: Entries, base: Path) -> None:
         settings[password] = entries[password]
 
 
-def _store_type(store: Setting, declared: Setting | None, base: Path) -> str:
+def store_type(store: Setting, declared: Setting | None, base: Path) -> str:
     """PEM, PKCS12 or JKS, by the file's first bytes: Java itself reads either of the last two whatever is declared."""
     try:
         with (base / store.value).open("rb") as file:
@@ -157,54 +173,3 @@ def _store_type(store: Setting, declared: Setting | None, base: Path) -> str:
     if start.startswith(b"0"):  # a DER sequence
         return "PKCS12"
     return declared.value.upper() if declared is not None else "JKS"
-
-
-def _add_login(table: Table, entries: Entries) -> None:
-    """The login line of JAAS, and the mechanisms that only Java has."""
-    settings = table.settings
-    mechanism = entries.get("sasl.mechanism")
-    if mechanism is not None and mechanism.value == "AWS_MSK_IAM":
-        _add_aws(table, entries, mechanism)
-        return
-    if "sasl.oauthbearer.token.endpoint.url" in entries:
-        settings["sasl.oauthbearer.method"] = Setting("oidc", entries["sasl.oauthbearer.token.endpoint.url"].origin)
-    if jaas := entries.get("sasl.jaas.config"):
-        settings.update({name: Setting(value, jaas.origin) for name, value in _parse_jaas(jaas).items()})
-
-
-def _add_aws(table: Table, entries: Entries, mechanism: Setting) -> None:
-    """Amazon's own mechanism, by its token form; the region is part of the brokers' names."""
-    brokers = entries.get("bootstrap.servers", Setting("", "")).value
-    region = re.search(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.com", brokers)
-    if region is None:
-        raise UsageError(
-            "AWS_MSK_IAM: the brokers' names do not tell the region; write a profile with aws_region",
-            where=mechanism.origin,
-        )
-    profile = re.search(r'awsProfileName\s*=\s*"?([^";\s]+)', entries.get("sasl.jaas.config", Setting("", "")).value)
-    table.references[""] = (Reference("", Source.AWS, (region[1], profile[1] if profile else "")), mechanism.origin)
-
-
-def _parse_jaas(jaas: Setting) -> dict[str, str]:
-    """`MODULE required username="..." password="...";` → properties, by the module's kind."""
-    module = jaas.value.split(maxsplit=1)[0].rpartition(".")[2] if jaas.value.strip() else ""
-    options = {
-        name: re.sub(r"\\(.)", r"\1", double or single) or bare
-        for name, double, single, bare in _JAAS_OPTION.findall(jaas.value)
-    }
-    if any(value.startswith("${") for value in options.values()):
-        raise UsageError("sasl.jaas.config asks a ConfigProvider (${...}), which only Java has", where=jaas.origin)
-    match module:
-        case "PlainLoginModule" | "ScramLoginModule":
-            if not {"username", "password"} <= options.keys():
-                raise UsageError("sasl.jaas.config has no username and password; add both", where=jaas.origin)
-            return {"sasl.username": options["username"], "sasl.password": options["password"]}
-        case "OAuthBearerLoginModule":
-            extensions = [f"{name[10:]}={value}" for name, value in options.items() if name.startswith("extension_")]
-            login = {name: options[option] for option, name in _OIDC_OPTIONS.items() if option in options}
-            return login | ({"sasl.oauthbearer.extensions": ",".join(extensions)} if extensions else {})
-        case _:
-            raise UsageError(
-                f"sasl.jaas.config: {module or 'empty'} is not known; PLAIN, SCRAM and OAUTHBEARER logins are",
-                where=jaas.origin,
-            )

@@ -103,6 +103,25 @@ CANONICAL = {
 """Two names for one property: with both set librdkafka takes the later, so kpipe knows each by the one in use today."""
 
 
+REFUSED_PROPERTIES = {
+    "enable.auto.commit": "kpipe commits what was delivered, never more",
+    "enable.auto.offset.store": "kpipe commits what was delivered, never more",
+    "auto.offset.reset": "say where to start with -o, and what to do about a gap with --on-gap",
+    "enable.partition.eof": "kpipe needs it to know where a partition ends",
+    "group.id": "use -G GROUP",
+    "transactional.id": "kpipe chooses it",
+    "delivery.report.only.error": "kpipe counts every delivery report",
+}
+"""Properties that would break a promise when changed under it."""
+
+
+KERBEROS = (
+    "GSSAPI (Kerberos) is not in the wheels of confluent-kafka; install librdkafka with its development files and "
+    "libsasl2, then pip install --force-reinstall --no-binary confluent-kafka confluent-kafka"
+)
+"""What to do where a cluster wants Kerberos (confluent-kafka's INSTALL.md)."""
+
+
 def canonical(name: str, *, where: str, also: Collection[str] = ()) -> str:
     """The one name of a property; UsageError naming the nearest match when there is no such property.
 

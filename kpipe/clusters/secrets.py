@@ -34,7 +34,7 @@ class Source(StrEnum):
     KEYRING = "keyring"
     AWS = "aws"
     """Amazon MSK with IAM: no secret of ours, a token signed with what the AWS SDK finds. The target is the region,
-    and a profile of the SDK's if one is named."""
+    and, where they are named, a profile of the SDK's, a role to assume and that session's name."""
 
 
 class Reference(NamedTuple):
@@ -131,7 +131,7 @@ def parse_token(text: str, now_s: float, *, where: str) -> Token:
     return Token(token, now_s + lasts if lasts is not None else _jwt_end(token) or now_s + DEFAULT_TOKEN_S)
 
 
-def _sign_for_aws(region: str, profile: str = "", *, where: str) -> Token:
+def _sign_for_aws(region: str, profile: str = "", role: str = "", session: str = "", *, where: str) -> Token:
     """A token for Amazon MSK (SigV4 of a `kafka-cluster:Connect`); the signer tells its end in milliseconds."""
     from importlib import import_module
 
@@ -142,7 +142,9 @@ def _sign_for_aws(region: str, profile: str = "", *, where: str) -> Token:
             "AWS_MSK_IAM needs the aws-msk-iam-sasl-signer-python package; pip install 'kpipe[aws]'", where=where
         ) from None
     try:
-        if profile:
+        if role:
+            value, expires_ms = signer.generate_auth_token_from_role_arn(region, role, session or None)
+        elif profile:
             value, expires_ms = signer.generate_auth_token_from_profile(region, profile)
         else:
             value, expires_ms = signer.generate_auth_token(region)

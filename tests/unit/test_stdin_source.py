@@ -95,7 +95,7 @@ def test_a_pipe_is_read_as_it_fills() -> None:
     assert second is not None
     assert (first.values, second.values, values(rest)) == ([b"one"], [b"two"], [b"frag"])
     assert second.where(0) == "stdin:2"
-    assert seen == [b"one\ntw", b"o\n", b"frag"]
+    assert seen == [b"one\ntw", b"o\n", b"frag", b""], "and the end of the file"
 
 
 def test_what_a_signal_cuts_off_is_a_fragment_and_not_a_record() -> None:
