@@ -26,8 +26,8 @@ BLOCK = 262144  # bytes; a turn of the pipeline costs 60 us, which 64 KiB of sho
 class FileSource:
     """Records from files in the order given; `-` is stdin. One decoder per file, so that positions are exact.
 
-    `wakeup` becomes readable when a signal arrives. `tee` gets every block, and b"" at the end of each file. `opened` has
-    file descriptors of paths that are open already; they are closed when they are read.
+    `wakeup` becomes readable when a signal arrives. `tee` gets every block, and b"" at the end of each file. `opened`
+    has file descriptors of paths that are open already; they are closed when they are read.
     """
 
     def __init__(
