@@ -17,12 +17,16 @@ from kpipe.codecs.schema import DataError
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpipe.codecs.framing import Frame
     from kpipe.codecs.library import Library
+    from kpipe.codecs.registry import SchemaText
     from kpipe.codecs.schema import Codec, View
     from kpipe.record import Headers
 
 DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
+FORMATS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
 LARGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
 
@@ -30,12 +34,14 @@ LARGEST_UNPACKED = 64 * 1024 * 1024
 class Decoded(NamedTuple):
     """A key or value as JSON text.
 
-    `schema` is what an envelope says of it (format, id, subject, …); `note` is what the JSON does not show.
+    `schema` is what an envelope says of it (format, id, …); `note` is what the JSON does not show. `back` makes parsed
+    JSON a key or value of the same schema and framing (None: it cannot be written): NoFit where it does not fit.
     """
 
     text: bytes
     schema: dict[str, Any]
     note: str = ""
+    back: Callable[[Any], bytes] | None = None
 
 
 class Undecodable(ValueError):
@@ -86,11 +92,11 @@ class Decoder:
 
     def _unframed(self, payload: bytes) -> Decoded | None:
         if self._given is not None:
-            return _read(self._given, payload, 0, None, {"format": self._given.format})
+            return _read(self._given, payload, _BARE, {"format": self._given.format})
         if self._decoding == "auto":
             return None
         if self._decoding == "json":
-            return _read(schema.Json("true", {}), payload, 0, None, {"format": "json"})
+            return _read(schema.Json("true", {}), payload, _BARE, {"format": "json"})
         if self._decoding == "protobuf":
             from kpipe.codecs.proto import raw_fields
 
@@ -110,10 +116,7 @@ class Decoder:
                 return self._registered(payload, frame)
         if self._given is None:
             raise DataError(f"it names a schema of another kind of registry ({frame}); give that schema with --schema")
-        data, start = payload, frame.start
-        if frame.compressed:
-            data, start = _unpacked(payload[start:]), 0
-        return _read(self._given, data, start, frame.beside, {"format": self._given.format})
+        return _read(self._given, payload, frame, {"format": self._given.format, "framing": frame.framing})
 
     def _registered(self, payload: bytes, frame: Frame) -> Decoded | None:
         in_header = frame.start == 0
@@ -129,29 +132,45 @@ class Decoder:
             if self._decoding == "auto" and not in_header:
                 return None
             raise DataError(f"{frame}: {error.what}") from None
-        about = _about(known.text)
         try:
-            return _read(known.codec, payload, frame.start, frame.beside, about)
+            return _read(known.codec, payload, frame, _about(known.text, frame))
         except DataError:
             if known.fresh:
                 raise
         known = self._library.again(ref)
-        return _read(known.codec, payload, frame.start, frame.beside, _about(known.text))
+        return _read(known.codec, payload, frame, _about(known.text, frame))
 
 
-def _read(codec: Codec, data: bytes, start: int, beside: bytes | None, about: dict[str, Any]) -> Decoded:
-    value, note = codec.read(data, start, beside)
+_BARE = framing.Frame("none", "", "", 0)
+
+
+def _read(codec: Codec, payload: bytes, frame: Frame, about: dict[str, Any]) -> Decoded:
+    data, start = (_unpacked(payload[frame.start :]), 0) if frame.compressed else (payload, frame.start)
+    found = codec.read(data, start, frame.beside)
+    if found.message:
+        about["message"] = found.message
     try:
-        return Decoded(orjson.dumps(value), about, note)
+        text = orjson.dumps(found.value)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"it cannot be shown as JSON ({error})") from None
+    prefix = payload[: frame.start]
+
+    def back(value: Any) -> bytes:
+        written = found.write(value)
+        return prefix + (zlib.compress(written) if frame.compressed else written)
+
+    return Decoded(text, about, found.note, back)
 
 
-def _about(text: Any) -> dict[str, Any]:
-    about = {"format": {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}.get(text.kind, text.kind.lower())}
+def _about(text: SchemaText, frame: Frame) -> dict[str, Any]:
+    about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower())}
+    if frame.framing != "Confluent":
+        about["framing"] = frame.framing
     for name in ("id", "guid", "subject", "version"):
         if getattr(text, name):
             about[name] = getattr(text, name)
+    if text.has_rules:
+        about["rules"] = True  # fields may be encrypted
     return about
 
 

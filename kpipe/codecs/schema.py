@@ -5,7 +5,7 @@ It is given texts; it asks nobody for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
@@ -14,16 +14,26 @@ from kpipe.codecs.avro_schema import SchemaError
 from kpipe.codecs.avro_text import NoFit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.codecs.proto import Message, Messages
     from kpipe.codecs.registry import SchemaText
 
-DEEPEST_JSON = 250
-
 
 class DataError(ValueError):
     """The bytes cannot be read with the schema."""
+
+
+class Read(NamedTuple):
+    """What was read: `value` is what orjson writes, `note` what that does not show (empty: nothing).
+
+    `write` makes such a value bytes again, as the same type: NoFit where it does not fit. `message` is its name.
+    """
+
+    value: Any
+    write: Callable[[Any], bytes]
+    note: str = ""
+    message: str = ""
 
 
 class Codec(Protocol):
@@ -31,14 +41,18 @@ class Codec(Protocol):
 
     format: str
 
-    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
-        """What orjson writes, and what the JSON does not show (empty: nothing); DataError otherwise.
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
+        """The value at `start`, which takes all the bytes; DataError otherwise.
 
         `beside` is a Protobuf message index from a header.
         """
 
-    def write(self, value: Any) -> bytes:
-        """The bytes of parsed JSON, with the message index that belongs before them; NoFit where it does not fit."""
+    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+        """Makes bytes of parsed JSON; NoFit where it does not fit.
+
+        A Protobuf schema has several types, `message` names one (empty: the first), and `indexed` puts its message
+        index before the data. SchemaError where there is no such type.
+        """
 
 
 class View:
@@ -60,18 +74,21 @@ class Avro:
         self._root = root
         self._write: Any = None
 
-    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
-        """A value that takes all the bytes: what is left over shows that it was written with another schema."""
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
+        """What is left over behind the value shows that it was written with another schema."""
         try:
             value, end = self._read(data, start)
         except avro_read.AvroError as error:
             raise DataError(str(error)) from None
         if end != len(data):
             raise DataError(f"{len(data) - end} of {len(data)} bytes are left over; it was written with another schema")
-        return value, ""
+        return Read(value, self._write_value)
 
-    def write(self, value: Any) -> bytes:
-        """The bytes of a value."""
+    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+        """Avro has one type a schema, and no index."""
+        return self._write_value
+
+    def _write_value(self, value: Any) -> bytes:
         if self._write is None:
             self._write = avro_write.writer(self._root)
         return bytes(self._write(value))
@@ -86,16 +103,19 @@ class Json:
         self._text, self._others = text, others
         self._validator: Any = None
 
-    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
         """The JSON text as it stands."""
         try:
             orjson.loads(data[start:])
         except orjson.JSONDecodeError as error:
             raise DataError(f"it is not JSON ({error})") from None
-        return orjson.Fragment(data[start:]), ""
+        return Read(orjson.Fragment(data[start:]), self._write_value)
 
-    def write(self, value: Any) -> bytes:
-        """Compact JSON that is valid."""
+    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+        """Compact JSON, if it is valid."""
+        return self._write_value
+
+    def _write_value(self, value: Any) -> bytes:
         found = next(iter(self._valid().iter_errors(value)), None)
         if found is not None:
             error = NoFit(found.message[:300])
@@ -132,28 +152,32 @@ class Proto:
         self._named = messages.named(view.message) if view.message else None
         self._by_index: dict[tuple[int, ...], Message] = {}
 
-    def read(self, data: bytes, start: int, beside: bytes | None = None) -> tuple[Any, str]:
+    def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
         """A message, and the fields that its type does not know."""
         from kpipe.codecs.proto import ProtoError
 
+        prefix = b""
         try:
             index: tuple[int, ...] = (0,)
             if self._indexed:
                 if beside is None:
-                    index, start = framing.read_index(data, start)
+                    index, end = framing.read_index(data, start)
+                    prefix, start = data[start:end], end
                 elif beside:
                     index, _ = framing.read_index(beside, 0)
-            value, unknown = self._message(index).read(data[start:], defaults=self._defaults)
+            message = self._message(index)
+            value, unknown = message.read(data[start:], defaults=self._defaults)
         except (ProtoError, framing.FramingError) as error:
             raise DataError(str(error)) from None
         numbers = ", ".join(map(str, unknown))
-        return value, f"the schema does not know the field{'s' * (len(unknown) > 1)} {numbers}" if unknown else ""
+        note = f"the schema does not know the field{'s' * (len(unknown) > 1)} {numbers}" if unknown else ""
+        return Read(value, lambda changed: prefix + message.write(changed), note, message.name)
 
-    def write(self, value: Any) -> bytes:
-        """The bytes of a message, behind its index where there is one."""
-        message = self._named or self._message((0,))
-        data = message.write(value)
-        return framing.write_index(self._messages.index_of(message)) + data if self._indexed else data
+    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+        """The type of that name, else that of `--message`, else the first one."""
+        chosen = self._messages.named(message) if message else (self._named or self._message((0,)))
+        prefix = framing.write_index(self._messages.index_of(chosen)) if indexed and self._indexed else b""
+        return lambda value: prefix + chosen.write(value)
 
     def _message(self, index: tuple[int, ...]) -> Message:
         if self._named is not None and not self._indexed:

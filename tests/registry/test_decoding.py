@@ -223,6 +223,6 @@ def test_json_schema_checks_what_is_written(fake_registry) -> None:
     codec = schema.Json(
         '{"type":"object","properties":{"a":{"$ref":"other.json"}}}', {"other.json": '{"type":"integer"}'}
     )
-    assert codec.write({"a": 1}) == b'{"a":1}'
+    assert codec.writer()({"a": 1}) == b'{"a":1}'
     with pytest.raises(ValueError, match=r"^\.a: "):
-        codec.write({"a": "x"})
+        codec.writer()({"a": "x"})
