@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kpipe.errors import BadRecord
 
@@ -36,6 +36,8 @@ COLUMNS = (
     "lines",
     "targets",
     "source_timestamps",
+    "shown_keys",
+    "shown_values",
 )
 """Every column of a batch but `values` and `index`."""
 
@@ -48,6 +50,26 @@ class Bad:
     error: BadRecord
 
 
+class Shown:
+    """What stands behind a key or value that is shown as JSON: `original` is as it was read.
+
+    `text` is the JSON (None: it could not be decoded, `error` says why), `schema` what an envelope says of it; `back`
+    makes parsed JSON bytes of the same schema and framing (None: nothing can).
+    """
+
+    __slots__ = ("back", "error", "original", "schema", "text")
+
+    def __init__(
+        self,
+        original: bytes | None,
+        text: bytes | None = None,
+        schema: dict[str, Any] | None = None,
+        back: Callable[[Any], bytes] | None = None,
+        error: str = "",
+    ) -> None:
+        self.original, self.text, self.schema, self.back, self.error = original, text, schema, back, error
+
+
 class Batch:
     """Records read together, as columns of equal length; stages change the columns in place.
 
@@ -57,6 +79,7 @@ class Batch:
     `file` and `lines` are set when the records came from a file or stdin; else the records came from `cluster`.
     `targets` are topics chosen by a route (None: the target of the command line).
     `source_timestamps` are the times at the source, for the trace (None: no stage has changed `timestamps`).
+    `shown_keys` and `shown_values` say what stands behind keys and values that are shown as JSON (None: none are).
     `index` is each record's place in the batch as read (None: nothing was removed yet), by which the ledger knows it.
     """
 
@@ -71,6 +94,8 @@ class Batch:
         "offsets",
         "partitions",
         "read",
+        "shown_keys",
+        "shown_values",
         "source_timestamps",
         "targets",
         "timestamps",
@@ -104,6 +129,8 @@ class Batch:
         self.cluster = cluster
         self.targets: list[str | None] | None = None
         self.source_timestamps: list[Timestamp] | None = None
+        self.shown_keys: list[Shown | None] | None = None
+        self.shown_values: list[Shown | None] | None = None
         self.index: list[int] | None = None
         self.bad: list[Bad] = []
         self.read = len(values)
