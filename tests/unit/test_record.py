@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import BadRecord
-from kpipe.record import COLUMNS, Batch
+from kpipe.record import Batch, COLUMNS, Shown
 
 
 def full(count: int) -> Batch:
@@ -22,6 +22,8 @@ def full(count: int) -> Batch:
     )
     batch.targets = [f"to-{n}" for n in range(count)]
     batch.source_timestamps = [(1, 1000 + n) for n in range(count)]
+    batch.shown_keys = [Shown(b"%d" % n) for n in range(count)]
+    batch.shown_values = [Shown(b"%d" % n) for n in range(count)]
     return batch
 
 
