@@ -23,8 +23,8 @@ RECORD, TRANSFORM, TRACE, DELIVERY, MESSAGES = (
     "Delivery",
     "Messages",
 )
-BROKER = "Broker"
-PANELS = (SELECTION, INPUT, RECORD, OUTPUT, TRANSFORM, TRACE, DELIVERY, CONNECTION, BROKER, MESSAGES)
+BROKER, SCHEMAS = "Broker", "Schemas"
+PANELS = (SELECTION, INPUT, RECORD, OUTPUT, SCHEMAS, TRANSFORM, TRACE, DELIVERY, CONNECTION, BROKER, MESSAGES)
 
 FILE, OFFSET, PROPERTY, CLUSTER, PLACE, GROUP = "file", "offset", "property", "cluster", "place", "group"
 """What completes a value: files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`, groups."""
@@ -34,6 +34,8 @@ BLANK, EMPTY = "blank", "empty"
 
 DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
+DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
+"""How keys and values are decoded."""
 _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
 
 
@@ -378,6 +380,45 @@ class OutputOptions(Options):
     null_marker: str | None = option(
         OUTPUT, "--null-marker", "-Z", default=None, metavar="TEXT", may_be=EMPTY,
         help="Print a null key or value as TEXT; not behind its length, -1.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SchemaOptions(Options):
+    """How keys and values with a schema become JSON to be looked at."""
+
+    decode: str = option(
+        SCHEMAS, "--decode", default="", choices=DECODINGS,
+        help="Show values as JSON by their schema. auto: those that name one (Avro, Protobuf and JSON Schema of a registry, "
+        "Avro files); the others: all of them. consume then decodes keys as auto.",
+    )
+    decode_key: str = option(
+        SCHEMAS, "--decode-key", default="", choices=DECODINGS,
+        help="The same for keys.",
+    )
+    schema: str = option(
+        SCHEMAS, "--schema", default="", metavar="FILE", completion=FILE,
+        help="The schema of values that name none: FILE.avsc, FILE.proto, or a descriptor set of protoc.",
+    )
+    message: str = option(
+        SCHEMAS, "--message", default="", metavar="NAME",
+        help="The Protobuf message type in --schema, as pkg.Name; needed where there are several.",
+    )
+    avro_json: str = option(
+        SCHEMAS, "--avro-json", default="plain", choices=("plain", "tagged"), shown=True,
+        help="plain: unions without tags where they are clear, times and decimals as text; tagged: Avro's own JSON.",
+    )
+    big_ints: str = option(
+        SCHEMAS, "--big-ints", default="number", choices=("number", "string"), shown=True,
+        help="Avro's longs beyond 2^53, which jq rounds.",
+    )
+    defaults: bool = option(
+        SCHEMAS, "--defaults", default=False,
+        help="Show also Protobuf fields that have their default value.",
+    )
+    no_schema_cache: bool = option(
+        SCHEMAS, "--no-schema-cache", default=False,
+        help="Ask the registry anew, and keep no schema on disk.",
     )
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli.command import build_command
-from kpipe.options import PLACE, ConnectionOptions, Operand, OutputOptions, RunOptions, SelectionOptions
+from kpipe.options import (
+    PLACE,
+    ConnectionOptions,
+    Operand,
+    OutputOptions,
+    RunOptions,
+    SchemaOptions,
+    SelectionOptions,
+)
 
 if TYPE_CHECKING:
     from kpipe.transform.step import Step
@@ -30,6 +38,7 @@ def consume(
     connection: ConnectionOptions,
     selection: SelectionOptions,
     options: OutputOptions,
+    schemas: SchemaOptions,
     run: RunOptions,
     steps: list[Step],
 ) -> int:
@@ -38,7 +47,7 @@ def consume(
     from kpipe.plan.consume import plan_consume
 
     def plan(stop: Any, say: Any) -> Any:
-        return plan_consume(sources, connection, selection, options, run, steps, stop, say)
+        return plan_consume(sources, connection, selection, options, schemas, run, steps, stop, say)
 
     return execute(plan, run, fail_if_empty=selection.fail_if_empty)
 
@@ -49,5 +58,5 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, SelectionOptions, OutputOptions, RunOptions),
+    groups=(ConnectionOptions, SelectionOptions, OutputOptions, SchemaOptions, RunOptions),
 )

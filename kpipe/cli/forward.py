@@ -12,6 +12,7 @@ from kpipe.options import (
     ForwardOptions,
     Operand,
     RunOptions,
+    SchemaOptions,
     SelectionOptions,
     TargetOptions,
     TraceOptions,
@@ -46,6 +47,7 @@ def forward(
     options: ForwardOptions,
     sending: TargetOptions,
     trace: TraceOptions,
+    schemas: SchemaOptions,
     run: RunOptions,
     steps: list[Step],
 ) -> int:
@@ -62,7 +64,7 @@ def forward(
     from kpipe.plan.forward import plan_forward
 
     def plan(stop: Any, say: Any) -> Any:
-        planned = plan_forward(places, connection, selection, options, sending, trace, run, steps, stop, say)
+        planned = plan_forward(places, connection, selection, options, sending, trace, schemas, run, steps, stop, say)
         if worker is not None:
             planned.pipeline.progress = worker.teller(planned.pipeline.ledger)
         return planned
@@ -76,5 +78,13 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, SelectionOptions, ForwardOptions, TargetOptions, TraceOptions, RunOptions),
+    groups=(
+        ConnectionOptions,
+        SelectionOptions,
+        ForwardOptions,
+        TargetOptions,
+        TraceOptions,
+        SchemaOptions,
+        RunOptions,
+    ),
 )

@@ -109,7 +109,7 @@ def _prints_records(pipeline: Pipeline) -> bool:
 
 def _conclude(planned: Planned, summary: Summary, options: RunOptions, stop: Stop, *, fail_if_empty: bool) -> int:
     pipeline, ledger, error = planned.pipeline, planned.pipeline.ledger, planned.pipeline.error
-    code = _exit_code(pipeline, fail_if_empty=fail_if_empty)
+    code = _exit_code(planned, fail_if_empty=fail_if_empty)
     unsaved = _write_summary(summary, options, stop)
     # What stdout did not take is still in the topic: one line (or none, for a reader that had enough) says it all.
     unwritten = isinstance(error, WriteError) and _prints_records(pipeline)
@@ -144,11 +144,11 @@ def _tell_error(error: KpipeError) -> None:
         sys.excepthook(type(cause), cause, cause.__traceback__)
 
 
-def _exit_code(pipeline: Pipeline, *, fail_if_empty: bool) -> Exit:
-    ledger = pipeline.ledger
-    if pipeline.error is not None:
-        return pipeline.error.exit_code
-    if not ledger.complete:
+def _exit_code(planned: Planned, *, fail_if_empty: bool) -> Exit:
+    ledger, error = planned.pipeline.ledger, planned.pipeline.error
+    if error is not None:
+        return error.exit_code
+    if not ledger.complete or planned.fell_short():
         return Exit.UNDELIVERED
     return Exit.DIFFERENCE if fail_if_empty and not ledger.read else Exit.OK
 

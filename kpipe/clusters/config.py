@@ -45,6 +45,8 @@ bootstrap.servers = "localhost:9092"
 # # or one of: password_file = "…", password_env = "…", password_keyring = "service/username"
 # # the same for ssl.key.password (key_password_…), ssl.keystore.password (keystore_password_…)
 # # and OIDC's client secret (client_secret_…); token_command prints a bearer token
+# schema.registry.url = "https://registry.example"
+# schema.registry.username = "me"            # and registry_password_command, …, or registry_token_command, …
 # read_only = true                           # refuse to produce to this cluster
 # compression.type = "zstd"
 """
@@ -63,8 +65,8 @@ class Row:
 def show(profiles: Profiles, name: str | None = None) -> list[Row]:
     """What is in force for one cluster: None is the current one. Secrets are never fetched for this."""
     cluster = profiles.resolve(name)
-    values = mask(cluster.properties)
-    values |= {reference.property: str(reference) for reference in cluster.references}
+    values = mask({**cluster.properties, **cluster.registry})
+    values |= {each.property: str(each) for each in (*cluster.references, *cluster.registry_references)}
     if cluster.token is not None:
         values["token"] = str(cluster.token)
     if cluster.read_only:

@@ -39,6 +39,9 @@ SECRET_KEYS = {
     "oauth_config": "sasl.oauthbearer.config",
     "assertion_key": "sasl.oauthbearer.assertion.private.key.pem",
     "assertion_passphrase": "sasl.oauthbearer.assertion.private.key.passphrase",
+    "registry_password": "schema.registry.password",
+    "registry_token": "schema.registry.bearer.auth.token",
+    "registry_key_password": "schema.registry.ssl.key.password",
 }
 """What a key of a cluster starts with when it says where a secret is (`key_password_file`), and what it fills."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from kpipe.clusters.address import is_address, plain_addresses
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
 from kpipe.clusters.project import PROJECT_FILE, read_project
-from kpipe.clusters.properties import canonical, did_you_mean
+from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
 from kpipe.clusters.secrets import Reference, Source, gives_login, holds_secret, mask
 from kpipe.environment import PASSWORD
 from kpipe.errors import UsageError
@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "KPIPE_SSL_CA_LOCATION": "ssl.ca.location",
     "KPIPE_SASL_MECHANISM": "sasl.mechanism",
     "KPIPE_SASL_USERNAME": "sasl.username",
+    "KPIPE_SCHEMA_REGISTRY_URL": "schema.registry.url",
 }
 PASSWORDS = {PASSWORD: Source.ENV, "KPIPE_SASL_PASSWORD_FILE": Source.FILE}
 """Variables that set a property of the current cluster; the password has its own, which stay references."""
@@ -68,6 +69,9 @@ class Cluster:
     """Where each property, each referenced secret (by the property it fills) and `read_only` came from."""
     references: tuple[Reference, ...] = ()
     token: Reference | None = None
+    registry: dict[str, str] = field(default_factory=dict)
+    """How to reach its schema registry: the properties that start with `schema.registry.`."""
+    registry_references: tuple[Reference, ...] = ()
 
     @property
     def brokers(self) -> str:
@@ -248,13 +252,16 @@ class Profiles:
             origins["token"] = token[1]
         if merged.read_only:
             origins["read_only"] = merged.read_only
+        references = [reference for reference, _ in merged.references.values()]
         return Cluster(
             name,
-            {key: setting.value for key, setting in merged.settings.items()},
+            {key: setting.value for key, setting in merged.settings.items() if not key.startswith(REGISTRY)},
             bool(merged.read_only),
             origins,
-            tuple(reference for reference, _ in merged.references.values()),
+            tuple(each for each in references if not each.property.startswith(REGISTRY)),
             token[0] if token is not None else None,
+            {key: setting.value for key, setting in merged.settings.items() if key.startswith(REGISTRY)},
+            tuple(each for each in references if each.property.startswith(REGISTRY)),
         )
 
     def _refuse_login(self, merged: Table, name: str) -> None:

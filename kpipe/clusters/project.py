@@ -36,6 +36,7 @@ ADDRESS = frozenset(
     sasl.username security.protocol socket.connection.setup.timeout.ms socket.keepalive.enable
     socket.nagle.disable socket.timeout.ms ssl.ca.location ssl.ca.pem ssl.cipher.suites ssl.crl.location
     ssl.curves.list ssl.endpoint.identification.algorithm ssl.sigalgs.list
+    schema.registry.url schema.registry.ssl.ca.location
     """.split()
 )
 """How to reach a cluster; said only of clusters that the user's own file does not have."""

@@ -122,6 +122,17 @@ KERBEROS = (
 """What to do where a cluster wants Kerberos (confluent-kafka's INSTALL.md)."""
 
 
+REGISTRY = "schema.registry."
+"""What the names of a schema registry's properties start with; they are kpipe's, and no client of Kafka's sees them."""
+
+REGISTRY_PROPERTIES = frozenset(
+    f"{REGISTRY}{name}"
+    for name in """
+    url username password bearer.auth.token ssl.ca.location ssl.certificate.location ssl.key.location ssl.key.password
+    """.split()
+)
+
+
 def canonical(name: str, *, where: str, also: Collection[str] = ()) -> str:
     """The one name of a property; UsageError naming the nearest match when there is no such property.
 
@@ -129,8 +140,10 @@ def canonical(name: str, *, where: str, also: Collection[str] = ()) -> str:
     """
     if name.startswith("topic.") and name.removeprefix("topic.") in TOPIC_LEVEL:
         name = name.removeprefix("topic.")
-    if name in ALL:
+    if name in ALL or name in REGISTRY_PROPERTIES:
         return CANONICAL.get(name, name)
+    if name.startswith(REGISTRY):
+        raise UsageError(f"no such property {name!r}; {did_you_mean(name, REGISTRY_PROPERTIES)}", where=where)
     if not known_to_client(name):
         raise UsageError(f"no such property {name!r}; {did_you_mean(name, ALL.union(also))}", where=where)
     return name

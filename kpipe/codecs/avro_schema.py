@@ -130,9 +130,7 @@ class _Parser:
         name = schema.get("name")
         if not isinstance(name, str) or not name:
             raise SchemaError(f"a {kind} without a name")
-        if "." not in name:
-            own = schema.get("namespace", namespace)
-            name = f"{own}.{name}" if own else name
+        name = _full_name(name, schema, namespace)
         inside = name.rpartition(".")[0]
         node = Node("record" if kind == "error" else kind, name)
         self._named[name] = node
@@ -150,6 +148,11 @@ class _Parser:
                 raise SchemaError(f"{name}: fixed without a size")
             node.size = size
         return _logical(node, schema)
+
+
+def _full_name(name: str, schema: dict[str, Any], namespace: str) -> str:
+    own = schema.get("namespace", namespace)
+    return f"{own}.{name}" if own and "." not in name else name
 
 
 _LOGICAL = {
@@ -196,3 +199,57 @@ def _listed(schema: dict[str, Any], member: str, name: str) -> list[Any]:
 def _short(schema: Any) -> str:
     text = orjson.dumps(schema).decode()
     return text if len(text) < 80 else text[:77] + "..."
+
+
+def fingerprint(text: str) -> bytes:
+    """The CRC-64-AVRO of a schema's Parsing Canonical Form, as it stands in single objects: 8 bytes, little-endian."""
+    value = _EMPTY
+    for byte in _canonical(orjson.loads(text), ""):
+        value = (value >> 8) ^ _TABLE[(value ^ byte) & 0xFF]
+    return value.to_bytes(8, "little")
+
+
+_EMPTY = 0xC15D213AA4D7A795
+
+
+def _crc_entry(number: int) -> int:
+    for _ in range(8):
+        number = (number >> 1) ^ (_EMPTY & -(number & 1))
+    return number
+
+
+_TABLE = [_crc_entry(number) for number in range(256)]
+
+
+def _canonical(schema: Any, namespace: str) -> bytes:
+    """The Parsing Canonical Form (specification, "Transforming into Parsing Canonical Form")."""
+    if isinstance(schema, str):
+        whole = schema if schema in PRIMITIVES or "." in schema or not namespace else f"{namespace}.{schema}"
+        return orjson.dumps(whole)
+    if isinstance(schema, list):
+        return b"[" + b",".join(_canonical(each, namespace) for each in schema) + b"]"
+    kind = schema["type"]
+    if isinstance(kind, dict | list) or (kind not in _NAMED and kind not in ("array", "map")):
+        return _canonical(kind, namespace)
+    members: list[bytes] = []
+    if kind in _NAMED:
+        name = _full_name(schema["name"], schema, namespace)
+        namespace = name.rpartition(".")[0]
+        members.append(b'"name":' + orjson.dumps(name))
+    members.append(b'"type":' + orjson.dumps(kind))
+    if "fields" in schema:
+        fields = [
+            b'{"name":%b,"type":%b}' % (orjson.dumps(each["name"]), _canonical(each["type"], namespace))
+            for each in schema["fields"]
+        ]
+        members.append(b'"fields":[' + b",".join(fields) + b"]")
+    if kind == "enum":
+        members.append(b'"symbols":' + orjson.dumps(schema["symbols"]))
+    members += [
+        b'"%b":%b' % (inner.encode(), _canonical(schema[inner], namespace))
+        for inner in ("items", "values")
+        if inner in schema
+    ]
+    if kind == "fixed":
+        members.append(b'"size":%d' % schema["size"])
+    return b"{" + b",".join(members) + b"}"

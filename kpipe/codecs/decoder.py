@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kpipe.codecs.schema import Codec, View
     from kpipe.record import Headers
 
-DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
 FORMATS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
 LARGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
@@ -65,8 +64,6 @@ class Decoder:
         given: Codec | None = None,
         fingerprint: bytes = b"",
     ) -> None:
-        if decoding not in DECODINGS:
-            raise UsageError(f"--decode {decoding!r}: it takes {', '.join(DECODINGS)}")
         self._decoding, self._view, self._is_key = decoding, view, is_key
         self._library, self._given, self._fingerprint = library, given, fingerprint
 

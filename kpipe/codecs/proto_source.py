@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.codecs.avro_schema import SchemaError
@@ -53,6 +54,34 @@ def compile_text(name: str, text: str, others: Mapping[str, str]) -> list[FileDe
         with open(target, "rb") as made:
             files = list(FileDescriptorSet.FromString(made.read()).file)
     return sorted(files, key=lambda each: each.name == name)
+
+
+def compile_file(path: str) -> list[FileDescriptorProto]:
+    """The descriptors of a .proto file; what it imports is looked for beside it and in the folders above."""
+    own, folder = os.path.basename(path), os.path.dirname(os.path.abspath(path))
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    others: dict[str, str] = {}
+    waiting = imports(text)
+    while waiting:
+        name = waiting.pop()
+        if name in others or name.startswith("google/protobuf/"):
+            continue
+        found = _beside(name, folder)
+        if found is not None:
+            others[name] = found
+            waiting += imports(found)
+    return compile_text(own, text, others)
+
+
+def _beside(name: str, folder: str) -> str | None:
+    while True:
+        with suppress(OSError), open(os.path.join(folder, name), encoding="utf-8") as file:
+            return file.read()
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
 
 
 def _write(folder: str, path: str, content: str) -> None:

@@ -57,6 +57,12 @@ class Decode:
             batch.values, batch.shown_values = self._column("value", self._values, batch, batch.values, bad)
         batch.reject(bad)
 
+    def notes(self) -> list[str]:
+        """What is told at the end."""
+        if not self.undecoded:
+            return []
+        return [f"decode: {self.undecoded:,} keys or values could not be decoded and are shown as they are"]
+
     def _column(
         self, side: str, decoder: Decoder, batch: Batch, column: list[bytes | None], bad: dict[int, BadRecord]
     ) -> tuple[list[bytes | None], list[Shown | None] | None]:

@@ -41,7 +41,7 @@ from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.record import Headers, Timestamp
+    from kpipe.record import Headers, Shown, Timestamp
 
 Fields: TypeAlias = dict[str, Any]
 Errors: TypeAlias = dict[int, BadRecord]
@@ -370,7 +370,11 @@ class EnvelopeEncoder:
 
     def __call__(self, batch: Batch) -> bytes:
         """Return the batch as one block."""
-        if None not in (batch.topics, batch.partitions, batch.offsets, batch.timestamps):
+        if (
+            batch.shown_values is None
+            and batch.shown_keys is None
+            and None not in (batch.topics, batch.partitions, batch.offsets, batch.timestamps)
+        ):
             try:
                 return self._by_template(batch)
             except (KeyError, TypeError, UnicodeDecodeError):
@@ -415,10 +419,10 @@ class EnvelopeEncoder:
         stamp = NO_TIMESTAMP if batch.timestamps is None else batch.timestamps[place]
         if stamp != NO_TIMESTAMP:
             fields["timestamp"], fields["timestamp_type"] = stamp[1], TIMESTAMP_TYPES[stamp[0]]
-        _put(fields, "key", None if batch.keys is None else batch.keys[place])
+        _put_shown(fields, "key", None if batch.keys is None else batch.keys[place], batch.shown_keys, place)
         value = batch.values[place]
-        _put(fields, "value", value)
-        if self._json_value and value is not None and "value" in fields:
+        _put_shown(fields, "value", value, batch.shown_values, place)
+        if self._json_value and value is not None and type(fields.get("value")) is str:
             fields["value"] = orjson.Fragment(_embedded(value))
         fields["headers"] = orjson.Fragment(_header_text(batch.header(place)))
         return orjson.dumps(fields) + b"\n"
@@ -446,6 +450,23 @@ def _put(fields: Fields, name: str, entry: bytes | None) -> None:
         fields[f"{name}_base64"] = encoded["base64"]
     else:
         fields[name] = encoded
+
+
+def _put_shown(fields: Fields, name: str, entry: bytes | None, column: list[Shown | None] | None, place: int) -> None:
+    """A key or value that a schema shows as JSON is embedded, with what the schema is or why there is none."""
+    shown = None if column is None else column[place]
+    if shown is None or shown.text is None or entry is None:
+        _put(fields, name, entry)
+        if shown is not None and shown.error:
+            fields["decode_error" if name == "value" else f"{name}_decode_error"] = shown.error
+        return
+    try:
+        orjson.loads(entry)
+        fields[name] = orjson.Fragment(entry)
+    except orjson.JSONDecodeError:  # a transform made text of it
+        _put(fields, name, entry)
+        return
+    fields[f"{name}_schema"] = shown.schema
 
 
 def _embedded(value: bytes | None) -> bytes:

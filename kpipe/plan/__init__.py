@@ -27,6 +27,8 @@ class Planned:
     """Whether a person types the input."""
     prints: bool = False
     """Whether something besides the sink writes to stdout while the run goes on."""
+    fell_short: Callable[[], bool] = lambda: False
+    """Whether something asked for could not be done although every record arrived; the run ends with 1."""
     outcome: str = "delivered"
     """What became of a record that went well, in people's words."""
     end_filters: Callable[[], None] = lambda: None

@@ -15,6 +15,7 @@ from kpipe.plan.codecs import make_encoder
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.outlet import routes_in
 from kpipe.plan.places import source_places
+from kpipe.plan.schemas import check_schemas, decoding, looks_at_values
 from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.ways import filter_in, refuse_together
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.backchannel.channel import Channel
-    from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SelectionOptions
+    from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
     from kpipe.pipeline import Committer
     from kpipe.plan import Planned
     from kpipe.record import Batch
@@ -42,6 +43,7 @@ def plan_consume(
     connection: ConnectionOptions,
     selection: SelectionOptions,
     options: OutputOptions,
+    schemas: SchemaOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
@@ -51,6 +53,7 @@ def plan_consume(
     name, topics = source_places(sources)
     encode = make_encoder(options, shown=os.isatty(1) and not options.raw)
     _check_acks(options, selection)
+    check_schemas(schemas, steps)
     wiring = Wiring(connection, run, steps, stop, say)
     if routes_in(steps):
         raise UsageError(f"--{routes_in(steps)}: consume has no target; use kpipe forward")
@@ -62,10 +65,22 @@ def plan_consume(
     (cluster,) = wiring.resolve((name, "source"))
     plain = options.output == "lines" and not (
         stages or wiring.policy.letters or selection.group or options.json or options.format or options.json_value
-    )
+        or schemas.decode or schemas.decode_key
+    )  # fmt: skip
     chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
     hooks = Hooks(say=say)
     opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
+    decode = decoding(
+        schemas,
+        cluster,
+        wiring.stopped,
+        say,
+        opened.source.keep_alive,
+        keys=schemas.decode_key or ("auto" if schemas.decode not in ("", "none") else ""),
+        refuses=looks_at_values(steps),
+    )
+    if decode is not None:
+        stages.insert(0, decode)
     channel = _open_channel(encode, options) if options.commit_acked else None
     stages, sink = wiring.detour(stages, StdoutSink(encode) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)
@@ -88,8 +103,14 @@ def plan_consume(
         ledger,
         limit=selection.count,
         prints=True,
-        notes=lambda: [*_format_notes(encode), *(channel.notes() if channel is not None else [])],
+        notes=lambda: [
+            *_format_notes(encode),
+            *(channel.notes() if channel is not None else []),
+            *(decode.notes() if decode is not None else []),
+        ],
     )
+    if decode is not None:
+        planned.fell_short = lambda: decode.undecoded > 0
     if channel is None:
         planned.outcome = "written"
     opened.source.open(opened.metadata)

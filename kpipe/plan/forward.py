@@ -17,6 +17,7 @@ from kpipe.plan.delivery import Delivery
 from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
+from kpipe.plan.schemas import around, check_schemas
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
 from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         ConnectionOptions,
         ForwardOptions,
         RunOptions,
+        SchemaOptions,
         SelectionOptions,
         TargetOptions,
         TraceOptions,
@@ -58,6 +60,7 @@ def plan_forward(
     forward: ForwardOptions,
     sending: TargetOptions,
     trace: TraceOptions,
+    schemas: SchemaOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
@@ -69,12 +72,13 @@ def plan_forward(
     wiring = Wiring(connection, run, steps, stop, say, sending)
     sending = wiring.sending
     also = _check_ways(forward, sending, steps, target)
-    _check_words(selection, forward, sending, trace, steps)
+    _check_words(selection, forward, sending, trace, schemas, steps)
     stages, stamping = build_stages(steps, wiring.patience), fixed_timestamp(forward.timestamp, keeps=False)
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
     chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
     opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped)
+    stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
@@ -129,9 +133,11 @@ def _check_words(
     forward: ForwardOptions,
     sending: TargetOptions,
     trace: TraceOptions,
+    schemas: SchemaOptions,
     steps: Sequence[Step],
 ) -> None:
     """Words that an option does not take, and options that contradict each other, before anything is opened."""
+    check_schemas(schemas, steps)
     check_rate(sending)
     check_partition_word(forward.to_partition, "--to-partition")
     if forward.exactly_once or forward.resume_by_trace:

@@ -1,0 +1,71 @@
+"""A schema from a file: Avro's .avsc, a .proto with what it imports beside it, protoc's descriptor set, JSON Schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kpipe.codecs import avro_schema, schema
+from kpipe.codecs.avro_schema import SchemaError
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from kpipe.codecs.proto import Messages
+    from kpipe.codecs.schema import Codec, View
+
+LARGEST = 16 * 1024 * 1024
+
+
+def load_file(path: str, view: View) -> tuple[Codec, bytes]:
+    """The codec of a schema file, and the fingerprint by which Avro's single objects name it (empty for others)."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise UsageError(f"--schema {path}: {error.strerror}; check the path") from None
+    if len(content) > LARGEST:
+        raise UsageError(f"--schema {path}: larger than 16 MiB; this is no schema")
+    try:
+        return _load(path, content, view)
+    except SchemaError as error:
+        raise UsageError(f"--schema {path}: {error}") from None
+
+
+def _load(path: str, content: bytes, view: View) -> tuple[Codec, bytes]:
+    if path.endswith(".proto"):
+        from kpipe.codecs import proto, proto_source
+
+        files = proto_source.compile_file(path)
+        return schema.Proto(_one(proto.Messages(files), view), view, indexed=False), b""
+    if path.endswith((".desc", ".pb", ".binpb", ".protoset")):
+        from kpipe.codecs import proto
+
+        return schema.Proto(_one(proto.from_descriptor(content), view), view, indexed=False), b""
+    text = _text(content)
+    if path.endswith(".json") and not _is_avro(text):
+        return schema.Json(text, {}), b""
+    return schema.avro(text, (), view), avro_schema.fingerprint(text)
+
+
+def _one(messages: Messages, view: View) -> Messages:
+    """Without --message a schema must have one type only: the first of several would be a guess."""
+    if not view.message and len(messages.names) != 1:
+        raise SchemaError(f"it has several messages; name one with --message: {', '.join(messages.names[:20])}")
+    return messages
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SchemaError("it is not UTF-8 text") from None
+
+
+def _is_avro(text: str) -> bool:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    kinds = ("record", "enum", "fixed", "map", "error")
+    return isinstance(found, list) or (isinstance(found, dict) and found.get("type") in kinds)

@@ -1,0 +1,158 @@
+"""Which decoders the options ask for, and the stages that use them; nothing of `kpipe.codecs` is imported before.
+
+It asks no registry.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kpipe.clusters.client import label
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.codecs.library import Library
+    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.stages import Decode
+    from kpipe.options import SchemaOptions
+    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.plan.wiring import Wiring
+    from kpipe.transform.step import Step
+
+BETWEEN_LOOKS = 0.05
+"""Seconds between two looks at the group and at signals while a registry is waited for."""
+
+
+LOOKS_ELSEWHERE = (
+    "drop-key", "drop-header", "rename-header", "strip-trace", "sample", "max-age", "rename-topic",
+    "hash-salt", "through-jobs", "through-timeout", "dedupe-window", "route-allow", "sample-seed",
+)  # fmt: skip
+TEMPLATES = ("set-key", "set-header", "add-header")
+
+
+def _fields(template: str) -> set[str]:
+    return {field for field in ("{json", "{value") if field in template}
+
+
+def looks_at_values(steps: Sequence[Step]) -> bool:
+    """Whether a transform looks into values."""
+    return any(
+        step.name not in LOOKS_ELSEWHERE and not (step.name in TEMPLATES and not _fields(step.argument or ""))
+        for step in steps
+    )
+
+
+def check_schemas(options: SchemaOptions, steps: Sequence[Step]) -> None:
+    """What the options say together, before anything is opened."""
+    if (options.decode or options.decode_key) and any(step.name == "through-json" for step in steps):
+        raise UsageError("--through-json gives records as they are; with --decode use --through, --map or --filter")
+    if options.schema and not (options.decode or options.decode_key):
+        raise UsageError("--schema says how values are decoded; add --decode avro, protobuf or auto")
+    if options.message and not options.schema.endswith((".proto", ".desc", ".pb", ".binpb", ".protoset")):
+        raise UsageError("--message names a type in a Protobuf schema; add --schema FILE.proto or a descriptor set")
+
+
+def decoding(
+    options: SchemaOptions,
+    cluster: Cluster,
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    keep_alive: Callable[[], None],
+    *,
+    keys: str,
+    refuses: bool,
+) -> Decode | None:
+    """The stage that shows values, and keys by `keys`, as JSON; None when nothing of the kind is asked for.
+
+    A registry that is away is waited for as long as nobody stops the run; `keep_alive` is called meanwhile.
+    """
+    values = "" if options.decode == "none" else options.decode
+    keys = "" if keys == "none" else keys
+    if not (values or keys):
+        return None
+    from kpipe.codecs.decoder import Decoder
+    from kpipe.codecs.schema import View
+    from kpipe.codecs.stages import Decode
+
+    view = View(
+        tagged=options.avro_json == "tagged",
+        big_ints_as_text=options.big_ints == "string",
+        defaults=options.defaults,
+        message=options.message,
+    )
+    library = _library(options, view, cluster, stopped, say, keep_alive)
+    given, fingerprint = _given(options.schema, view)
+    value_decoder = Decoder(values, view, library=library, given=given, fingerprint=fingerprint) if values else None
+    key_decoder = Decoder(keys, view, is_key=True, library=library) if keys else None
+    return Decode(value_decoder, key_decoder, refuses=refuses, say=say)
+
+
+def around(
+    stages: Sequence[PipelineStage],
+    options: SchemaOptions,
+    cluster: Cluster,
+    wiring: Wiring,
+    keep_alive: Callable[[], None],
+) -> list[PipelineStage]:
+    """Transforms that see JSON, between records that arrive and leave as bytes: those of an unchanged one as read."""
+    decode = decoding(options, cluster, wiring.stopped, wiring.say, keep_alive, keys=options.decode_key, refuses=True)
+    if decode is None:
+        return list(stages)
+    from kpipe.codecs.stages import encode_back
+
+    return [decode, *stages, encode_back]
+
+
+def _library(
+    options: SchemaOptions,
+    view: View,
+    cluster: Cluster,
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    keep_alive: Callable[[], None],
+) -> Library | None:
+    if not (cluster.registry or cluster.registry_references):
+        return None
+    from kpipe.codecs.connect import cache_folder, open_registry
+    from kpipe.codecs.library import Library
+
+    registry = open_registry(
+        cluster,
+        where=label(cluster),
+        patience=None,
+        stopped=stopped,
+        waiting=_once_a_minute(say),
+        sleep=lambda seconds: _sleep(seconds, stopped, keep_alive),
+    )
+    return None if registry is None else Library(registry, view, None if options.no_schema_cache else cache_folder())
+
+
+def _sleep(seconds: float, stopped: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
+    end = time.monotonic() + seconds
+    while not stopped() and time.monotonic() < end:
+        keep_alive()
+        time.sleep(min(BETWEEN_LOOKS, seconds))
+
+
+def _once_a_minute(say: Callable[[str], None]) -> Callable[[str], None]:
+    told: list[float] = []
+
+    def tell(line: str) -> None:
+        if not told or time.monotonic() - told[0] >= 60:
+            told[:] = [time.monotonic()]
+            say(line)
+
+    return tell
+
+
+def _given(path: str, view: View) -> tuple[Codec | None, bytes]:
+    """The schema of a file, and its Avro fingerprint."""
+    if not path:
+        return None, b""
+    from kpipe.codecs.files import load_file
+
+    return load_file(path, view)
