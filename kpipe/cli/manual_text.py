@@ -33,6 +33,7 @@ ENVIRONMENT = (
     ("KPIPE_SSL_CA_LOCATION", "The current cluster's ssl.ca.location."),
     ("KPIPE_SASL_MECHANISM", "The current cluster's sasl.mechanism."),
     ("KPIPE_SASL_USERNAME", "The current cluster's sasl.username."),
+    ("KPIPE_SCHEMA_REGISTRY_URL", "The current cluster's schema.registry.url."),
     ("KPIPE_SASL_PASSWORD", "The current cluster's password."),
     ("KPIPE_SASL_PASSWORD_FILE", "A file with the current cluster's password."),
     (

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.backchannel.channel import Channel
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.codecs.stages import Decode
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
     from kpipe.pipeline import Committer
     from kpipe.plan import Planned
+    from kpipe.plan.source import OpenSource
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.transform.step import Step
@@ -70,17 +73,8 @@ def plan_consume(
     chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
     hooks = Hooks(say=say)
     opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
-    decode = decoding(
-        schemas,
-        cluster,
-        wiring.stopped,
-        say,
-        opened.source.keep_alive,
-        keys=schemas.decode_key or ("auto" if schemas.decode not in ("", "none") else ""),
-        refuses=looks_at_values(steps),
-    )
-    if decode is not None:
-        stages.insert(0, decode)
+    decode = _decoding(schemas, cluster, wiring, opened, steps)
+    stages = [*([] if decode is None else [decode]), *stages]
     channel = _open_channel(encode, options) if options.commit_acked else None
     stages, sink = wiring.detour(stages, StdoutSink(encode) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)
@@ -103,11 +97,7 @@ def plan_consume(
         ledger,
         limit=selection.count,
         prints=True,
-        notes=lambda: [
-            *_format_notes(encode),
-            *(channel.notes() if channel is not None else []),
-            *(decode.notes() if decode is not None else []),
-        ],
+        notes=lambda: [note for part in (encode, channel, decode) for note in _notes(part)],
     )
     if decode is not None:
         planned.fell_short = lambda: decode.undecoded > 0
@@ -131,6 +121,20 @@ def _open_channel(encode: Callable[[Batch], bytes], options: OutputOptions) -> C
     from kpipe.backchannel.channel import Channel
 
     return Channel(options.commit_acked, encode, each=options.acks == "each")
+
+
+def _decoding(
+    schemas: SchemaOptions, cluster: Cluster, wiring: Wiring, opened: OpenSource, steps: Sequence[Step]
+) -> Decode | None:
+    """Keys are decoded only where they say that they are encoded, unless --decode-key says more."""
+    keys = schemas.decode_key or ("auto" if schemas.decode not in ("", "none") else "")
+    refuses, keep_alive = looks_at_values(steps), opened.source.keep_alive
+    return decoding(schemas, cluster, wiring.stopped, wiring.say, keep_alive, keys=keys, refuses=refuses)
+
+
+def _notes(part: Any) -> list[str]:
+    """What one part of the run has to say at its end."""
+    return list(part.notes()) if hasattr(part, "notes") else _format_notes(part)
 
 
 def _format_notes(encode: object) -> list[str]:
