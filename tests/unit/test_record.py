@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import BadRecord
-from kpipe.record import Batch, COLUMNS, Shown
+from kpipe.record import COLUMNS, Batch, Shown
 
 
 def full(count: int) -> Batch:
