@@ -342,8 +342,8 @@ class OutputOptions(Options):
         "%p partition, %o offset, %h headers, %%; escapes \\n \\t \\0 \\xNN.",
     )
     output: str = option(
-        OUTPUT, "--output", default="lines", choices=("lines", "json", "binary"), shown=True,
-        help="What is printed; json is --json.",
+        OUTPUT, "--output", default="lines", choices=("lines", "json", "binary", "pretty"), shown=True,
+        help="What is printed; json is --json, pretty is for people: time, place, key, headers and value.",
     )
     raw: bool = option(
         OUTPUT, "--raw", default=False,

@@ -30,6 +30,8 @@ COMMANDS = {
     "produce": "Send stdin or files to a topic.",
     "consume": "Print the records of topics.",
     "forward": "Send records from topics to a topic, here or on another cluster.",
+    "tail": "Show the last records of topics, and what comes, for people.",
+    "find": "Find records by key, content or place, and say how much was searched.",
     "topics": "List topics: how much there is, how long it is kept, what is wrong.",
     "groups": "Show how far groups are behind, in records and in time.",
     "check": "Say what is wrong between here and a cluster, and what to try.",

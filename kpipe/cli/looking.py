@@ -6,17 +6,17 @@ A table for people, or JSON lines for programs: each an object with `version`, n
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kpipe.ops.options import LookingOptions
     from kpipe.ops.table import Look
+    from kpipe.record import Batch
 
 VERSION = 1
 """Of the JSON: a field may be added without a new one, never removed or given another meaning."""
@@ -25,24 +25,14 @@ VERSION = 1
 def look_of(options: LookingOptions, stream: Any = None) -> Look:
     """The terminal's width and colours, or none in a pipe."""
     from kpipe.ops.table import Look
+    from kpipe.sinks.terminal import wants_color, width_of
 
     stream = stream or sys.stdout
     return Look(
-        width=shutil.get_terminal_size().columns if stream.isatty() else None,
-        color=wants_color(options.color, stream.isatty(), os.environ),
+        width=width_of(stream),
+        color=wants_color(options.color, os.environ, is_terminal=stream.isatty()),
         header=not options.no_header,
     )
-
-
-def wants_color(word: str, is_terminal: bool, environ: Any) -> bool:
-    """`--color` wins over NO_COLOR, that over FORCE_COLOR and CLICOLOR_FORCE; else a terminal has colours."""
-    if word != "auto":
-        return word == "always"
-    if environ.get("NO_COLOR"):
-        return False
-    if environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE", "0") != "0":
-        return True
-    return is_terminal and environ.get("TERM") != "dumb"
 
 
 def json_line(fields: dict[str, Any]) -> str:
@@ -57,6 +47,26 @@ def write(text: str) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
     sys.stdout.buffer.flush()
+
+
+def writer(looking: LookingOptions, *, expand: bool) -> Callable[[Batch], None]:
+    """Writes a batch whole, as envelopes or for people, and waits for its reader."""
+    from kpipe import formats
+
+    encode: Any
+    if looking.json:
+        encode = formats.make_encoder("json")
+    else:
+        look = look_of(looking)
+        encode = formats.make_encoder("pretty", width=look.width, color=look.color, expand=expand)
+
+    def write(batch: Batch) -> None:
+        sys.stdout.flush()
+        block = memoryview(encode(batch))
+        while block:
+            block = block[os.write(1, block) :]
+
+    return write
 
 
 def conclude(problems: Iterable[str], *, broken: bool = False) -> int:

@@ -55,6 +55,7 @@ ENCODERS = {
     "json": ("envelope", "EnvelopeEncoder"),
     "format": ("template", "FormatEncoder"),
     "binary": ("binary", "BinaryEncoder"),
+    "pretty": ("pretty", "PrettyEncoder"),
 }
 """Output formats by name: module and class."""
 

@@ -39,6 +39,7 @@ class RangeReader:
         if "isolation.level" in connection.cluster.properties and not peeking:
             del own["isolation_level"]  # the user's word about which records count
         self._consumer = connection.consumer(**own)
+        self._patience = connection.timeout
 
     def first(
         self, ranges: Mapping[TopicPartition, Range], deadline: float
@@ -70,27 +71,43 @@ class RangeReader:
         Raises KpipeError for what the client reports of a partition.
         """
         open_places = {place for place, (start, end) in ranges.items() if start < end}
+        if not open_places:
+            return
         self._assign({place: ranges[place] for place in open_places})
+        heard = time.monotonic()
         while open_places:
-            kept: list[Message] = []
-            ended: set[TopicPartition] = set()
-            for message in self._fetch():
-                place = (str(message.topic()), int(message.partition() or 0))
-                if place not in open_places or place in ended:
-                    continue
-                end = ranges[place][1]
-                verdict = self._look(message, end)
-                if isinstance(verdict, Failure):
-                    raise verdict.error(f"{place[0]}[{place[1]}]")
-                if verdict is message:
-                    kept.append(message)
-                if verdict is None or (verdict is message and int(message.offset() or 0) >= end - 1):
-                    ended.add(place)
+            kept, ended = self._take(ranges, open_places)
             open_places -= ended
             if open_places:
                 self._let_go(ended)
+            if kept or ended:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._patience:
+                silence = Failure(Kind.AWAY, f"nothing was read for {self._patience:g} s; kpipe check says why")
+                topic, partition = min(open_places)
+                raise silence.error(f"{topic}[{partition}]")
             yield kept
         self._consumer.unassign()
+
+    def _take(
+        self, ranges: Mapping[TopicPartition, Range], open_places: set[TopicPartition]
+    ) -> tuple[list[Message], set[TopicPartition]]:
+        """What has come of the open partitions, and those of them that are read to their end."""
+        kept: list[Message] = []
+        ended: set[TopicPartition] = set()
+        for message in self._fetch():
+            place = (str(message.topic()), int(message.partition() or 0))
+            if place not in open_places or place in ended:
+                continue
+            end = ranges[place][1]
+            verdict = self._look(message, end)
+            if isinstance(verdict, Failure):
+                raise verdict.error(f"{place[0]}[{place[1]}]")
+            if verdict is message:
+                kept.append(message)
+            if verdict is None or (verdict is message and int(message.offset() or 0) >= end - 1):
+                ended.add(place)
+        return kept, ended
 
     @staticmethod
     def _look(message: Message, end: int) -> Message | Failure | str | None:

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: the cli reads the fields' types as objects.
 from dataclasses import dataclass
 
-from kpipe.options import OUTPUT, PLACE, SELECTION, Options, option
+from kpipe.options import MESSAGES, OUTPUT, PLACE, SELECTION, Options, option
 
 
 # fmt: off
@@ -81,4 +81,80 @@ class GroupsOptions(Options):
     no_times: bool = option(
         SELECTION, "--no-times", default=False,
         help="Do not read a record a partition to tell the time behind.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TailOptions(Options):
+    """How much, and how."""
+
+    lines: int = option(
+        SELECTION, "--lines", "-n", default=10, metavar="N", least=0, shown=True,
+        help="Begin with the last N records of each partition.",
+    )
+    since: str = option(
+        SELECTION, "--since", default="", metavar="TIME",
+        help="Begin at a time instead: 03:10, 'yesterday 18:00', ISO 8601, epoch ms, -15m.",
+    )
+    no_follow: bool = option(
+        SELECTION, "--no-follow", default=False,
+        help="Stop at the end as it is now.",
+    )
+    partitions: tuple[str, ...] = option(
+        SELECTION, "--partition", "-p", default=(), metavar="N",
+        help="Only this partition: 3, 0-2 or 0,4. Repeatable.",
+    )
+    expand: bool = option(
+        OUTPUT, "--expand", default=False,
+        help="Indent JSON values, a line a member.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FindOptions(Options):
+    """What to find, and where."""
+
+    key: str | None = option(
+        SELECTION, "--key", "-k", default=None, metavar="TEXT",
+        help="The key, where it looks like PARTITION@OFFSET or is empty.",
+    )
+    where: tuple[str, ...] = option(
+        SELECTION, "--where", default=(), metavar="JQ",
+        help="Records for which a jq program gives anything but false and null, as --filter does. Repeatable.",
+    )
+    grep: tuple[str, ...] = option(
+        SELECTION, "--grep", default=(), metavar="REGEX",
+        help="Records whose value matches; key:REGEX and header[NAME]:REGEX look there. Repeatable.",
+    )
+    all: bool = option(
+        SELECTION, "--all", default=False,
+        help="All of them, newest first.",
+    )
+    first: bool = option(
+        SELECTION, "--first", default=False,
+        help="The oldest one.",
+    )
+    everywhere: bool = option(
+        SELECTION, "--everywhere", default=False,
+        help="Look for the key in all partitions, not only where it hashes to.",
+    )
+    partitions: tuple[str, ...] = option(
+        SELECTION, "--partition", "-p", default=(), metavar="N",
+        help="Only this partition: 3, 0-2 or 0,4. Repeatable.",
+    )
+    since: str = option(
+        SELECTION, "--since", default="", metavar="TIME",
+        help="Only records of that time or later: 03:10, 'yesterday 18:00', ISO 8601, epoch ms, -15m.",
+    )
+    until: str = option(
+        SELECTION, "--until", default="", metavar="TIME",
+        help="Only records before that time.",
+    )
+    expand: bool = option(
+        OUTPUT, "--expand", default=False,
+        help="Indent JSON values, a line a member.",
+    )
+    quiet: bool = option(
+        MESSAGES, "--quiet", "-q", default=False,
+        help="Do not say how much was searched.",
     )

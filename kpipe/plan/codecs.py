@@ -64,7 +64,7 @@ def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Enco
         for name, given in (
             ("--json", as_json or options.json_value),
             ("--format", bool(options.format)),
-            ("--output binary", options.output == "binary"),
+            (f"--output {options.output}", options.output in ("binary", "pretty")),
         )
         if given
     ]
@@ -77,6 +77,8 @@ def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Enco
 
         marker = _null_marker(options)
         return formats.make_encoder("format", options.format, null_marker=marker, show=show if shown else None)
+    if options.output == "pretty":
+        return _make_pretty()
     if as_json or options.json_value:
         encoder = formats.make_encoder("json", json_value=options.json_value)
     elif options.output == "binary":
@@ -121,3 +123,13 @@ def _framing(options: InputOptions | OutputOptions) -> dict[str, Any]:
 
 def _null_marker(options: InputOptions | OutputOptions) -> bytes | None:
     return None if options.null_marker is None else os.fsencode(options.null_marker)
+
+
+def _make_pretty() -> formats.Encoder:
+    """For the terminal that stdout is, or for a pipe."""
+    import sys
+
+    from kpipe.sinks.terminal import wants_color, width_of
+
+    color = wants_color("auto", os.environ, is_terminal=sys.stdout.isatty())
+    return formats.make_encoder("pretty", width=width_of(sys.stdout), color=color)
