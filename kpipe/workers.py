@@ -171,6 +171,7 @@ class Supervisor:
     def facts(self) -> dict[str, object]:
         """What the merged summary says beside the balance."""
         facts: dict[str, object] = {"workers": len(self.members), "restarts": sum(m.restarts for m in self.members)}
+        facts |= {name: count for name in ("times_replaced",) if (count := sum(m.count(name) for m in self.members))}
         gaps = {name: sum(member.count(name) for member in self.members) for name in ("gaps", "missing")}
         return {**facts, **gaps} if gaps["gaps"] else facts
 

@@ -95,6 +95,9 @@ def _as_text(verification: Verification, verdict: Verdict) -> str:
         rows.append(("foreign", f"{verdict.foreign:,} (not made from the source)"))
     if verdict.outside:
         rows.append(("outside", f"{verdict.outside:,} (made from offsets that were not compared)"))
+    if verdict.epoch:
+        what = "have the time 0 in the source, which Kafka's client sends as the time of now; see --ignore-timestamp"
+        rows.append(("", f"{verdict.epoch:,} of the altered {what}"))
     lines = [f"{name:<11} {text}" for name, text in rows]
     return "\n".join([*lines, *(_line(verification, example) for example in verdict.examples)]) + "\n"
 
@@ -118,6 +121,7 @@ def _as_json(verification: Verification, verdict: Verdict, *, equal: bool) -> st
         **counts,
         "foreign": verdict.foreign,
         "outside": verdict.outside,
+        "altered_with_time_0": verdict.epoch,
         "examples": [
             {
                 "difference": example.kind,

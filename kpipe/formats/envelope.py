@@ -187,7 +187,7 @@ class _Reader:
         return self._each(lambda place, _: whole(name, entries[place], high, low=low))
 
     def timestamps(self) -> list[Timestamp] | None:
-        times = self.numbers("timestamp", MAX_LONG, -1)
+        times = self.numbers("timestamp", MAX_LONG, -MAX_LONG - 1)
         entries = self._entries("timestamp_type")
         try:
             kinds = [_TIMESTAMP_TYPES[entry] for entry in entries]

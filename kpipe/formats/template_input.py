@@ -126,7 +126,7 @@ def _row(fields: dict[str, bytes | None]) -> Row:
         fields["s"],
         fields.get("k"),
         None,
-        _timestamp(_number("T", fields.get("T"), MAX_LONG, -1)),
+        _timestamp(_number("T", fields.get("T"), MAX_LONG, -MAX_LONG - 1)),
         name,
         _number("p", fields.get("p"), MAX_PARTITION),
         _number("o", fields.get("o"), MAX_LONG),
@@ -134,7 +134,7 @@ def _row(fields: dict[str, bytes | None]) -> Row:
 
 
 def _timestamp(time: int | None) -> Timestamp:
-    return NO_TIMESTAMP if time is None or time < 0 else (TIMESTAMP_CREATE, time)
+    return NO_TIMESTAMP if time is None or time == -1 else (TIMESTAMP_CREATE, time)
 
 
 def _number(verb: str, field: bytes | None, high: int, low: int = 0) -> int | None:

@@ -50,6 +50,8 @@ def home_sink(ready: Target, timeout: float) -> HomesSink:
     def open_topic(topic: str) -> TopicSink:
         metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic)
         check_topic(metadata, topic, label(ready.cluster))
-        return TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=keep_partitions)
+        sink = TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=keep_partitions)
+        sink.epoch = ready.epoch
+        return sink
 
     return HomesSink(ready.sink(None), open_topic)

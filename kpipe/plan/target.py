@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import Ledger
     from kpipe.options import TargetOptions
     from kpipe.record import Batch
+    from kpipe.sinks.epoch import EpochTimes
     from kpipe.sinks.reports import DeliveryLines
 
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
@@ -66,6 +67,7 @@ class Target:
     """False when records get the broker's time (LogAppendTime), or when nobody may know whether they do."""
     made: bool = False
     """Whether --create has just made it."""
+    epoch: EpochTimes | None = None
     _looked: float = 0.0
 
     @property
@@ -77,7 +79,7 @@ class Target:
         self, partition_of: Callable[[Batch], Iterable[int]] | None, lines: DeliveryLines | None = None
     ) -> TopicSink:
         """The sink for this topic."""
-        return TopicSink(
+        sink = TopicSink(
             self.producer,
             self.topic,
             label(self.cluster),
@@ -86,6 +88,8 @@ class Target:
             limit_bytes=self.limit_bytes,
             lines=lines,
         )
+        sink.epoch = self.epoch if self.keeps_time else None
+        return sink
 
     def look_again(self) -> int:
         """How many partitions there are now; asked at most every 5 s, and in vain it is what was known."""

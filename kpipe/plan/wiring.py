@@ -19,6 +19,7 @@ from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
 from kpipe.plan.stages import make_spill
 from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, end_detours, throttle, unsent
+from kpipe.sinks.epoch import EpochTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ class Wiring:
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
+        self._epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
         self._also_clusters: list[Cluster] = []
@@ -115,9 +117,11 @@ class Wiring:
         """The target and the topics of --also; `own` are properties of the producers that they need."""
         outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped)
         outlet.tell_made = self._tell_made
+        ready.epoch = self._epoch
         outlet.open_others(self._also, self._also_clusters, own)
         for target in outlet.targets:
             self._tell_made(target)
+            target.epoch = self._epoch
             target.troubles.listener = Reach(label(target.cluster), self.warn).hear
         return outlet
 
@@ -205,6 +209,6 @@ class Wiring:
         bind_detours(pipeline)
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
-        return Planned(
-            pipeline, reading.done, reading.total, notes, reading.facts, end_filters=lambda: end_detours(sink)
-        )
+        planned = Planned(pipeline, reading.done, reading.total, notes, end_filters=lambda: end_detours(sink))
+        planned.facts = lambda: {**reading.facts(), **self._epoch.facts()}
+        return planned

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.client import Troubles
     from kpipe.ledger import DeliveryReport, Flight
     from kpipe.record import Batch
+    from kpipe.sinks.epoch import EpochTimes
     from kpipe.sinks.reports import DeliveryLines
 
 NO_ROOM = "not sent: the run ended while the queue was full"
@@ -59,7 +60,7 @@ class NotSent:
 class TopicSink:
     """One topic of one cluster. `partition_of` gives the partition column, -1 where the partitioner decides.
 
-    `lines` prints where each delivered record went, when `--report` asks for it.
+    `lines` prints where each delivered record went, when `--report` asks for it; `epoch` counts times of 0.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TopicSink:
         self._partition_of = partition_of
         self._limit_bytes = limit_bytes
         self._lines = lines
+        self.epoch: EpochTimes | None = None
 
     # Hot path: `make bench` (forward, produce). Positional arguments: keywords cost 350-400 ns a record. Rows go from
     # column to client in C (a loop over them costs 80 ns more), so the place of one that raised is asked of its column.
@@ -95,6 +97,8 @@ class TopicSink:
             batch.headers,
         )
         keys, partitions, timestamps, headers = columns
+        if self.epoch is not None and timestamps is not None and not all(timestamps):
+            self.epoch.note(batch, place_name(self.cluster, self.topic))
         values = iter(batch.values)
         rows = zip(
             repeat(self.topic),

@@ -10,9 +10,11 @@ It reads nothing itself, and holds one range of source offsets at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from kpipe.record import NO_TIMESTAMP
 from kpipe.verify.buckets import SOURCE, TARGET, Buckets, Ranges
 
 if TYPE_CHECKING:
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 KINDS = ("missing", "duplicated", "reordered", "altered", "extra")
 
 ROW_BYTES = 400  # of memory, for one source record while its range is compared: its key, digest and table entries
-_source = Struct("<IQ16s")  # partition, offset, digest
+_source = Struct("<IQ16s?")  # partition, offset, digest; whether the time is 0
 _target = Struct("<IQ16sIQ?")  # the same of the source record; partition and offset of the copy; came late
 _key = Struct("<IQ")
 _copy = Struct("<IQ?")
+_DIGEST_END = _key.size + 16
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,7 +48,7 @@ class Verdict:
     """Counts of records on both sides and of differences, with the first `shown` examples of each kind.
 
     `foreign` are target records that were not made from the source; `outside` were made from offsets that were not
-    asked for, or that the source does not keep any more.
+    asked for, or that the source does not keep any more. `epoch`: so many of the altered have the time 0 in the source.
     """
 
     shown: int = 10
@@ -58,6 +61,7 @@ class Verdict:
     extra: int = 0
     foreign: int = 0
     outside: int = 0
+    epoch: int = 0
     examples: list[Example] = field(default_factory=list)
     _found: dict[str, int] = field(default_factory=dict)
 
@@ -101,12 +105,12 @@ class Comparison:
     def add_source(self, batch: Batch) -> None:
         """Take note of source records."""
         self.verdict.source += len(batch)
-        for partition, offset, digest in zip(
-            batch.partitions or (), batch.offsets or (), self._digest(batch), strict=True
-        ):
+        times = batch.timestamps or repeat(NO_TIMESTAMP, len(batch))
+        columns = zip(batch.partitions or (), batch.offsets or (), self._digest(batch), times, strict=True)
+        for partition, offset, digest, (kind, ms) in columns:
             bucket = self.ranges.find(int(partition or 0), int(offset or 0))
             if bucket is not None:
-                self.buckets.add(SOURCE, bucket, _source.pack(partition, offset, digest))
+                self.buckets.add(SOURCE, bucket, _source.pack(partition, offset, digest, bool(kind) and not ms))
 
     def add_target(self, batch: Batch) -> None:
         """Take note of target records, in the order of each target partition."""
@@ -144,8 +148,8 @@ def compare(source: Iterable[bytes], target: Iterable[bytes], verdict: Verdict) 
     met: set[bytes] = set()
     altered: set[bytes] = set()
     for row in target:
-        key, digest = row[: _key.size], row[_key.size : _source.size]
-        partition, offset, late = _copy.unpack(row[_source.size :])
+        key, digest = row[: _key.size], row[_key.size : _DIGEST_END]
+        partition, offset, late = _copy.unpack(row[_DIGEST_END:])
         copy = (partition, offset)
         original = expected.get(key)
         if original is None:
@@ -157,8 +161,9 @@ def compare(source: Iterable[bytes], target: Iterable[bytes], verdict: Verdict) 
             met.add(key)
             if late:
                 verdict.note("reordered", key, copy)
-        if digest != original and key not in altered:
+        if digest != original[:-1] and key not in altered:
             altered.add(key)
+            verdict.epoch += original[-1]
             verdict.note("altered", key, copy)
     if len(met) < len(expected):
         for key in expected:

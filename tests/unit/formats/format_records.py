@@ -41,7 +41,7 @@ names = (
     | st.binary(max_size=6).map(name_of)
 )
 headers = st.lists(st.tuples(names, nullable), max_size=4)
-timestamps = st.just(NO_TIMESTAMP) | st.tuples(st.sampled_from([1, 2]), st.integers(-1, 2**63 - 1))
+timestamps = st.just(NO_TIMESTAMP) | st.tuples(st.sampled_from([1, 2]), st.integers(-(2**63), 2**63 - 1))
 topics = st.none() | st.sampled_from(["orders", "a.b-c_D", "100%"])
 partitions = st.none() | st.integers(0, 2**31 - 1)
 offsets = st.none() | st.integers(0, 2**63 - 1)
