@@ -53,7 +53,7 @@ def forward(
 ) -> int:
     """Plan and run, here or in several processes."""
     worker = None
-    if options.workers:
+    if options.workers and not sending.dry_run:  # a preview joins no group: each of them would show all
         from kpipe.cli import workers
 
         workers.check(options.workers, selection)

@@ -107,7 +107,7 @@ def plan_forward(
     missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
     stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready), *missing]
     make_sink = _sink_maker(forward, outlet, connection.timeout)
-    ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill))
+    ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
     way = delivery.way(stages, make_sink)
     planned = wiring.plan(
@@ -205,7 +205,7 @@ def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence
     if forward.resume_by_trace:
         refuse_together("--resume-by-trace", (*extras, (f"--{filtering}", filtering)))
     if forward.to_origin:
-        refuse_together("--to-origin", (*extras, (f"--{routing}", routing)))
+        refuse_together("--to-origin", (("--also", also), (f"--{routing}", routing)))
     return also_places(also, target)
 
 

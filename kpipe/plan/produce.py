@@ -97,7 +97,8 @@ def plan_produce(
     times = record.timestamp != "keep" or outlet.forgets_time
     missing = refuse_missing(record.partition, outlet.targets_of)
     stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready), *missing]
-    ledger = Ledger(keeps_records=bool(sending.spill), on_settled=acks.note if acks is not None else None)
+    keeps_records = bool(sending.spill) or sending.dry_run
+    ledger = Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None)
     if sending.dry_run:
         stages, sink = wiring.preview(stages, ready.topic)
     else:

@@ -5,6 +5,7 @@ It moves no record.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -130,7 +131,8 @@ def make_preview(topic: str, stop: Stop) -> Preview:
     def write(block: bytes) -> None:
         stdout.write(block, lambda: not stop.forced)
 
-    return Preview(topic, write, terminal=sys.stdout.isatty())
+    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Preview(topic, write, terminal=sys.stdout.isatty(), color=color)
 
 
 def refuse_together(exclusive: str, given: Sequence[tuple[str, object]]) -> None:

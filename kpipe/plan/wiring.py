@@ -209,6 +209,12 @@ class Wiring:
         bind_detours(pipeline)
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
-        planned = Planned(pipeline, reading.done, reading.total, notes, end_filters=lambda: end_detours(sink))
-        planned.facts = lambda: {**reading.facts(), **self._epoch.facts()}
+        dry: dict[str, object] = {"dry_run": True} if self.sending.dry_run else {}
+
+        def facts() -> dict[str, object]:
+            return {**dry, **reading.facts(), **self._epoch.facts()}
+
+        planned = Planned(pipeline, reading.done, reading.total, notes, facts, end_filters=lambda: end_detours(sink))
+        if dry:
+            planned.outcome = "shown"
         return planned

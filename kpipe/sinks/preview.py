@@ -6,6 +6,7 @@ It never sends anything, and lets no record drive the terminal.
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,15 @@ class Preview:
     `enter` and `leave` are the first and the last stage: what left between them was filtered or bad.
     """
 
-    def __init__(self, target: str, write: Callable[[bytes], None], *, terminal: bool) -> None:
+    def __init__(self, target: str, write: Callable[[bytes], None], *, terminal: bool, color: bool = True) -> None:
         self._target = target
         self._write = write
         self._encode = EnvelopeEncoder()
         self._show = self._diff if terminal else self._json
+        self._color = color
         self._origin: Batch | None = None
+        self._left: Batch | None = None
+        self._encoded: deque[tuple[Batch, list[bytes], dict[int, int]]] = deque(maxlen=8)
         self._waiting: list[tuple[int, bytes]] = []
 
     def enter(self, batch: Batch) -> None:
@@ -45,15 +49,19 @@ class Preview:
         self._origin = batch.snapshot()
 
     def leave(self, batch: Batch) -> None:
-        """Note what left on the way; with nothing to send it is shown at once."""
+        """Remember what is left; who was filtered or bad is noted once it is known where the run ends."""
+        self._left = batch
+
+    def _note_left(self) -> None:
+        batch, self._left = self._left, None
+        if batch is None:
+            return
         bad = {each.index: each.error for each in reversed(batch.bad)}
         kept = range(batch.read) if batch.index is None else batch.index
         for index in sorted(set(range(batch.read)).difference(kept, bad)):
             self.note(self._origin, index, None)
         for index, error in bad.items():
             self.note(self._origin, index, error)
-        if not len(batch):
-            self._flush_notes()
 
     def note(self, origin: Batch | None, index: int, error: KpipeError | None) -> None:
         """A record that will not be sent: it was filtered, or is bad."""
@@ -67,12 +75,14 @@ class Preview:
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Show the batch in the order it was read, and settle it."""
+        self._note_left()
         index = range(len(batch)) if batch.index is None else batch.index
+        lines = self._encode(batch).split(b"\n")
         for row, own in enumerate(index):
             before = self._before(flight.origin, own, None)
-            after = self._record(batch, row)
+            after: dict[str, object] = orjson.loads(lines[row])
             target = (batch.targets[row] if batch.targets is not None else None) or self._target
-            for name in ("topic", "partition", "offset", "at"):
+            for name in ("topic", "partition", "offset"):
                 after.pop(name, None)
             self._waiting.append((own, self._show(before, {"topic": target, **after}, None)))
         self._flush_notes()
@@ -82,20 +92,22 @@ class Preview:
         """The record as it was read; of one that could not be decoded only its position is known."""
         if origin is None:
             return {}
-        if origin.index is None:
-            return self._record(origin, index)
-        if index in origin.index:
-            return self._record(origin, origin.index.index(index))
-        return {"at": error.where if error is not None else ""}
+        lines, rows = self._lines_of(origin)
+        row = index if origin.index is None else rows.get(index)
+        if row is None:
+            return {"at": error.where if error is not None else ""}
+        record: dict[str, object] = orjson.loads(lines[row])
+        return record if origin.lines is None else {"at": origin.where(row), **record}
 
-    def _record(self, batch: Batch, row: int) -> dict[str, object]:
-        one = batch.snapshot()
-        one.bad, one.index = [], None
-        one.keep([place == row for place in range(len(batch))])
-        record: dict[str, object] = orjson.loads(self._encode(one))
-        if batch.lines is not None:
-            return {"at": batch.where(row), **record}
-        return record
+    def _lines_of(self, origin: Batch) -> tuple[list[bytes], dict[int, int]]:
+        """Its records as envelopes, and the row of each place in the batch as read; made once for all of them."""
+        for known, lines, rows in self._encoded:
+            if known is origin:
+                return lines, rows
+        lines = self._encode(origin).split(b"\n")
+        rows = {index: row for row, index in enumerate(origin.index or ())}
+        self._encoded.append((origin, lines, rows))
+        return lines, rows
 
     @staticmethod
     def _json(before: dict[str, object], after: dict[str, object] | None, error: KpipeError | None) -> bytes:
@@ -105,11 +117,11 @@ class Preview:
             line["error"] = str(error)
         return orjson.dumps(line) + b"\n"
 
-    @staticmethod
-    def _diff(before: dict[str, object], after: dict[str, object] | None, error: KpipeError | None) -> bytes:
+    def _diff(self, before: dict[str, object], after: dict[str, object] | None, error: KpipeError | None) -> bytes:
         from rich.style import Style
 
-        red, green, dim, bold = (Style.parse(each) for each in ("red", "green", "dim", "bold"))
+        names = ("red", "green", "dim", "bold") if self._color else ("none",) * 4
+        red, green, dim, bold = map(Style.parse, names)
         where = before.get("at") or f"{before.get('topic')}[{before.get('partition')}]@{before.get('offset')}"
         if after is None:
             outcome = f"bad: {error}" if error is not None else "filtered"
@@ -124,7 +136,8 @@ class Preview:
         return "\n".join([*lines, ""]).encode()
 
     def poll(self) -> None:
-        """Show what was dropped behind a filter."""
+        """Show what was dropped, before or behind a filter."""
+        self._note_left()
         if self._waiting:
             self._flush_notes()
 

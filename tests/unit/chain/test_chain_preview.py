@@ -67,3 +67,50 @@ def test_a_record_that_could_not_be_decoded_is_told_by_its_position():
         "decode: stdin:1: not an envelope",
     )
     assert (second["outcome"], second["before"]["value"]) == ("sent", "good")
+
+
+def test_nothing_behind_a_limit_is_shown():
+    blocks = []
+    preview = Preview("to", blocks.append, terminal=False)
+    batch = rows(b'{"a":1}', b"7", b'{"a":2}', b"8", b"no json", b'{"a":3}')
+    stages = [preview.enter, *build([Step("filter", 'type != "number"')]), preview.leave]
+    done = run(ListSource(batch), stages, preview, on_error="skip", limit=2)
+    lines = [json.loads(line) for line in b"".join(blocks).splitlines()]
+    assert [(line["before"]["offset"], line["outcome"]) for line in lines] == [
+        (0, "sent"),
+        (1, "filtered"),
+        (2, "sent"),
+    ]
+    assert (done.ledger.read, done.ledger.balanced) == (3, True)
+
+
+def test_nothing_behind_the_record_that_stops_the_run_is_shown():
+    text, _ = preview_of(rows(b"1", b"no json", b"2", b"no json", b"3"), [Step("filter", ". == 9")])
+    assert [json.loads(line)["outcome"] for line in text.splitlines()] == ["filtered", "bad"]
+
+
+def test_without_colours_a_diff_has_no_escape():
+    blocks = []
+    preview = Preview("to", blocks.append, terminal=True, color=False)
+    run(ListSource(rows(b"a", b"b")), [preview.enter, *build([Step("set-key", "k")]), preview.leave], preview)
+    text = b"".join(blocks).decode()
+    assert "\x1b" not in text
+    assert '+ key: "k"' in text
+
+
+def test_a_large_block_is_encoded_once_and_not_once_a_record():
+    encoded = []
+
+    class Counting(Preview):
+        def __init__(self, write):
+            super().__init__("to", write, terminal=False)
+            encode = self._encode
+            self._encode = lambda batch: encoded.append(len(batch)) or encode(batch)
+
+    for count in (10, 4000):
+        encoded.clear()
+        blocks = []
+        preview = Counting(blocks.append)
+        run(ListSource(rows(*[b"v"] * count)), [preview.enter, preview.leave], preview)
+        assert len(b"".join(blocks).splitlines()) == count
+        assert encoded == [count, count]
