@@ -2,8 +2,9 @@
 
 It never writes to disk, never listens beyond 127.0.0.1, and never poses as a cluster that is already on its port.
 
-What it has: topics, groups, headers, compression, idempotence. What it lacks: topic administration, offsets by time,
-the isolation of transactions, and more than the newest 5 MiB of a partition. What needs these is tested on real Kafka.
+What it has: topics, groups, headers, compression, idempotence. What it lacks: topic administration, offsets by time
+(kpipe finds them by reading), the isolation of transactions, and more than the newest 5 MiB of a partition. What needs
+these is tested on real Kafka.
 Groups: KIP-848 members (`group.protocol=consumer`) get their partitions in 0.2 s, always; a classic member that
 joins after another one joined or left waits for the session timeout less 1 s (44 s by default), for the mock cluster
 does not look whether all have rejoined (rdkafka_mock_cgrp.c, the state JOINING).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
@@ -27,6 +28,7 @@ ARGUMENTS = {
 def broker(command: list[str], options: BrokerOptions) -> int:
     """Serve until a signal, or run the command."""
     from kpipe.broker import EmbeddedBroker, parse_topics, run_command, serve
+    from kpipe.broker.command import announcement
     from kpipe.plan.places import hide_configured_secrets
     from kpipe.shutdown import Stop, die_by
 
@@ -38,6 +40,8 @@ def broker(command: list[str], options: BrokerOptions) -> int:
             serve(embedded, stop, tell)
             code = 0
         else:
+            if sys.stderr.isatty():  # somebody who types commands may want to come from another window
+                tell(announcement(embedded.bootstrap, embedded.topics))
             code = run_command(command, embedded, stop, tell)
     if code < 0:
         die_by(signal.Signals(-code))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import fetch_metadata, label, open_watched_admin
+from kpipe.clusters.client import EMBEDDED, fetch_metadata, label, open_watched_admin
 from kpipe.clusters.diagnosis import (
     ClusterFaultError,
     Fault,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 SOON_DAYS = 30
 """A certificate that ends within so many days is worth a warning."""
-EMBEDDED = "mockCluster"
 """What the embedded broker's cluster id begins with; it does not answer questions about rights."""
 MAX_LISTENERS = 50
 AT_ONCE = 8

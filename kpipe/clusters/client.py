@@ -78,6 +78,9 @@ COLUMN_DEFAULTS: dict[str, Any] = {
     "queue.buffering.max.messages": 100_000,
 }
 
+EMBEDDED = "mockCluster"
+"""What the embedded broker's cluster id begins with."""
+
 SLICE = 0.5
 """Seconds of one wait for metadata."""
 LOOK = 3.0

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.checkup import EMBEDDED
-from kpipe.clusters.client import fetch_metadata, label, open_consumer, open_watched_admin
+from kpipe.clusters.client import EMBEDDED, fetch_metadata, label, open_consumer, open_watched_admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import label, open_consumer, open_producer
+from kpipe.clusters.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.kafka.errors import HELD_UP, name_of
-from kpipe.plan.target import EMBEDDED
 from kpipe.resume import Resume, TargetTail
 from kpipe.transaction import LEAST, SLICE, TransactionLine
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
-from kpipe.clusters.client import check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
+from kpipe.clusters.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
 from kpipe.clusters.group import GroupAdmin, choose_protocol
 from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
@@ -165,6 +165,10 @@ def prepare_source(
     consumer, troubles = open_consumer(cluster, own)
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
     resolver = OffsetResolver(consumer, label(cluster), timeout)
+    if str(metadata.cluster_id).startswith(EMBEDDED):
+        from kpipe.sources.embedded_times import reading_with
+
+        resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids)
     return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
 

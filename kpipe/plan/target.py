@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
 from kpipe.clusters.client import (
+    EMBEDDED,
     check_topic,
     fetch_metadata,
     label,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from kpipe.sinks.reports import DeliveryLines
 
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
-EMBEDDED = "mockCluster"  # what the embedded broker's cluster id begins with
 LOOK = 0.5  # seconds that a look at the partitions in mid-run may take
 LOOK_PAUSE = 5.0
 BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count

@@ -17,7 +17,7 @@ from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import MOVING, is_unauthorised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from confluent_kafka import Consumer
 
@@ -47,6 +47,8 @@ class OffsetResolver:
         self._consumer = consumer
         self._cluster = cluster
         self._timeout = timeout
+        self.find_time: Callable[[dict[TopicPartition, Bounds], int], dict[TopicPartition, int]] = self.for_times
+        """How an offset is found by its time; the embedded broker needs another way."""
 
     def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Low and high (last stable) offset of each partition."""
@@ -104,7 +106,7 @@ class OffsetResolver:
 
     def _resolve(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
         if spec.kind is Kind.TIME:
-            found = self.for_times(bounds, spec.value)
+            found = self.find_time(bounds, spec.value)
             return {place: bounds[place].high if offset < 0 else offset for place, offset in found.items()}
         if spec.kind is Kind.END:
             return {place: bound.high for place, bound in bounds.items()}

@@ -460,3 +460,26 @@ def test_a_second_member_of_a_group_gets_its_share_at_once():
             first.poll(0.02)
             second.poll(0.02)
         assert (len(first.assignment()), len(second.assignment())) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("-o", "@{middle}"), [b"3", b"4"]),
+        (("--until", "@{middle}"), [b"1", b"2"]),
+        (("-o", "@1"), [b"1", b"2", b"3", b"4"]),
+        (("-o", "@{late}"), []),
+        (("-o", "-15m"), [b"4"]),
+    ],
+)
+def test_times_are_found_though_the_embedded_broker_does_not_know_them(kpipe, args, expected):
+    now = int(time.time() * 1000)
+    times = (now - 7_200_000, now - 7_100_000, now - 3_600_000, now - 1000)
+    text = b"".join(b'{"value":"%d","timestamp":%d}\n' % (number, ms) for number, ms in enumerate(times, 1))
+    args = [word.format(middle=times[2], late=now + 60_000) for word in args]
+    with EmbeddedBroker(topics={"orders": 1, "empty": 3}) as broker:
+        at = kpipe.at(broker.bootstrap)
+        assert at("produce", "--input", "json", "orders", stdin=text).code == 0
+        run = at("consume", "-e", *args, "orders")
+        assert (run.code, run.out.split()) == (0, expected), run.err
+        assert at("consume", "-e", *args, "empty").out == b""
