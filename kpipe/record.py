@@ -42,6 +42,12 @@ COLUMNS = (
 """Every column of a batch but `values` and `index`."""
 
 
+def split_target(target: str) -> tuple[str | None, str]:
+    """`CLUSTER:TOPIC` or `TOPIC` as (cluster, topic); no topic's name holds a colon."""
+    cluster, colon, topic = target.partition(":")
+    return (cluster, topic) if colon else (None, target)
+
+
 @dataclass(slots=True, frozen=True)
 class Bad:
     """A record taken out of its batch: `index` is its place in the batch as read."""
@@ -77,7 +83,7 @@ class Batch:
     `keys` None = every key is null, `headers` None = no headers, `timestamps` None = the time of sending.
     `topics`, `partitions` and `offsets` are where a record was read from, here or (from an envelope) elsewhere.
     `file` and `lines` are set when the records came from a file or stdin; else the records came from `cluster`.
-    `targets` are topics chosen by a route (None: the target of the command line).
+    `targets` are chosen by a route, as `TOPIC` or `CLUSTER:TOPIC` (None: the target of the command line).
     `source_timestamps` are the times at the source, for the trace (None: no stage has changed `timestamps`).
     `shown_keys` and `shown_values` say what stands behind keys and values that are shown as JSON (None: none are).
     `index` is each record's place in the batch as read (None: nothing was removed yet), by which the ledger knows it.

@@ -120,6 +120,8 @@ class Member:
     code: int | None = None
     last: dict[str, Any] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
+    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What became of records by cluster, of the processes that have ended."""
     buffers: dict[str, bytes] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
@@ -133,7 +135,19 @@ class Member:
             self.before[name] = self.before.get(name, 0) + int(self.last.get(name, 0))
         settled = sum(int(self.last.get(name, 0)) for name in outcomes)
         self.before["read"] = self.before.get("read", 0) + settled
+        self.clusters = _add_up(self.clusters, self.last.get("clusters", {}))
         self.last = {}
+
+
+def _add_up(*balances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The counts of each cluster; of words, such as a complaint, the last that says something."""
+    total: dict[str, dict[str, Any]] = {}
+    for balance in balances:
+        for cluster, facts in balance.items():
+            known = total.setdefault(cluster, {})
+            for name, fact in facts.items():
+                known[name] = known.get(name, 0) + fact if isinstance(fact, int) else fact or known.get(name, "")
+    return total
 
 
 class Supervisor:
@@ -173,7 +187,12 @@ class Supervisor:
         facts: dict[str, object] = {"workers": len(self.members), "restarts": sum(m.restarts for m in self.members)}
         facts |= {name: count for name in ("times_replaced",) if (count := sum(m.count(name) for m in self.members))}
         gaps = {name: sum(member.count(name) for member in self.members) for name in ("gaps", "missing")}
-        return {**facts, **gaps} if gaps["gaps"] else facts
+        if gaps["gaps"]:
+            facts |= gaps
+        clusters: dict[str, dict[str, Any]] = {}
+        for member in self.members:
+            clusters = _add_up(clusters, member.clusters, member.last.get("clusters", {}))
+        return {**facts, "clusters": clusters} if clusters else facts
 
     def _start(self, member: Member) -> None:
         report_read, report_write = os.pipe()

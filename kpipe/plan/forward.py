@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import Place
-from kpipe.clusters.client import open_admin
+from kpipe.clusters.client import label, open_admin
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
@@ -76,6 +76,7 @@ def plan_forward(
     stages, stamping = build_stages(steps, wiring.patience), fixed_timestamp(forward.timestamp, keeps=False)
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
+    _refuse_other_clusters(forward, wiring, target_cluster)
     chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
     opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped)
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
@@ -85,17 +86,15 @@ def plan_forward(
     if not (forward.to_origin or to_partition):
         stages.append(GrowthWatch(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say))
     outlet = wiring.open_outlet(
-        ready, lambda topic: _choose_partition(to_partition, sending, opened, topic, topics), own
+        ready,
+        lambda topic: _choose_partition(to_partition, sending, opened, topic, topics),
+        own,
+        END_TIMEOUT if selection.exit else None,
     )
     for further in outlet.targets[1:]:
         _keep_apart(opened, further, topics, wiring)
-    hop = hop_to(
-        None if forward.to_origin else ready,
-        trace,
-        cluster=opened.cluster_id,
-        group=chosen.group,
-        times=forward.timestamp == "now" or outlet.forgets_time,
-    )
+    cluster, times = opened.cluster_id, forward.timestamp == "now" or outlet.forgets_time
+    hop = hop_to(None if forward.to_origin else ready, trace, cluster=cluster, group=chosen.group, times=times)
     wiring.open_letters(hop, 0, opened, topics, outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
     keying = [key_keyless] if sending.keyless == "key" else []
@@ -257,6 +256,14 @@ def _go_home(
             prefix=trace.trace_prefix,
         )
     ]
+
+
+def _refuse_other_clusters(forward: ForwardOptions, wiring: Wiring, target: Cluster) -> None:
+    """A transaction spans one cluster, and the records of a route to another one would be outside of it."""
+    for name, cluster in zip(wiring.routed, wiring.routed_clusters, strict=True):
+        if forward.exactly_once and label(cluster) != label(target):
+            what = f"--exactly-once: a transaction spans one cluster, and --route-allow names another one, {name}"
+            raise UsageError(f"{what}; drop it, or forward without --exactly-once")
 
 
 def _keep_apart(opened: OpenSource, ready: Target, topics: Sequence[str], wiring: Wiring) -> None:

@@ -5,13 +5,14 @@ It only wires; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_cluster_name
-from kpipe.clusters.client import check_topic, fetch_metadata, label, open_producer
+from kpipe.clusters.client import check_topic, fetch_metadata, label
 from kpipe.errors import UsageError
 from kpipe.plan.partitions import keep_partitions
-from kpipe.plan.target import Target, producer_properties
+from kpipe.plan.target import Target, open_cluster
 from kpipe.sinks.homes import HomesSink
 from kpipe.sinks.topic import TopicSink
 
@@ -35,13 +36,7 @@ def open_home(
     cluster: Cluster, options: TargetOptions, timeout: float, stopped: Callable[[], bool], own: dict[str, Any]
 ) -> Target:
     """A producer for a cluster; which topics are home is known only from the records."""
-    properties = producer_properties(options, cluster, own)
-    producer, troubles = open_producer(cluster, properties)
-    metadata = fetch_metadata(producer, troubles, timeout, None, stopped)
-    cluster_id = str(metadata.cluster_id or "")
-    return Target(
-        "its home", cluster, cluster_id, producer, troubles, 0, limit_bytes=None, compacted=False, properties=properties
-    )
+    return replace(open_cluster(cluster, options, timeout, stopped, own), topic="its home")
 
 
 def home_sink(ready: Target, timeout: float) -> HomesSink:

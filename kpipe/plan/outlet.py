@@ -5,26 +5,39 @@ It sends no record.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kpipe.clusters.client import label
-from kpipe.errors import UsageError
+from kpipe.clusters.address import place_name
+from kpipe.clusters.client import fetch_metadata, label
+from kpipe.clusters.diagnosis import ClusterFaultError
+from kpipe.errors import UnreachableError, UsageError
 from kpipe.plan.partitions import refuse_keyless
 from kpipe.plan.places import target_place
-from kpipe.plan.target import Target, add_topic, prepare_target
+from kpipe.plan.target import (
+    LOOK,
+    Target,
+    add_topic,
+    fit_batches,
+    needs_own_batches,
+    open_cluster,
+    prepare_target,
+)
+from kpipe.record import split_target
 from kpipe.trace import Destination, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
     from kpipe.options import TargetOptions
+    from kpipe.patterns import Patience
     from kpipe.pipeline import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
-    from kpipe.sinks.branch import Routes
+    from kpipe.sinks.branch import Routes, Tally
     from kpipe.sinks.reports import DeliveryLines
     from kpipe.trace import Hop
     from kpipe.transform.step import Step
@@ -62,17 +75,23 @@ class Outlet:
     options: TargetOptions
     timeout: float
     stopped: Callable[[], bool]
+    away: Away
+    """What is done while a cluster that a route chose cannot be asked."""
     others: list[tuple[Target, bool]] = field(default_factory=list)
     """Each with whether it has a producer of its own."""
-    routed: dict[str, Target] = field(default_factory=dict)
+    clusters: dict[str, Target] = field(default_factory=dict)
+    """The clusters that routes may choose, as they are written there: a target whose producer serves the cluster."""
+    routed: dict[tuple[str, str], tuple[Target, Target]] = field(default_factory=dict)
+    """By cluster and topic: the topic, and the target whose producer serves it."""
+    destinations: dict[str, Destination] = field(default_factory=dict)
+    """The places that routes chose so far, as they wrote them, and as the trace knows them."""
     routes: Routes | None = None
     tell_made: Callable[[Target], None] = lambda _target: None
     """Told of each topic that a route made."""
     letters: Target | None = None
     """The dead letters' topic, which no route may lead to."""
-
-    destinations: dict[str, Destination] = field(default_factory=dict)
-    """The topics that routes chose so far, as the trace knows them."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """By cluster, when there are several."""
 
     @property
     def forgets_time(self) -> bool:
@@ -84,35 +103,78 @@ class Outlet:
         """All topics that are known before the first record, the target first."""
         return [self.ready, *(target for target, _ in self.others)]
 
-    def targets_of(self, topic: str | None) -> list[Target]:
-        """Where a record goes that a route sends to `topic` (None: to the target)."""
+    def targets_of(self, place: str | None) -> list[Target]:
+        """Where a record goes that a route sends to `place` (None: to the target)."""
         others = [target for target, _ in self.others]
-        return [self.ready if topic is None else self.routed.get(topic, self.ready), *others]
+        if place is None:
+            return [self.ready, *others]
+        _, key = self.base_of(place)
+        target, _ = self.routed.get(key, (self.ready, self.ready))
+        return [target, *others]
+
+    @property
+    def clients(self) -> list[Target]:
+        """One target for each producer that is open."""
+        own = [target for target, is_own in self.others if is_own]
+        served = {id(target.producer): target for target in (self.ready, *own, *self.clusters.values())}
+        return list(served.values())
 
     def open_others(self, places: Sequence[Place], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
         """Look the topics of `--also` up; those on a cluster that is open share its producer."""
         for place, cluster in zip(places, clusters, strict=True):
-            known = next((target for target in self.targets if label(target.cluster) == label(cluster)), None)
-            if known is not None:
-                self.others.append((add_topic(known, place.topic, self.options, self.timeout, self.stopped), False))
+            if (known := self._serving(cluster)) is not None:
+                found = add_topic(known, place.topic, self.options, self.timeout, self.stopped)
+                self.others.append((fit_batches(found), needs_own_batches(found)))
                 continue
             mine = {name: value for name, value in own.items() if name not in cluster.properties}
             ready = prepare_target(place.topic, cluster, self.options, self.timeout, self.stopped, mine)
             self.others.append((ready, True))
 
+    def open_clusters(self, names: Sequence[str], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
+        """Open the clusters that routes may choose; one that cannot be used ends the run before it begins."""
+        for name, cluster in zip(names, clusters, strict=True):
+            known = self._serving(cluster)
+            if known is None:
+                mine = {name: value for name, value in own.items() if name not in cluster.properties}
+                known = open_cluster(cluster, self.options, self.timeout, self.stopped, mine)
+            self.clusters[name] = known
+
+    def _serving(self, cluster: Cluster) -> Target | None:
+        """A target on this cluster whose producer can serve more topics of it."""
+        name = label(cluster)
+        return next((target for target in self.clients if label(target.cluster) == name), None)
+
     def open_routes(self) -> list[PipelineStage]:
         """A stage that finds the topics that records are routed to."""
         from kpipe.sinks.branch import Routes
 
-        def find(topic: str) -> None:
-            target = add_topic(self.ready, topic, self.options, self.timeout, self.stopped)
-            self.choose(target)
-            self.tell_made(target)
-            self.routed[topic] = target
-            self.destinations[topic] = Destination(target.cluster_id, target.topic, target.keeps_time)
+        self.routes = Routes(self.ready.topic, self._find)
+        return [self.routes.admit, *_refuse_routes_to(self.letters, self.destinations)]
 
-        self.routes = Routes(self.ready.topic, find)
-        return [*_refuse_routes_to(self.letters, self.ready), self.routes.admit]
+    def _find(self, place: str) -> None:
+        """Look up, or create, the topic of a place that a route wrote."""
+        base, key = self.base_of(place)
+        topic = key[1]
+        if key == (label(self.ready.cluster), self.ready.topic):
+            self.routed[key] = self.ready, self.ready
+        if key not in self.routed:
+            found = self.away.wait_for(base, topic, lambda: self._look_up(base, topic))
+            self.choose(found)
+            self.tell_made(found)
+            fitting = fit_batches(found)
+            self.routed[key] = fitting, fitting if fitting is not found else base
+        target, _ = self.routed[key]
+        self.destinations[place] = Destination(target.cluster_id, target.topic, target.keeps_time)
+
+    def base_of(self, place: str) -> tuple[Target, tuple[str, str]]:
+        """A target on the cluster of a place, and the place however it is written."""
+        name, topic = split_target(place)
+        base = self.ready if name is None else self.clusters[name]
+        return base, (label(base.cluster), topic)
+
+    def _look_up(self, base: Target, topic: str) -> Target:
+        like = base if base.partitions else replace(base, partitions=self.ready.partitions)
+        return add_topic(like, topic, self.options, self.timeout, self.away.given_up)
 
     def guards(self, hop: Hop | None) -> list[PipelineStage]:
         """The loop guard and the key rule of every further topic; a record that one of them refuses goes nowhere."""
@@ -125,32 +187,124 @@ class Outlet:
 
     def sink(self, lines: DeliveryLines | None = None) -> Sink:
         """The sink for all of them."""
-        main: Sink = self.ready.sink(self.choose(self.ready), lines)
+        main = self.ready.sink(self.choose(self.ready), lines)
+        if self.routes is None and not self.others:
+            return main
+        from kpipe.sinks.branch import FanOut, RoutedSink
+
+        others = [(target, target.sink(self.choose(target)), is_own) for target, is_own in self.others]
+        tally_of = self._counting([(self.ready, main), *((target, sink) for target, sink, _ in others)])
+        sink: Sink = main
         if self.routes is not None:
-            from kpipe.sinks.branch import RoutedSink
+            opening = RouteSinks(self, main, lines, tally_of)
+            sink = RoutedSink(main, self.ready.topic, opening.open, own=opening.own, tally_of=tally_of.get)
+        if others:
+            sink = FanOut(sink, [(each, is_own) for _, each, is_own in others], tally_of.get)
+        return sink
 
-            main = RoutedSink(main, self.ready.topic, lambda topic: self._routed_sink(topic, lines))
-        if self.others:
-            from kpipe.sinks.branch import FanOut
+    def _counting(self, sinks: Iterable[tuple[Target, Sink]]) -> dict[Sink, Tally]:
+        """What counts the records of each sink: nothing when all of them are on one cluster."""
+        from kpipe.sinks.branch import Tally
 
-            main = FanOut(main, [(target.sink(self.choose(target)), is_own) for target, is_own in self.others])
-        return main
+        names = dict.fromkeys(label(target.cluster) for target in (*self.targets, *self.clusters.values()))
+        if len(names) < 2:
+            return {}
+        for name in names:
+            self.tallies.setdefault(name, Tally())
+        return {sink: self.tallies[label(target.cluster)] for target, sink in sinks}
 
-    def _routed_sink(self, topic: str, lines: DeliveryLines | None) -> Sink:
-        target = replace(self.routed[topic], producer=self.ready.producer, troubles=self.ready.troubles)
-        return target.sink(self.choose(target), lines)
+    def facts(self) -> dict[str, object]:
+        """What became of the records by cluster, for the summary, and each cluster's last complaint."""
+        if not self.tallies:
+            return {}
+        troubles = {label(client.cluster): client.troubles.latest() for client in reversed(self.clients)}
+        return {
+            "clusters": {
+                name: {**tally.counts(), "trouble": troubles.get(name, "")} for name, tally in self.tallies.items()
+            }
+        }
+
+    def notes(self) -> list[str]:
+        """The clusters that did not take all of their records, for people."""
+        notes = []
+        for name, tally in self.tallies.items():
+            if tally.failed or tally.unknown:
+                counts = ", ".join(f"{count:,} {outcome}" for outcome, count in tally.counts().items())
+                notes.append(f"send: {name}: {counts} of {tally.sent:,} records for this cluster")
+        return notes
 
 
-def _refuse_routes_to(letters: Target | None, ready: Target) -> list[PipelineStage]:
+class RouteSinks:
+    """The sinks of the topics that routes choose; `own` are those that are the first of their producer."""
+
+    def __init__(self, outlet: Outlet, main: Sink, lines: DeliveryLines | None, tally_of: dict[Sink, Tally]) -> None:
+        self.own: list[Sink] = []
+        self._outlet, self._lines, self._tally_of = outlet, lines, tally_of
+        self._sinks: dict[tuple[str, str], Sink] = {(label(outlet.ready.cluster), outlet.ready.topic): main}
+        self._served = {id(target.producer) for target in outlet.targets}
+
+    def open(self, place: str) -> Sink:
+        """The sink for a place that was found."""
+        outlet = self._outlet
+        _, key = outlet.base_of(place)
+        if key not in self._sinks:
+            target, serving = outlet.routed[key]
+            # The producer of this moment: within transactions it may be another one than when the topic was found.
+            target = replace(target, producer=serving.producer, troubles=serving.troubles)
+            sink = self._sinks[key] = target.sink(outlet.choose(target), self._lines)
+            if id(target.producer) not in self._served:
+                self._served.add(id(target.producer))
+                self.own.append(sink)
+            if key[0] in outlet.tallies:
+                self._tally_of[sink] = outlet.tallies[key[0]]
+        return self._sinks[key]
+
+
+@dataclass(slots=True)
+class Away:
+    """Waits for a cluster that cannot be asked about a topic: a record for it is neither skipped nor refused.
+
+    `patience` keeps the place in the group and says whether waiting still makes sense; `given_up` whether nobody waits
+    any more; `limit` is in seconds (None: as long as it takes).
+    """
+
+    say: Callable[[str], None]
+    patience: Patience
+    given_up: Callable[[], bool]
+    limit: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def wait_for(self, base: Target, topic: str, look_up: Callable[[], Target]) -> Target:
+        """What `look_up` finds, once the cluster answers; UnreachableError when nobody waits for it any longer."""
+        began, said = self.clock(), False
+        while True:
+            try:
+                fetch_metadata(base.producer, base.troubles, LOOK, topic, self.given_up)
+                return look_up()
+            except UnreachableError as error:
+                if isinstance(error, ClusterFaultError) and error.finding.is_definite:
+                    raise
+                over = self.limit is not None and self.clock() - began >= self.limit
+                if over or not self.patience.go_on():
+                    raise
+                if not said:
+                    said = True
+                    where = place_name(label(base.cluster), topic)
+                    self.say(f"send: {where}: records are routed there, and {error.what}; still trying")
+
+
+def _refuse_routes_to(letters: Target | None, destinations: Mapping[str, Destination]) -> list[PipelineStage]:
     """Ends the run at a record that is routed to where dead letters go: the two could not be told apart any more."""
-    if letters is None or letters.cluster_id != ready.cluster_id:
+    if letters is None:
         return []
+    place = (letters.cluster_id, letters.topic)
 
     def refuse(batch: Batch) -> None:
-        if batch.targets is not None and letters.topic in batch.targets:
-            raise UsageError(
-                "--on-error: records are routed to the dead-letter topic; name another topic", where=letters.where
-            )
+        for target in set(batch.targets or ()):
+            if target is not None and target in destinations and destinations[target][:2] == place:
+                raise UsageError(
+                    "--on-error: records are routed to the dead-letter topic; name another topic", where=letters.where
+                )
 
     return [refuse]
 

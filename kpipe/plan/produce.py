@@ -91,7 +91,12 @@ def plan_produce(
         place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
     )
     _check_keys(ready, options, record, steps)
-    outlet = wiring.open_outlet(ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own)
+    outlet = wiring.open_outlet(
+        ready,
+        lambda topic: choose_partition(record.partition, sending.keyless, topic),
+        own,
+        DELIVERY_TIMEOUT_MS / 1000,
+    )
     letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
     wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time

@@ -22,8 +22,8 @@ from kpipe.clusters.client import (
     unknown_topic,
 )
 from kpipe.clusters.diagnosis import denied
-from kpipe.errors import KpipeError, Stage
-from kpipe.kafka.errors import EXISTS, NO_TOPIC, is_unauthorised, name_of
+from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.errors import EXISTS, NO_TOPIC, Kind, is_unauthorised, kind_of, name_of
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.topic import TopicSink
 from kpipe.units import parse_size
@@ -238,6 +238,38 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
     )
 
 
+def open_cluster(
+    cluster: Cluster, options: TargetOptions, timeout: float, stopped: Callable[[], bool], own: dict[str, Any]
+) -> Target:
+    """A producer for a cluster; which topics it sends to is known only from the records."""
+    properties = producer_properties(options, cluster, own)
+    producer, troubles = open_producer(cluster, properties)
+    metadata = fetch_metadata(producer, troubles, timeout, None, stopped)
+    return Target("", cluster, str(metadata.cluster_id or ""), producer, troubles, 0, None, False, properties)
+
+
+def needs_own_batches(target: Target) -> bool:
+    """Whether the producer makes batches that are too large for this topic.
+
+    Such a batch of small records is refused as a whole, and librdkafka does not split it. In transactions all records
+    must go through one producer.
+    """
+    size, limit = target.properties.get("batch.size", DEFAULT_BATCH), target.limit_bytes
+    if limit is None or "batch.size" in target.cluster.properties or "transactional.id" in target.properties:
+        return False
+    return limit - BATCH_OVERHEAD < int(size)
+
+
+def fit_batches(target: Target) -> Target:
+    """The same topic, with a producer of its own where that of its neighbours makes batches too large for it."""
+    if not needs_own_batches(target) or target.limit_bytes is None:
+        return target
+    properties = {**target.properties, "batch.size": max(1, target.limit_bytes - BATCH_OVERHEAD)}
+    producer, troubles = open_producer(target.cluster, properties)
+    troubles.listener = target.troubles.listener
+    return replace(target, producer=producer, troubles=troubles, properties=properties)
+
+
 def _hasten_producer_id(
     producer: Any, troubles: Troubles, timeout: float, topic: str, stopped: Callable[[], bool]
 ) -> None:
@@ -298,5 +330,7 @@ def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str)
         place = place_name(where, topic)
         if is_unauthorised(name):
             raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG) from None
+        if kind_of(error.args[0]) is Kind.AWAY:
+            raise UnreachableError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None
         raise KpipeError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None
     return True

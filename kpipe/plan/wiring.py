@@ -6,6 +6,7 @@ It moves no record.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.client import label
@@ -13,7 +14,7 @@ from kpipe.options import TargetOptions
 from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
-from kpipe.plan.outlet import Outlet, also_sides
+from kpipe.plan.outlet import Away, Outlet, also_sides, routes_in
 from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
@@ -66,6 +67,15 @@ UNASKED = TargetOptions(buffer="8M")
 """How dead letters are sent by a command that has no options for sending."""
 
 
+def _routed_clusters(steps: Sequence[Step]) -> list[str]:
+    """The clusters that routes may choose."""
+    if not routes_in(steps):
+        return []
+    from kpipe.transform.route import clusters_in
+
+    return clusters_in(steps)
+
+
 class Wiring:
     """A run that is being put together, in the order of the methods; each adds what the options ask for.
 
@@ -95,6 +105,9 @@ class Wiring:
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
         self._also_clusters: list[Cluster] = []
+        self.routed = _routed_clusters(steps)
+        self.routed_clusters: list[Cluster] = []
+        self._outlet: Outlet | None = None
 
     def warn(self, *warnings: str) -> None:
         """Tell people now, for what comes next may fail; --quiet asks for errors only."""
@@ -106,21 +119,32 @@ class Wiring:
         return self.stop.requested
 
     def resolve(self, *own: tuple[str | None, Side], also: Sequence[Place] = ()) -> list[Cluster]:
-        """The clusters of the command's own places; those of dead letters and --also wait until they are opened."""
+        """The clusters of the command's own places; those of dead letters, --also and routes are opened later."""
         self._also = also
-        clusters = open_profiles(self._profiles, [*own, *self.policy.places, *also_sides(also)], self.warn)
-        behind = len(own) + len(self.policy.places)
-        self._letter_clusters, self._also_clusters = clusters[len(own) : behind], clusters[behind:]
-        return clusters[: len(own)]
+        routed: list[tuple[str | None, Side]] = [(name, "target") for name in self.routed]
+        clusters = iter(
+            open_profiles(self._profiles, [*own, *self.policy.places, *also_sides(also), *routed], self.warn)
+        )
+        found = list(islice(clusters, len(own)))
+        self._letter_clusters = list(islice(clusters, len(self.policy.places)))
+        self._also_clusters = list(islice(clusters, len(also)))
+        self.routed_clusters = list(clusters)
+        return found
 
-    def open_outlet(self, ready: Target, choose: Choose, own: dict[str, Any]) -> Outlet:
-        """The target and the topics of --also; `own` are properties of the producers that they need."""
-        outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped)
+    def open_outlet(self, ready: Target, choose: Choose, own: dict[str, Any], patience: float | None = None) -> Outlet:
+        """The target, the topics of --also and the clusters of routes; `own` are properties of their producers.
+
+        `patience` is for how many seconds a record waits for a cluster that a route chose (None: without limit).
+        """
+        away = Away(self.say, self.patience, lambda: self.stop.forced, patience)
+        outlet = self._outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped, away)
         outlet.tell_made = self._tell_made
         ready.epoch = self._epoch
         outlet.open_others(self._also, self._also_clusters, own)
+        outlet.open_clusters(self.routed, self.routed_clusters, own)
         for target in outlet.targets:
             self._tell_made(target)
+        for target in (*outlet.targets, *outlet.clusters.values()):
             target.epoch = self._epoch
             target.troubles.listener = Reach(label(target.cluster), self.warn).hear
         return outlet
@@ -209,12 +233,18 @@ class Wiring:
         bind_detours(pipeline)
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
+        outlet = self._outlet
         dry: dict[str, object] = {"dry_run": True} if self.sending.dry_run else {}
 
         def facts() -> dict[str, object]:
-            return {**dry, **reading.facts(), **self._epoch.facts()}
+            return {**dry, **reading.facts(), **self._epoch.facts(), **(outlet.facts() if outlet else {})}
 
-        planned = Planned(pipeline, reading.done, reading.total, notes, facts, end_filters=lambda: end_detours(sink))
+        def all_notes() -> list[str]:
+            return [*notes(), *(outlet.notes() if outlet else [])]
+
+        planned = Planned(
+            pipeline, reading.done, reading.total, all_notes, facts, end_filters=lambda: end_detours(sink)
+        )
         if dry:
             planned.outcome = "shown"
         return planned

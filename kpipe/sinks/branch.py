@@ -28,32 +28,71 @@ class Elsewhere:
         self.error = error
 
 
+class Tally:
+    """What became of the records that went to one cluster; a record that goes to two counts at both."""
+
+    __slots__ = ("failed", "sent", "unknown")
+
+    def __init__(self) -> None:
+        self.sent = self.failed = self.unknown = 0
+
+    def count(self, sink: Sink, error: object) -> None:
+        """One failed delivery report."""
+        if sink.unwritten(error):
+            self.failed += 1
+        else:
+            self.unknown += 1
+
+    def counts(self) -> dict[str, int]:
+        """The outcomes once every report is in; until then what is in flight counts as delivered."""
+        delivered = self.sent - self.failed - self.unknown
+        return {"delivered": delivered, "failed": self.failed, "unknown": self.unknown}
+
+
 class Branch:
     """A flight as another sink sees it: its reports settle the same records, its failures carry the sink."""
 
-    def __init__(self, flight: Flight, sink: Sink) -> None:
+    def __init__(self, flight: Flight, sink: Sink, tally: Tally | None = None) -> None:
         self._flight = flight
         self._sink = sink
+        self._tally = tally
 
     def take_reports(self, batch: Batch) -> list[Callable[[object | None, object], None]]:
         """As those of the flight, one per record of `batch`."""
-        sink = self._sink
+        sink, tally = self._sink, self._tally
 
         def tagging(report: Callable[[object | None, object], None]) -> Callable[[object | None, object], None]:
             def note(error: object | None, message: object) -> None:
-                report(None if error is None else Elsewhere(sink, error), message)
+                if error is not None:
+                    if tally is not None:
+                        tally.count(sink, error)
+                    error = Elsewhere(sink, error)
+                report(error, message)
 
             return note
+
+        if tally is not None:
+            tally.sent += len(batch)
 
         reports = self._flight.take_reports(batch)
         return [tagging(reports[place]) for place in range(len(batch))]
 
 
 class Branching:
-    """What sinks with several topics share: the main sink first, then the others."""
+    """What sinks with several topics share: the main sink first, then the others.
 
-    def __init__(self, main: Sink) -> None:
+    `tally_of` gives what counts a sink's records (None: nobody asks for them by cluster).
+    """
+
+    def __init__(self, main: Sink, tally_of: Callable[[Sink], Tally | None] = lambda _sink: None) -> None:
         self.main = main
+        self._tally_of = tally_of
+
+    def hand_over(self, batch: Batch, flight: Flight, sink: Sink, idle: Callable[[], bool]) -> None:
+        """Send a batch to one of the sinks; only what is not the main one's, or is counted, needs to be told apart."""
+        tally = self._tally_of(sink)
+        plain = sink is self.main and tally is None
+        sink.send(batch, flight if plain else cast("Any", Branch(flight, sink, tally)), idle)
 
     @property
     def others(self) -> Sequence[Sink]:
@@ -101,36 +140,50 @@ class Branching:
 
 
 class RoutedSink(Branching):
-    """Records with a target of their own go there; the others to the main topic. One client serves all topics.
+    """Records with a target of their own go there; the others to the main topic. One client serves a cluster's topics.
 
-    `open_topic` makes the sink for a topic that exists; the order within each topic is that of the batch.
+    `open_topic` gives the sink for a place that exists, one sink for a topic however its place is written; `own` are
+    those of them that brought a client, and grows with them. The order within each topic is that of the batch.
     """
 
-    def __init__(self, main: Sink, topic: str, open_topic: Callable[[str], Sink]) -> None:
-        super().__init__(main)
-        self._topic = topic
+    def __init__(
+        self,
+        main: Sink,
+        topic: str,
+        open_topic: Callable[[str], Sink],
+        *,
+        own: Sequence[Sink] = (),
+        tally_of: Callable[[Sink], Tally | None] = lambda _sink: None,
+    ) -> None:
+        super().__init__(main, tally_of)
         self._open_topic = open_topic
-        self._sinks: dict[str, Sink] = {}
+        self._sinks: dict[str, Sink] = {topic: main}
+        self._topic = topic
+        self._own = own
+
+    @property
+    def others(self) -> Sequence[Sink]:
+        """The sinks of routes that have a client of their own."""
+        return self._own
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Send the batch topic by topic."""
         if batch.targets is None:
-            self.main.send(batch, flight, idle)
+            self.hand_over(batch, flight, self.main, idle)
             return
-        targets = [target or self._topic for target in batch.targets]
-        for topic in dict.fromkeys(targets):
+        places = [target or self._topic for target in batch.targets]
+        sinks = {place: self._sink(place) for place in dict.fromkeys(places)}
+        chosen = [sinks[place] for place in places]
+        for sink in dict.fromkeys(chosen):
             some = batch.snapshot()
-            if targets.count(topic) < len(targets):
-                some.keep([target == topic for target in targets])
-            sink = self._sink(topic)
-            sink.send(some, flight if sink is self.main else cast("Any", Branch(flight, sink)), idle)
+            if chosen.count(sink) < len(chosen):
+                some.keep([each is sink for each in chosen])
+            self.hand_over(some, flight, sink, idle)
 
-    def _sink(self, topic: str) -> Sink:
-        if topic == self._topic:
-            return self.main
-        if topic not in self._sinks:
-            self._sinks[topic] = self._open_topic(topic)
-        return self._sinks[topic]
+    def _sink(self, place: str) -> Sink:
+        if place not in self._sinks:
+            self._sinks[place] = self._open_topic(place)
+        return self._sinks[place]
 
 
 class FanOut(Branching):
@@ -139,8 +192,13 @@ class FanOut(Branching):
     `others` are sinks, each with whether it has a client of its own.
     """
 
-    def __init__(self, main: Sink, others: Sequence[tuple[Sink, bool]]) -> None:
-        super().__init__(main)
+    def __init__(
+        self,
+        main: Sink,
+        others: Sequence[tuple[Sink, bool]],
+        tally_of: Callable[[Sink], Tally | None] = lambda _sink: None,
+    ) -> None:
+        super().__init__(main, tally_of)
         self._others = [sink for sink, _ in others]
         self._own = [sink for sink, is_own in others if is_own]
 
@@ -154,12 +212,12 @@ class FanOut(Branching):
         plain = batch
         if batch.targets is not None:
             plain = batch.snapshot()
-            plain.targets = None  # a route chooses between topics of the main cluster
+            plain.targets = None  # what gets every record gets those of a route, too
         for _ in self._others:
             flight.expect_again(batch)
-        self.main.send(batch, flight, idle)
+        self.hand_over(batch, flight, self.main, idle)
         for sink in self._others:
-            sink.send(plain, cast("Any", Branch(flight, sink)), idle)
+            self.hand_over(plain, flight, sink, idle)
 
 
 class UnknownTarget(BadRecord):
@@ -170,9 +228,10 @@ class UnknownTarget(BadRecord):
 
 
 class Routes:
-    """Which topics records were routed to; each is looked up once, when the first record for it comes.
+    """Which places records were routed to; each is looked up once, when the first record for it comes.
 
-    `main` is the topic of records without a target; `find` prepares a topic, and raises KpipeError when it cannot.
+    `main` is the topic of records without a target; `find` prepares a place, and raises KpipeError when it cannot.
+    What is said of a cluster ends the run; only what is said of the topic makes the record bad.
     """
 
     AGAIN = 10.0

@@ -181,7 +181,8 @@ TRANSFORMS: tuple[Transform, ...] = (
         "route",
         "JQ",
         "route",
-        "Send the record to the topic that a jq program gives, if --route-allow allows it; null keeps the target.",
+        "Send the record to the topic, or the CLUSTER:TOPIC, that a jq program gives, if --route-allow allows it; "
+        "null keeps the target.",
         "'\"orders-\" + .country'",
         "expressions:route",
     ),
@@ -337,7 +338,7 @@ TRANSFORMS: tuple[Transform, ...] = (
         "route-allow",
         "GLOB",
         "setting",
-        "A topic, or a glob for topics, that --route may choose; repeatable.",
+        "A topic, or a glob for topics, that --route may choose; CLUSTER:GLOB on another cluster; repeatable.",
         "'orders-*'",
         "context:setting",
     ),

@@ -1,6 +1,7 @@
 """Chooses the target topic of a record: from its content within what is allowed, or from the name of its source.
 
-Never lets the content of a record choose a topic that the command line did not allow.
+Never lets the content of a record choose a topic, or a cluster, that the command line did not allow. What it writes
+among a batch's targets is `TOPIC`, on the target's cluster, or `CLUSTER:TOPIC`: no topic's name holds a colon.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kpipe.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
+from kpipe.record import split_target
 from kpipe.transform.regex import compile_bytes, compile_replacement
 from kpipe.transform.step import reject
 
@@ -22,22 +24,25 @@ if TYPE_CHECKING:
     from kpipe.transform.step import Stage, Step
 
 _LEGAL = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+_CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
+ALLOW, ROUTE = "route-allow", "route"
 
 
 class Router:
     """Writes the results of a `--route` into the targets of a batch."""
 
     def __init__(self, step: Step, context: Context) -> None:
-        allowed = context.settings.get("route-allow", [])
+        allowed = context.settings.get(ALLOW, [])
         if not allowed:
             raise step.usage('no topic is allowed yet; add --route-allow GLOB, for example --route-allow "orders-*"')
-        globs = [re.compile(translate(setting.text)) for setting in allowed]
+        globs = [(cluster, re.compile(translate(glob))) for cluster, glob in map(_allowed_place, allowed)]
         shown = ", ".join(setting.text for setting in allowed)
 
         @lru_cache(maxsize=1024)
-        def refusal(topic: str) -> str | None:
-            if not any(glob.match(topic) for glob in globs):
-                return f"topic {topic[:250]!r} is not allowed (--route-allow {shown}); allow it or change the route"
+        def refusal(place: str) -> str | None:
+            cluster, topic = split_target(place)
+            if not any(cluster == its and glob.match(topic) for its, glob in globs):
+                return f"topic {place[:250]!r} is not allowed (--route-allow {shown}); allow it or change the route"
             return why_illegal(topic)
 
         self._refusal = refusal
@@ -54,7 +59,7 @@ class Router:
 def rename_topic(step: Step, _context: Context) -> Stage:
     """`--rename-topic REGEX=REPL`: the source topic, or what a route chose, with the first match replaced.
 
-    A topic that does not match leaves the target as it is.
+    A topic that does not match leaves the target as it is; the cluster that a route chose stays.
     """
     regex, sign, text = step.text.rpartition("=")  # a topic cannot hold "=", a regex can
     if not sign or not regex:
@@ -78,15 +83,32 @@ def rename_topic(step: Step, _context: Context) -> Stage:
         reasons: dict[int, str] = {}
         chosen: list[str | None] = []
         for place, (target, topic) in enumerate(zip(targets, topics, strict=True)):
-            name = topic if target is None else target
+            cluster, name = (None, topic) if target is None else split_target(target)
             new, wrong = (None, "it has no source topic to rename") if name is None else rename(name)
-            chosen.append(target if new is None else new)
+            renamed = new if new is None or cluster is None else f"{cluster}:{new}"
+            chosen.append(target if renamed is None else renamed)
             if wrong is not None:
                 reasons[place] = wrong
         batch.targets = chosen
         reject(batch, step, reasons)
 
     return stage
+
+
+def clusters_in(steps: Sequence[Step]) -> list[str]:
+    """The clusters that routes may choose beside the target's, in the order given; none without a `--route`."""
+    if not any(step.name == ROUTE for step in steps):
+        return []
+    places = [_allowed_place(step) for step in steps if step.name == ALLOW]
+    return list(dict.fromkeys(cluster for cluster, _ in places if cluster is not None))
+
+
+def _allowed_place(setting: Step) -> tuple[str | None, str]:
+    """The cluster (None: the target's) and the glob of a `--route-allow`; UsageError for a cluster that is no name."""
+    cluster, glob = split_target(setting.text)
+    if cluster is not None and not _CLUSTER.fullmatch(cluster):
+        raise setting.usage(f"{cluster!r} cannot name a cluster; write CLUSTER:GLOB, a glob stands for topics only")
+    return cluster, glob
 
 
 def why_illegal(topic: str) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 from chain_fakes import FakeSink, ListSource, rows, run
 
 from kpipe.errors import KpipeError, UnreachableError
-from kpipe.sinks.branch import FanOut, RoutedSink, Routes
+from kpipe.sinks.branch import FanOut, RoutedSink, Routes, Tally
 
 
 def routed(batch):
@@ -37,6 +37,51 @@ def test_a_failure_names_the_topic_it_was_for():
     assert str(done.error) == "send: t[0]@2: x says refused"
     assert done.committed == {("t", 0): 2}
     assert (done.ledger.delivered, done.ledger.failed) == (3, 1)
+
+
+def test_places_with_one_sink_keep_the_order_of_the_batch():
+    main, far = FakeSink(), FakeSink("x")
+    sinks = {"x": far, "c:x": far, "c:main": main}
+
+    def to(batch):
+        batch.targets = ["x", "c:x", "c:main", None, "c:x"]
+
+    run(ListSource(rows(b"1", b"2", b"3", b"4", b"5")), [to], RoutedSink(main, "main", sinks.__getitem__))
+    assert (main.values, far.values) == ([b"3", b"4"], [b"1", b"2", b"5"])
+
+
+def test_a_route_with_a_client_of_its_own_is_flushed_and_closed_and_holds_the_commit():
+    own = []
+    far = FakeSink("x", acks=False)
+
+    def open_topic(place):
+        own.append(far)
+        return far
+
+    sink = RoutedSink(FakeSink(), "main", open_topic, own=own)
+    done = run(ListSource(rows(b"1", b"x1", b"2")), [routed], sink)
+    assert done.committed == {("t", 0): 1}
+    assert (done.ledger.delivered, done.ledger.unknown) == (2, 1)
+    assert far.closed == 1
+
+
+def test_records_are_counted_by_cluster():
+    near, far = Tally(), Tally()
+    main, x = FakeSink(), FakeSink("x", fails=[b"x2"])
+    tallies = {main: near, x: far}
+    sink = RoutedSink(main, "main", {"x": x}.__getitem__, tally_of=tallies.get)
+    done = run(ListSource(rows(b"x1", b"1", b"x2", b"2")), [routed], sink, on_error="skip")
+    assert near.counts() == {"delivered": 2, "failed": 0, "unknown": 0}
+    assert far.counts() == {"delivered": 1, "failed": 1, "unknown": 0}
+    assert (done.ledger.delivered, done.ledger.failed) == (3, 1)
+
+
+def test_what_every_target_gets_is_counted_by_cluster_too():
+    near, far = Tally(), Tally()
+    one, two = FakeSink("one"), FakeSink("two", acks=False)
+    run(ListSource(rows(b"a", b"b")), [], FanOut(one, [(two, True)], {one: near, two: far}.get))
+    assert near.counts() == {"delivered": 2, "failed": 0, "unknown": 0}
+    assert far.sent == 2
 
 
 def find_with(calls):

@@ -12,6 +12,7 @@ from kpipe.errors import Stage, UsageError
 from kpipe.record import TIMESTAMP_CREATE, Batch
 from kpipe.transform import expressions
 from kpipe.transform.chain import Step, build
+from kpipe.transform.route import clusters_in
 from kpipe.transform.split import COLUMNS
 
 ALLOW = Step("route-allow", "*")
@@ -294,6 +295,38 @@ def test_route_by_path_keeps_an_earlier_target():
     )
     assert batch.targets == ["x", "y"]
     assert "no string" in whats(batch)[0]
+
+
+def test_a_route_names_a_cluster_only_where_one_is_allowed():
+    steps = [Step("route", ".t"), Step("route-allow", "eu:orders-*"), Step("route-allow", "*-eu")]
+    batch = batch_of(
+        *(f'{{"t":"{place}"}}'.encode() for place in ("eu:orders-1", "us:orders-1", "orders-eu", "eu:orders-eu", "eu:x-eu")),
+        b'{"t":"eu:orders-1:2"}', b'{"t":":orders-eu"}', b'{"t":"eu:"}', b'{"t":"orders-1"}', b'{"t":"eu:orders-/"}',
+    )  # fmt: skip
+    run_steps(batch, *steps)
+    assert batch.targets == ["eu:orders-1", "orders-eu", "eu:orders-eu"]
+    reasons = {bad.index: bad.error.what for bad in batch.bad}
+    assert sorted(reasons) == [1, 4, 5, 6, 7, 8, 9]
+    assert "'us:orders-1' is not allowed (--route-allow eu:orders-*, *-eu)" in reasons[1]
+    assert "is no topic name" in reasons[5]
+    assert "is no topic name" in reasons[9]
+
+
+def test_a_cluster_is_allowed_by_its_name_only():
+    for allow in ("*:x", ":x", "e?:x", "-:x", "[eu]:x"):
+        with pytest.raises(UsageError, match=r"cannot name a cluster; write CLUSTER:GLOB"):
+            build([Step("route", ".a"), Step("route-allow", allow)])
+    steps = [Step("route-allow", place) for place in ("eu:a", "b", "us:c*", "eu:d")]
+    assert clusters_in([Step("route", ".a"), *steps]) == ["eu", "us"]
+    assert clusters_in(steps) == []
+
+
+def test_renaming_keeps_the_cluster_of_a_route():
+    batch = batch_of(b'{"t":"eu:a"}', b'{"t":"a"}', b'{"t":null}')
+    batch.topics = ["s"] * 3
+    allow = (Step("route-allow", "eu:*"), Step("route-allow", "*"))
+    run_steps(batch, Step("route", ".t"), Step("rename-topic", "^(.*)$=copy.\\1"), *allow)
+    assert batch.targets == ["eu:copy.a", "copy.a", "copy.s"]
 
 
 def test_route_needs_to_be_allowed():
