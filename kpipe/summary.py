@@ -68,17 +68,31 @@ class Summary:
         }
 
     def write(self, path: str, **more: object) -> None:
-        """Replace `path` by the balance as one JSON object, in one step: a reader never sees half of it."""
+        """Replace `path`, behind links, by the balance as one JSON object, in one step: nobody sees half of it."""
         import orjson
 
         target = Path(path)
         try:
-            if target.exists() and not target.is_file():  # /dev/stderr, a FIFO
+            if (stream := _open_stream(path)) is not None:
+                os.write(stream, orjson.dumps(self.as_dict(**more)) + b"\n")
+                return
+            if target.exists() and not target.is_file():  # a FIFO, a terminal
                 target.write_bytes(orjson.dumps(self.as_dict(**more)) + b"\n")
                 return
-            _replace(target, orjson.dumps(self.as_dict(**more)) + b"\n")
+            _replace(Path(os.path.realpath(path)), orjson.dumps(self.as_dict(**more)) + b"\n")
         except OSError as error:
             raise KpipeError(f"cannot write the summary: {error.strerror}", where=path, stage=Stage.SETTLE) from None
+
+
+def _open_stream(path: str) -> int | None:
+    """Our own stdout or stderr, when a path means it (/dev/stderr), though a plain file may be behind it.
+
+    Nothing takes its place: /dev/stderr would be gone from the machine, and what is told later from the file.
+    """
+    try:
+        return next((fd for fd in (1, 2) if os.path.samestat(os.stat(path), os.fstat(fd))), None)
+    except OSError:
+        return None
 
 
 def _replace(target: Path, text: bytes) -> None:

@@ -55,8 +55,10 @@ def forward(
     worker = None
     if options.workers and not sending.dry_run:  # a preview joins no group: each of them would show all
         from kpipe.cli import workers
+        from kpipe.plan.outputs import check_outputs
 
         workers.check(options.workers, selection)
+        check_outputs(run.summary, sending.spill)
         worker, selection, run = workers.as_worker(selection, run)
         if worker is None:
             return workers.supervise(options.workers, sys.argv[1:], run, fail_if_empty=selection.fail_if_empty)
@@ -69,7 +71,7 @@ def forward(
             planned.pipeline.progress = worker.teller(planned.pipeline.ledger)
         return planned
 
-    return execute(plan, run, fail_if_empty=selection.fail_if_empty and worker is None)
+    return execute(plan, run, fail_if_empty=selection.fail_if_empty and worker is None, spill=sending.spill)
 
 
 app = build_command(

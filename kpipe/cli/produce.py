@@ -55,7 +55,7 @@ def produce(
     def plan(stop: Any, say: Any) -> Any:
         return plan_produce(target, files, connection, options, record, sending, trace, run, steps, stop, say)
 
-    return execute(plan, run)
+    return execute(plan, run, spill=sending.spill)
 
 
 app = build_command(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kpipe.cli import leave, tell
 from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
+from kpipe.plan.outputs import check_outputs
 from kpipe.shutdown import Stop, die_by
 from kpipe.sinks.stdout import ReaderGone, WriteError
 from kpipe.summary import SHOWN, Summary
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
 
 def execute(
-    plan: Callable[[Stop, Callable[[str], None]], Planned], options: RunOptions, *, fail_if_empty: bool = False
+    plan: Callable[[Stop, Callable[[str], None]], Planned],
+    options: RunOptions,
+    *,
+    fail_if_empty: bool = False,
+    spill: str = "",
 ) -> int:
     """Plan and run; returns the exit code, or does not return at all when a signal ended the run."""
+    check_outputs(options.summary, spill)
     stop = Stop(options.drain_timeout)
     stop.starting = True
     stop.install()
@@ -160,7 +166,9 @@ def _list_lost(pipeline: Pipeline) -> None:
         tell(f"not delivered: {where}: {reason}" if where else f"not delivered: {reason}")
     if len(lost) > SHOWN:
         first, last = lost[SHOWN][0], lost[-1][0]
-        advice = "" if _prints_records(pipeline) else "; --spill FILE keeps them all"
+        kept = getattr(pipeline.spill, "written", 0)
+        advice = f"; {getattr(pipeline.spill, 'path', '')} keeps {kept:,}" if kept else "; --spill FILE keeps them all"
+        advice = "" if _prints_records(pipeline) else advice
         tell(f"not delivered: {len(lost) - SHOWN:,} more, from {first} to {last}{advice}")
 
 

@@ -164,12 +164,17 @@ def client_id() -> str:
 
 
 def silent_logger(properties: Mapping[str, Any]) -> logging.Logger:
-    """A logger that swallows the client's raw lines; KPIPE_DEBUG=1 shows them without the properties' secrets."""
+    """A logger that swallows the client's raw lines; KPIPE_DEBUG=1 shows them without the properties' secrets.
+
+    All of them: what `debug` asks for is of level DEBUG, which a logger leaves out unless it is told otherwise.
+    """
     logger = logging.getLogger("kpipe.client")
     logger.propagate = False
     _SECRETS.update(secret_values({name: value for name, value in properties.items() if isinstance(value, str)}))
     if not logger.handlers:
-        handler = logging.StreamHandler() if os.environ.get("KPIPE_DEBUG") else logging.NullHandler()
+        shown = bool(os.environ.get("KPIPE_DEBUG"))
+        handler = logging.StreamHandler() if shown else logging.NullHandler()
+        logger.setLevel(logging.DEBUG if shown else logging.WARNING)
         handler.addFilter(_strike_secrets)
         logger.addHandler(handler)
     return logger
@@ -179,6 +184,7 @@ def _overhearing(troubles: Troubles) -> logging.Logger:
     """A logger that hands on what the client logs but never gives to its error callback: an address without answer."""
     logger = logging.Logger("kpipe.client.producer")  # noqa: LOG001  # a registered one would outlive the client
     logger.parent = silent_logger(troubles.properties)
+    logger.setLevel(min(logger.parent.level, logging.INFO))  # what is overheard is of level INFO
 
     def hear(record: logging.LogRecord) -> bool:
         troubles.overhear(record.getMessage())

@@ -190,7 +190,7 @@ def _to_toml(name: str, properties: dict[str, str]) -> tuple[str, list[str]]:
             return f"# {key} is a secret that kpipe takes only from a file of properties (-F)", []
         variable = re.sub(r"[^A-Z0-9]", "_", f"KPIPE_{name}_{prefix}".upper())
         if prefix == "token":
-            lines.append(f'token_command = ["printenv", {_quote(variable)}]')
+            lines.append(f"token_env = {_quote(variable)}  # or token_file, token_command")
         else:
             lines.append(f"{prefix}_env = {_quote(variable)}  # or {prefix}_command, {prefix}_file, {prefix}_keyring")
         notes.append(f"{name}: {key} was not copied; set {variable}, or use {prefix}_command")

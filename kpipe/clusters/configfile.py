@@ -52,6 +52,8 @@ OWN_KEYS: dict[str, Any] = {
     "read_only": bool,
     "shell": bool,
     "token_command": list[str] | str,
+    "token_env": str,
+    "token_file": str,
     "aws_region": str,
     "aws_profile": str,
     "aws_role_arn": str,

@@ -276,17 +276,21 @@ def _key(reference: Reference) -> str:
 
 
 def file_warning(path: Path) -> list[str]:
-    """A warning when others than the owner may read a file with a secret in it; a pipe has no such rights."""
+    """A warning when everybody may read a file with a secret in it, or its group may change it; a pipe has no rights.
+
+    A group that may read is no fault: mode 0440 is how Kubernetes and systemd give a secret to a user that is not root.
+    """
     import stat
 
     try:
         status = path.stat()
     except OSError:
         return []
-    if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o077:
+    if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o027:
         return []
+    what = "read" if status.st_mode & 0o004 else "change"
     return [
-        f"{path}: holds a secret and others may read it (mode {stat.S_IMODE(status.st_mode):04o}); chmod 600 {path}"
+        f"{path}: holds a secret and others may {what} it (mode {stat.S_IMODE(status.st_mode):04o}); chmod 600 {path}"
     ]
 
 

@@ -262,8 +262,10 @@ def _tee(stop: Stop, *, shown: bool = False) -> Callable[[bytes], None]:
 
     `shown`: no byte of the input drives a terminal.
     """
+    from kpipe.plan.outputs import check_stdout
     from kpipe.sinks.stdout import Stdout
 
+    check_stdout("--tee and --report")
     stdout = Stdout()
     show: Callable[[bytes], bytes] | None = None
     if shown and os.isatty(1):

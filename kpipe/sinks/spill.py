@@ -25,6 +25,8 @@ class SpillFile:
 
     def __init__(self, path: str, encode: Callable[[Batch], bytes]) -> None:
         self.path = path
+        self.written = 0
+        """Records that it keeps of this run."""
         self._encode = encode
 
     def write(self, lost: Iterable[tuple[Flight, int]]) -> int:
@@ -47,6 +49,7 @@ class SpillFile:
         except OSError as error:
             message = f"cannot spill {count:,} undelivered records: {error.strerror}"
             raise KpipeError(message, where=str(Path(self.path)), stage=Stage.SEND) from None
+        self.written += count
         return count
 
 

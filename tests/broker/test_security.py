@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from cryptography.hazmat.primitives import serialization
 
 from tests.broker.lab.cluster import Cluster, until
 from tests.broker.lab.security import Fortress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.conftest import Kpipe, Result
 
@@ -436,3 +439,63 @@ def test_a_password_command_runs_once_and_without_a_shell(
     assert done.code == 0, done.err
     assert count.read_text() == "called\n"
     assert fortress.password not in done.err
+
+
+@pytest.mark.parametrize("way", ["scram256", "plain", "mtls", "oidc", "token"])
+def test_debug_lines_are_shown_and_hold_no_secret(guarded: Guarded, lab: Cluster, way: str) -> None:
+    """As kcat's -d: what the client says of itself, all of it, without the secrets of this and of every other login."""
+    topic = lab.topic(name=f"t-debug-{way}")
+    debug = {"KPIPE_DEBUG": "1"}
+    sent = guarded("produce", f"{way}:{topic}", "-X", "debug=all", stdin=b"there\n", env=debug)
+    read = guarded("consume", "-e", "-G", f"g-{way}", f"{way}:{topic}", "-X", "debug=all", env=debug)
+    for done in (sent, read):
+        assert done.code == 0, done.err[-3000:]
+        assert len(re.findall(r"^\w+ ?\[\w+|rdkafka#|SASL|CONNECT", done.err, re.MULTILINE)) > 20, done.err[-3000:]
+        assert done.err.count("\n") > 100
+    quiet = guarded("consume", "-e", f"{way}:{topic}", "-X", "debug=all")
+    assert (quiet.out, quiet.err) == (b"there\n", "")
+
+
+def test_the_password_of_a_key_is_in_no_debug_line(kpipe: Kpipe, fortress: Fortress, tmp_path: Path) -> None:
+    key, word = tmp_path / "key.pem", "pA55-of-the-key"
+    loaded = serialization.load_pem_private_key(fortress.client_file.read_bytes(), password=None)
+    locked = serialization.BestAvailableEncryption(word.encode())
+    key.write_bytes(loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    settings = {**ways_in(fortress)["mtls"], "ssl.key.location": str(key), "key_password_env": "KEY_PASSWORD"}
+    env = {"KPIPE_DEBUG": "1", "KEY_PASSWORD": word}
+    done = kpipe("consume", "-e", "mtls:t-open", "-X", "debug=all", env=env, config=toml({"mtls": settings}))
+    assert done.code == 0, done.err[-3000:]
+    assert done.err.count("\n") > 100
+    assert word not in done.err
+    assert word.encode() not in done.out
+
+
+@pytest.mark.parametrize("way", ["scram512", "plain", "environment"])
+def test_workers_log_in_with_the_password_that_no_child_sees(
+    kpipe: Kpipe, fortress: Fortress, lab: Cluster, way: str
+) -> None:
+    source, target = lab.topic(name=f"t-workers-{way}"), lab.topic(name=f"t-workers-{way}-copy")
+    lab.write(source, [b"one", b"two"])
+    clusters = ways_in(fortress)
+    clusters["environment"] = {key: clusters["plain"][key] for key in clusters["plain"] if key != "password_env"}
+    env = {"LAB_PASSWORD": fortress.password, "KPIPE_SASL_PASSWORD": fortress.password}
+    done = kpipe(
+        "forward", "--workers", "2", "-e", "-G", f"g-workers-{way}", "--cluster", way, "--through-json",
+        "env >&2; tr '\\0' '\\n' < /proc/$PPID/environ >&2; cat", source, target, env=env, config=toml(clusters),
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "KPIPE_CONFIG=" in done.err
+    assert fortress.password not in done.err
+    assert len(lab.read(target)) == 2
+
+
+def test_kerberos_says_how_to_get_it(guarded: Guarded) -> None:
+    for options in (
+        ["-X", "sasl.mechanism=GSSAPI"],
+        ["-X", "sasl.mechanism=GSSAPI", "-X", "sasl.kerberos.principal=me"],
+    ):
+        done = guarded("consume", "-e", "-b", "127.0.0.1:1", "-X", "security.protocol=SASL_PLAINTEXT", *options, "t")
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert "--no-binary confluent-kafka" in done.err
+    unnamed = guarded("consume", "-e", "-b", "127.0.0.1:1", "-X", "security.protocol=SASL_PLAINTEXT", "t")
+    assert (unnamed.code, "name the mechanism" in unnamed.err) == (2, True), unnamed.err

@@ -93,7 +93,7 @@ def test_every_secret_key_becomes_a_reference(read, tmp_path):
         ):
             table = read(f"[clusters.x]\n{prefix}_{source} = {value}\n").clusters["x"]
             assert [reference for reference, _ in table.references.values()] == [Reference(filled, source, target)]
-    assert len(OWN_KEYS) == 7 + len(SECRET_KEYS) * (len(Source) - 1)  # all but AWS, which has keys of its own
+    assert len(OWN_KEYS) == 9 + len(SECRET_KEYS) * (len(Source) - 1)  # all but AWS, which has keys of its own
 
 
 def test_a_string_command_needs_shell(read):

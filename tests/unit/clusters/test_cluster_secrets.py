@@ -150,10 +150,11 @@ def test_reveal_fills_every_reference_and_leaves_the_token_out(tmp_path):
     assert SECRET not in warnings[0]
 
 
-def test_only_files_that_others_can_read_are_warned_about(tmp_path):
+def test_only_files_that_others_can_read_or_a_group_can_change_are_warned_about(tmp_path):
+    """0440 is how Kubernetes and systemd give a secret to a user that is not root."""
     file = tmp_path / "secret"
     file.touch()
-    for mode, warned in ((0o600, False), (0o400, False), (0o640, True), (0o602, True)):
+    for mode, warned in ((0o600, False), (0o440, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)):
         file.chmod(mode)
         assert bool(file_warning(file)) is warned
     assert file_warning(tmp_path / "missing") == []

@@ -264,7 +264,7 @@ def test_an_import_of_kaf_keeps_whole_logins_only(tmp_path):
     clusters, notes, _ = imported(tmp_path, file)
     assert clusters.keys() == {"msk", "token"}
     assert clusters["msk"].token.target == ("eu-west-1", "")
-    assert clusters["token"].token.target == ("printenv", "KPIPE_TOKEN_TOKEN")
+    assert clusters["token"].token.target == ("KPIPE_TOKEN_TOKEN",)
     assert clusters["token"].properties["sasl.mechanism"] == "OAUTHBEARER"
     assert "'nowhere': left out" in str(notes)
     assert "'half': left out" in str(notes)
