@@ -45,6 +45,7 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
     for warning in profiles.warnings:
         tell(warning)
     names: list[str | None] = [*clusters] or [None]
+    profiles.adopt(names)
     checkups = []
     for name in names:
         checkup = examine(

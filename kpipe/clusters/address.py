@@ -89,6 +89,14 @@ def parse_place(text: str) -> Place:
     return Place(check_cluster_name(cluster, where=repr(text)), _check_topic(topic, text))
 
 
+def split_addresses(text: str) -> tuple[str, str] | None:
+    """`HOST:PORT[,HOST:PORT]/REST` as the addresses and the rest; None when no addresses stand before a slash."""
+    addressed = _ADDRESSED.fullmatch(text)
+    if addressed is None or not all(_ADDRESS.fullmatch(each) for each in addressed["brokers"].split(",")):
+        return None
+    return check_addresses(addressed["brokers"], where=repr(text)), addressed["topic"]
+
+
 def parse_target(text: str) -> Place:
     """A place to write to: like parse_place, but one topic, not a pattern."""
     place = parse_place(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.configfile import AWS_KEYS, MAX_BYTES, Setting, Table, read_text
 from kpipe.clusters.java import MEMBERSHIP, from_java, is_java, left_out, parse_properties
-from kpipe.clusters.javakeys import is_registry_key
+from kpipe.clusters.javakeys import is_registry_key, take_registry
 from kpipe.clusters.logins import aws_region
 from kpipe.clusters.properties import REFUSED_PROPERTIES, canonical
 from kpipe.clusters.secrets import file_warning, holds_secret
@@ -91,7 +91,7 @@ def _open(path: Path) -> str:
 
 def _parse_kcat(text: str, path: Path) -> tuple[dict[str, Setting], list[str]]:
     """`name=value` lines and # comments; the later of two for one property wins. And what kpipe has no use for."""
-    settings, ignored = {}, []
+    settings, ignored, registry = {}, [], dict[str, Setting]()
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{path}:{number}"
         name, equals, value = line.partition("=")
@@ -101,14 +101,15 @@ def _parse_kcat(text: str, path: Path) -> tuple[dict[str, Setting], list[str]]:
             raise UsageError("not a property; write NAME=VALUE", where=where)
         name = name.strip()
         if is_registry_key(name):
-            ignored.append(name)
+            registry[name] = Setting(value.strip(), where)
             continue
         name = canonical(name, where=where)
         if name in REFUSED_PROPERTIES or name in MEMBERSHIP:
             ignored.append(name)
         else:
             settings[name] = Setting(value.strip(), where)
-    return settings, ignored
+    taken, known = take_registry(registry)
+    return settings | taken, [*ignored, *(name for name in registry if name not in known)]
 
 
 def _is_yaml(path: Path, text: str) -> bool:
@@ -164,10 +165,10 @@ def _from_kaf(document: dict[str, Any]) -> Foreign:
             "sasl.oauthbearer.client.secret": _text(sasl.get("clientSecret")),
             "sasl.oauthbearer.scope": " ".join(map(_text, _list(sasl.get("scopes")))),
             "token": _text(sasl.get("token")),
+            "schema.registry.url": _text(entry.get("schema-registry-url")),
+            **_credentials(_table(entry.get("schema-registry-credentials"))),
         }
         _add(foreign, name, properties)
-        if entry.get("schema-registry-url"):
-            foreign.notes.append(f"{name!r}: its schema registry was left out")
     return foreign
 
 
@@ -190,6 +191,10 @@ def _from_rpk(document: dict[str, Any]) -> Foreign:
         }
         _add(foreign, _text(entry.get("name")), properties)
     return foreign
+
+
+def _credentials(registry: dict[str, Any]) -> dict[str, str]:
+    return {f"schema.registry.{name}": _text(registry.get(name)) for name in ("username", "password")}
 
 
 _KAFKACTL_MECHANISMS = {

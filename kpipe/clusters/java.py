@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.configfile import Setting, Table
-from kpipe.clusters.javakeys import is_java_key
+from kpipe.clusters.javakeys import is_java_key, take_registry
 from kpipe.clusters.logins import add_login, login_keys
 from kpipe.clusters.properties import ALL, CANONICAL, REFUSED_PROPERTIES
 from kpipe.errors import UsageError
@@ -88,9 +88,11 @@ def from_java(entries: Entries, base: Path) -> tuple[Table, list[str]]:
     notes = _add_trust(table.settings, entries, base)
     _add_key(table.settings, entries, base)
     notes += add_login(table, entries, base)
+    registry, known = take_registry(entries)
+    table.settings |= registry
     ignored = []
     for key, setting in entries.items():
-        if key.startswith(_STORE_KEYS) or key in login_keys(entries):
+        if key.startswith(_STORE_KEYS) or key in login_keys(entries) or key in known:
             continue
         if key not in ALL or key in _OTHER_MEANING or key in REFUSED_PROPERTIES or key in MEMBERSHIP:
             ignored.append(key)

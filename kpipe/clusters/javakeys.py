@@ -5,6 +5,15 @@ Never judges a value.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from kpipe.clusters.configfile import Setting
+from kpipe.clusters.properties import REGISTRY as OURS
+from kpipe.clusters.properties import REGISTRY_PROPERTIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 KEYS = frozenset(
     """
     auto.include.jmx.reporter auto.register.schemas bootstrap.controllers buffer.memory compression.gzip.level
@@ -36,5 +45,28 @@ def is_java_key(key: str) -> bool:
 
 
 def is_registry_key(key: str) -> bool:
-    """Whether it is of a schema registry, to which kpipe does not speak."""
+    """Whether it is of a schema registry's client."""
     return key.startswith(REGISTRY)
+
+
+def take_registry(entries: Mapping[str, Setting]) -> tuple[dict[str, Setting], set[str]]:
+    """How the file reaches its schema registry, and which keys said so; nothing without its address.
+
+    `basic.auth.user.info` is USER:PASSWORD, for `basic.auth.credentials.source=USER_INFO`; another source is not taken.
+    """
+    if f"{OURS}url" not in entries:
+        return {}, set()
+    taken: dict[str, Setting] = {}
+    known = set()
+    for key, setting in entries.items():
+        name = key.removeprefix(OURS)
+        if f"{OURS}{name}" in REGISTRY_PROPERTIES and (key.startswith(OURS) or name == "bearer.auth.token"):
+            taken[f"{OURS}{name}"] = setting
+        elif name == "basic.auth.user.info" and ":" in setting.value:
+            user, _, password = setting.value.partition(":")
+            taken[f"{OURS}username"] = Setting(user, setting.origin)
+            taken[f"{OURS}password"] = Setting(password, setting.origin)
+        elif not (name == "basic.auth.credentials.source" and setting.value.strip() == "USER_INFO"):
+            continue
+        known.add(key)
+    return taken, known

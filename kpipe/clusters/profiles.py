@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpipe.clusters.address import is_address, plain_addresses
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
-from kpipe.clusters.project import PROJECT_FILE, read_project
+from kpipe.clusters.project import PROJECT_FILE, others_write, read_project
 from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
 from kpipe.clusters.secrets import Reference, Source, gives_login, holds_secret, mask
 from kpipe.environment import PASSWORD
@@ -267,11 +267,12 @@ class Profiles:
     def _refuse_login(self, merged: Table, name: str) -> None:
         """UsageError for a login that the command line or -F would give to an address of the project file's."""
         path = self.files[-1].path
-        if not merged.settings[_BROKERS].origin.startswith(f"{path}:"):
-            return
         login = {key: setting.origin for key, setting in merged.settings.items() if gives_login(key)}
         login |= {key: origin for key, (_, origin) in merged.references.items()}
         for key, origin in login.items():
+            address = merged.settings.get(f"{REGISTRY}url" if key.startswith(REGISTRY) else _BROKERS)
+            if address is None or not address.origin.startswith(f"{path}:"):
+                continue
             raise UsageError(
                 f"{key or 'the token'} would go to the address of {name!r}, which only {path} gives; give it with -b",
                 where=origin,
@@ -297,6 +298,7 @@ def load_profiles(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Profil
     user, named_by = user_config_path(flags, environ, cwd)
     if user is not None and (file := _read(user, home, named_by=named_by)):
         files.append(file)
+        file.warnings.extend(others_write(user))
     project, ignored = None, list[str]()
     if user is None or not _is_same(user, cwd / PROJECT_FILE):
         project, ignored = read_project(cwd, home, {name for file in files for name in file.clusters})

@@ -110,6 +110,17 @@ def _why_not(status: os.stat_result, what: str) -> str:
     return ""
 
 
+def others_write(path: Path) -> list[str]:
+    """A warning about the user's own file, which may run commands, when everybody or another user may change it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    if not stat.S_ISREG(status.st_mode) or (not status.st_mode & stat.S_IWOTH and status.st_uid in (os.geteuid(), 0)):
+        return []
+    return [f"{path}: {_why_not(status, 'it')}, and it may run commands; make it yours: chmod 600 {path}"]
+
+
 def _user(number: int) -> str:
     from pwd import getpwuid
 

@@ -309,6 +309,7 @@ _KEYS = frozenset(
     """
     sasl.kerberos.keytab sasl.oauthbearer.assertion.file sasl.oauthbearer.assertion.private.key.file
     ssl.key.location ssl.keystore.location
+    schema.registry.ssl.key.location
     """.split()
 )
 

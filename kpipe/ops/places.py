@@ -10,6 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from kpipe.clusters.address import place_name, split_addresses
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka.connection import Connection
 from kpipe.plan.places import read_profiles
@@ -62,6 +63,8 @@ class Clusters:
         return list(wanted.values())
 
     def _split(self, text: str, *, free_names: bool) -> tuple[str | None, str]:
+        if (addressed := split_addresses(text)) is not None:
+            return addressed
         name, colon, rest = text.partition(":")
         if not colon or text.startswith("^") or (free_names and name not in self.profiles.names):
             return None, text
@@ -108,4 +111,4 @@ def unknown(name: str, known: Sequence[str], where: str, what: str) -> KpipeErro
     """The error for a name that the cluster does not have, or does not let us see."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else "check the name, the cluster, and whether you may see it"
-    return KpipeError(f"no such {what}; {hint}", where=f"{where}:{name}", stage=Stage.READ)
+    return KpipeError(f"no such {what}; {hint}", where=place_name(where, name), stage=Stage.READ)

@@ -82,6 +82,7 @@ def test_kaf(read):
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.username": "me",
             "sasl.password": "s3cr3t",
+            "schema.registry.url": "https://registry",
         },
         "oidc": {
             "bootstrap.servers": "c:1",
@@ -94,7 +95,7 @@ def test_kaf(read):
             "sasl.oauthbearer.scope": "a b",
         },
     }
-    assert [note.partition(":")[0] for note in foreign.notes] == ["'prod'", "'prod'", "'empty'"]
+    assert [note.partition(":")[0] for note in foreign.notes] == ["'prod'", "'empty'"]
 
 
 def test_rpk_where_an_empty_tls_section_means_tls(read):

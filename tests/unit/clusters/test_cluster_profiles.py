@@ -330,6 +330,14 @@ def test_a_secret_in_a_file_that_others_read_is_warned_about(house):
     assert house.load().warnings == []
 
 
+def test_a_file_of_ones_own_that_everybody_may_change_is_warned_about(house):
+    house.write(house.user, '[clusters.dev]\nbootstrap.servers = "d:1"\n').chmod(0o664)
+    assert house.load().warnings == []
+    house.user.chmod(0o646)
+    (warning,) = house.load().warnings
+    assert "others may write to it (mode 0646), and it may run commands" in warning
+
+
 def test_what_holds_secrets_does_not_show_them(house):
     house.write(house.user, f'[clusters.dev]\nbootstrap.servers = "d:1"\nsasl.password = "{SECRET}"\n')
     profiles = house.load()

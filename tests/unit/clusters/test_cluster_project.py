@@ -221,6 +221,13 @@ def test_no_other_login_goes_to_an_address_of_the_project(place, cluster, proper
     assert place.load(property_).resolve("prod", "source").brokers == "prod:1"
 
 
+def test_no_login_goes_to_a_registry_of_the_project(place):
+    place.write('[clusters.team]\nbootstrap.servers = "team:1"\nschema.registry.url = "http://evil"\n')
+    with pytest.raises(UsageError, match="would go to the address of 'team'"):
+        place.load("schema.registry.password=x", cluster="team", brokers="mine:1").resolve(None)
+    assert place.load("sasl.password=x", cluster="team", brokers="mine:1").resolve(None).registry
+
+
 def test_a_login_of_minus_f_does_not_go_to_an_address_of_the_project(place):
     (place.cwd / "login.conf").write_text("sasl.username=me\nsasl.password=x\n")
     with pytest.raises(UsageError, match=r"login\.conf:2: sasl\.password would go"):

@@ -19,7 +19,7 @@ MSK = "b-1.msk.x.c2.kafka.eu-west-1.amazonaws.com:9098"
 APPLICATION = (
     "group.id", "auto.offset.reset", "enable.auto.commit", "buffer.memory", "max.request.size",
     "default.api.timeout.ms", "interceptor.classes", "partitioner.class", "send.buffer.bytes", "metric.reporters",
-    "group.instance.id", "transactional.id", "schema.registry.url", "basic.auth.user.info", "max.block.ms",
+    "group.instance.id", "transactional.id", "basic.auth.user.info", "max.block.ms",
 )  # fmt: skip
 NAMES = ("client.properties", "client.config", "client.conf", "client")
 
@@ -84,6 +84,24 @@ def test_java_trims_what_it_reads(read):
         "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
         "sasl.username": "u", "sasl.password": SECRET,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", ["", "schema.registry."])
+def test_a_schema_registry_and_its_login_are_understood(read, name, prefix):
+    _, properties, notes = read(
+        f"bootstrap.servers=a:1\nschema.registry.url=https://r\n{prefix}basic.auth.credentials.source=USER_INFO\n"
+        f"{prefix}basic.auth.user.info=me:{SECRET}\n",
+        name,
+    )
+    assert properties == {
+        "bootstrap.servers": "a:1", "schema.registry.url": "https://r",
+        "schema.registry.username": "me", "schema.registry.password": SECRET,
+    }  # fmt: skip
+    assert notes == []
+    _, properties, notes = read("schema.registry.url=https://r\nbasic.auth.credentials.source=SASL_INHERIT\n", name)
+    assert properties == {"schema.registry.url": "https://r"}
+    assert "basic.auth.credentials.source" in notes[0]
 
 
 STRIMZI = """\
