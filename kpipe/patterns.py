@@ -25,8 +25,8 @@ Result = TypeVar("Result")
 LIMIT = 0.5
 """Seconds of CPU time for one match. Megabytes take milliseconds; what takes longer is backtracking."""
 TOO_SLOW = f"the expression was still trying after {LIMIT:g} s (it backtracks)"
-AGAIN = 0.05
-"""Seconds after which the timer rings again, should the first ring have been lost in a callback of the interpreter."""
+RING = 0.05
+"""Seconds of CPU time between two looks at a match: whether it has had its time, and whether the run has."""
 
 
 class TookTooLong(Exception):
@@ -39,20 +39,24 @@ class _Timer:
     def __init__(self) -> None:
         self.armed = False
         self._installed = False
+        self._left = 0.0
+        self._is_over: Callable[[], bool] = bool
 
-    def arm(self, limit: float) -> None:
+    def arm(self, limit: float, is_over: Callable[[], bool]) -> None:
         if not self._installed:
             signal.signal(signal.SIGVTALRM, self._ring)
             self._installed = True
-        self.armed = True
-        signal.setitimer(signal.ITIMER_VIRTUAL, limit, AGAIN)
+        self._left, self._is_over, self.armed = limit, is_over, True
+        ring = min(limit, RING)
+        signal.setitimer(signal.ITIMER_VIRTUAL, ring, ring)
 
     def disarm(self) -> None:
         self.armed = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        if self.armed:
+        self._left -= RING
+        if self.armed and (self._left <= 0 or self._is_over()):
             self.armed = False
             raise TookTooLong
 
@@ -60,8 +64,10 @@ class _Timer:
 _TIMER = _Timer()
 
 
-def run_within(limit: float, action: Callable[[], Result]) -> Result:
+def run_within(limit: float, action: Callable[[], Result], is_over: Callable[[], bool] = bool) -> Result:
     """Do something in Python that calls nothing but `re`; TookTooLong after `limit` seconds of CPU time.
+
+    The same once `is_over()`: on a crowded machine half a second of CPU time takes many.
 
     The handler raises, which no other may: an exception inside a call of the Kafka client loses records. Only the main
     thread has signals; elsewhere there is no limit.
@@ -70,7 +76,7 @@ def run_within(limit: float, action: Callable[[], Result]) -> Result:
         return action()
     wakeup = signal.set_wakeup_fd(-1)  # who sleeps until a signal comes need not wake up for this one
     try:
-        _TIMER.arm(limit)
+        _TIMER.arm(limit, is_over)
         try:
             return action()
         finally:
@@ -107,5 +113,7 @@ class Patience:
     def __init__(self) -> None:
         self.go_on: Callable[[], bool] = lambda: True
         """Keeps the place in the group; False when the run must end now."""
+        self.is_over: Callable[[], bool] = bool
+        """Whether it must, asked from within a match: it does nothing else."""
         self.first_bad_ends = False
         """Whether the run ends at the first bad record, so that nobody wants to know about those behind it."""

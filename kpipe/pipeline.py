@@ -188,6 +188,7 @@ class Pipeline:
     _refused: list[tuple[Flight, int]] = field(default_factory=list)
     _reasons: dict[tuple[int, int], object] = field(default_factory=dict)
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
+    _concluded: bool = False
     _closed: bool = False
     _abandoned: threading.Event | None = None
     """Set aside by `abandon`: who comes late to a drain waits here for the end of the process."""
@@ -417,6 +418,8 @@ class Pipeline:
         self._abandoned = threading.Event()
         self._note(UndeliveredError("the client did not answer before the drain ended; records may come twice"))
         try:
+            if self.transaction is not None and not self._concluded:
+                self.ledger.write_off(self._mark[0], {}, unknown=True)  # what was acknowledged is not visible yet
             self._close_books()
         except Exception as error:  # noqa: BLE001 - the balance is drawn from what there is
             self._note(error)
@@ -439,6 +442,7 @@ class Pipeline:
     def _conclude(self) -> None:
         if self.transaction is not None:
             self.transaction.conclude(self._left(30.0, 0.0))
+            self._concluded = True
 
     def _flush(self) -> None:
         # By the clock, not by the number of turns: a sink that hears something returns long before its slice is over.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
     from kpipe.sinks.spill import SpillFile
+    from kpipe.transform.program import Evaluator
     from kpipe.transform.step import Step
 
 
@@ -61,7 +62,17 @@ def build_stages(steps: Sequence[Step], patience: Patience) -> list[Stage]:
     from kpipe.transform.chain import build
 
     hide(step.text.removeprefix("env:") for step in steps if step.name == "hash-salt")
-    return build(steps, environ=given(), read_file=lambda path: Path(path).read_bytes(), patience=patience)
+    return build(steps, environ=given(), read_file=_read_file, patience=patience, run_apart=_run_apart)
+
+
+def _read_file(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def _run_apart(source: str, patience: Patience) -> Evaluator:
+    from kpipe.through.apart import Apart
+
+    return Apart(source, patience)
 
 
 def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:

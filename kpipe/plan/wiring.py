@@ -231,6 +231,7 @@ class Wiring:
 
             pipeline.watch = ReaderWatch()
         bind_detours(pipeline)
+        self.patience.is_over = lambda: self.stop.forced
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
         outlet = self._outlet

@@ -19,6 +19,8 @@ from kpipe.transform.step import Stage, Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kpipe.transform.program import Evaluator
+
 __all__ = ["Stage", "Step", "build"]
 
 
@@ -38,15 +40,17 @@ def build(
     environ: Mapping[str, str] | None = None,
     read_file: Callable[[str], bytes] | None = None,
     patience: Patience | None = None,
+    run_apart: Callable[[str, Patience], Evaluator] | None = None,
 ) -> list[Stage]:
     """Build the stages for `steps`; a UsageError names the step that is wrong and the nearest right form.
 
     `environ` and `read_file` (path -> content, OSError) serve arguments that are references, such as a salt;
-    `patience` is what a stage asks that is busy for long.
+    `patience` is what a stage asks that is busy for long, `run_apart` runs jq programs that may never end.
     """
     for step in steps:
         _check(step)
-    context = Context(_settings(steps), environ or {}, read_file or _read_nothing, patience=patience or Patience())
+    outside = (environ or {}, read_file or _read_nothing)
+    context = Context(_settings(steps), *outside, patience=patience or Patience(), run_apart=run_apart)
     parts = [_build_one(step, context) for step in steps]
     stages: list[Stage] = []
     for kind, group in groupby((part for part in parts if part is not None), key=type):

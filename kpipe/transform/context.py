@@ -14,6 +14,7 @@ from kpipe.transform.document import Documents
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from kpipe.transform.program import Evaluator
     from kpipe.transform.step import Step
 
 
@@ -26,6 +27,8 @@ class Context:
     read_file: Callable[[str], bytes]
     documents: Documents = field(default_factory=Documents)
     patience: Patience = field(default_factory=Patience)
+    run_apart: Callable[[str, Patience], Evaluator] | None = None
+    """Runs a jq program where it can be ended; None: nowhere else than here."""
 
     def setting(self, name: str) -> Step | None:
         """The last one given."""

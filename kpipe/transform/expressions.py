@@ -203,9 +203,9 @@ def _by_program(group: Sequence[Expression], context: Context) -> Evaluate:
     steps = [part.step for part in group]
     meta, looks = any(program.mentions_meta(part.text) for part in group), any(map(_looks, group))
     if group[0].many:
-        compiled = Program(steps, all_results(0, group[0].text), None, meta=meta, looks=looks)
+        compiled = Program(steps, all_results(0, group[0].text), None, context, meta=meta, looks=looks)
         return lambda batch: _refuse_deep(group[0], *compiled.rows(batch, context.documents))
-    compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), meta=meta, looks=looks)
+    compiled = Program(steps, _fused(group, null=False), _fused(group, null=True), context, meta=meta, looks=looks)
     return lambda batch: compiled.rows(batch, context.documents)
 
 

@@ -5,24 +5,38 @@ Never lets jq swallow a record: no result, several results, `halt` and errors al
 
 from __future__ import annotations
 
+import re
+import time
 from base64 import b64encode
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from kpipe.errors import Stage as Way
+from kpipe.errors import UndeliveredError
 from kpipe.header_names import bytes_of
 from kpipe.record import TIMESTAMP_NONE, TIMESTAMP_TYPES
 from kpipe.transform.columns import headers_of, key_column
 from kpipe.transform.document import NotJson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kpipe.errors import BadRecord
     from kpipe.record import Batch
+    from kpipe.transform.context import Context
     from kpipe.transform.document import Documents
     from kpipe.transform.step import Step
+
+Answer: TypeAlias = "list[str | None] | str | None"
+"""What jq says of one text: its results, or `number message` about what is wrong."""
+Evaluator: TypeAlias = "Callable[[Sequence[bytes]], Iterable[Answer]]"
+"""The answers to several texts, in order."""
+
+PAUSE = 0.5
+"""Seconds of work after which the run is asked whether to go on: one match of jq's own may take a second."""
+_LOOPS = re.compile(r"\b(?:def|while|until|repeat|range|combinations|infinite|limit|recurse(?=\s*\())\b")
 
 Rows: TypeAlias = "list[Sequence[bytes | None] | None]"
 """What a program says about each record: its results in order, or None (a fused program: filtered)."""
@@ -40,6 +54,11 @@ _LONGEST_MESSAGE = 200
 def mentions_meta(text: str) -> bool:
     """Whether a program reads `$meta`; a mention in a string costs time only."""
     return "$meta" in text
+
+
+def may_loop(text: str) -> bool:
+    """Whether a program has a word by which it can go on for ever; a mention in a string costs time only."""
+    return _LOOPS.search(text) is not None
 
 
 def check(step: Step, text: str) -> None:
@@ -70,18 +89,39 @@ class Program:
     Only one that `looks` at `$v` needs a value that is JSON.
     """
 
-    def __init__(self, steps: Sequence[Step], body: str, for_null: str | None, *, meta: bool, looks: bool) -> None:
+    def __init__(
+        self, steps: Sequence[Step], body: str, for_null: str | None, context: Context, *, meta: bool, looks: bool
+    ) -> None:
         self._steps = steps
         self._meta = meta
         self._looks = looks
         self._head = f"{_TRAPS}{'. as {$meta, value: $v}' if meta else '. as $v'} | "
         self._for_null = for_null
-        self._run = _compile(steps[0], self._head + body).input_text
+        self._context = context
+        self._run = self._evaluator(body)
 
     @cached_property
-    def _run_null(self) -> Any:
+    def _run_null(self) -> Evaluator | None:
         """Compiled when the first tombstone comes: 1 ms that most runs do not need."""
-        return self._for_null and _compile(self._steps[0], self._head + self._for_null).input_text
+        return None if self._for_null is None else self._evaluator(self._for_null)
+
+    def _evaluator(self, body: str) -> Evaluator:
+        """Here, or where a program without an end can be ended."""
+        source, apart = self._head + body, self._context.run_apart
+        run = _compile(self._steps[0], source).input_text
+        if apart is not None and may_loop(body):
+            return apart(source, self._context.patience)
+
+        def evaluate(texts: Sequence[bytes]) -> Iterator[Answer]:
+            due = time.monotonic() + PAUSE
+            for text in texts:
+                yield answer(run, text)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + PAUSE
+                    if not self._context.patience.go_on():
+                        raise UndeliveredError("the run ended while jq was at work", stage=Way.TRANSFORM)
+
+        return evaluate
 
     def rows(self, batch: Batch, documents: Documents) -> tuple[Rows, dict[int, BadRecord]]:
         """A row per record, and the bad ones by place (their row is None)."""
@@ -92,19 +132,26 @@ class Program:
         # The documents are not jq's input. They are the same verdict on what is JSON for every transform, at a tenth of
         # jq's cost: jq alone takes NaN, and no value or several values in one.
         verdicts = documents.column(batch) if self._looks else values
-        columns = zip(batch.values, texts, verdicts, strict=True)
-        for place, (value, text, document) in enumerate(columns):
-            run = self._run_null if value is None else self._run
-            if value is not None and isinstance(document, NotJson):
-                result: list[str | None] | str | None = f"0 {document.reason}"
+        columns = list(zip(batch.values, texts, verdicts, strict=True))
+        asked = [text for value, text, document in columns if value is not None and not isinstance(document, NotJson)]
+        answers = iter(self._run(asked))
+        nulls = iter(self._nulls([text for value, text, _ in columns if value is None]))
+        for place, (value, _, document) in enumerate(columns):
+            result: Answer
+            if value is None:
+                result = next(nulls, None)
             else:
-                result = None if run is None else _first(run, text)
+                result = f"0 {document.reason}" if isinstance(document, NotJson) else next(answers)
             if isinstance(result, str):
                 bad[place] = self._told(result)
                 rows.append(None)
             else:
                 rows.append(None if result is None else [None if one is None else one.encode() for one in result])
         return rows, bad
+
+    def _nulls(self, texts: Sequence[bytes]) -> Iterable[Answer]:
+        """The answers for records without a value; none when they are left alone."""
+        return self._run_null(texts) if texts and self._run_null is not None else ()
 
     def _told(self, message: str) -> BadRecord:
         """A bad record from `number message`, by the step of that number."""
@@ -114,9 +161,10 @@ class Program:
         return self._steps[int(number)].bad(" ".join(what.split())[:_LONGEST_MESSAGE])
 
 
-def _first(run: Any, text: bytes) -> list[str | None] | str | None:
+def answer(run: Any, text: bytes) -> Answer:
+    """What a compiled program (its `input_text`) says of one text."""
     try:
-        result: list[str | None] | str | None = run(text.decode()).first()
+        result: Answer = run(text.decode()).first()
     except StopIteration:
         return "0 it stopped without a result"
     except ValueError as error:  # caught here and not in jq, where an outer try costs 4 us per record

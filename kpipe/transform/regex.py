@@ -142,7 +142,7 @@ class Limited:
     ) -> list[Answer]:
         """The answers of `match`, one for each record that the batch still has then."""
         try:
-            return run_within(LIMIT, lambda: match(column))
+            return run_within(LIMIT, lambda: match(column), self._patience.is_over)
         except TookTooLong:
             return self._one_by_one(batch, column, match)
 
@@ -159,16 +159,19 @@ class Limited:
                 continue
             if time.monotonic() >= due:
                 due = time.monotonic() + LIMIT
-                if not self._patience.go_on():
-                    raise UndeliveredError(
-                        f"{self._step.title}: the run ended while it was matched", stage=Way.TRANSFORM
-                    )
+                self._end_unless(goes_on=self._patience.go_on())
             try:
-                answers += run_within(LIMIT, partial(match, (entry,)))
+                answers += run_within(LIMIT, partial(match, (entry,)), self._patience.is_over)
             except TookTooLong:
+                self._end_unless(goes_on=not self._patience.is_over())
                 bad[place] = self._step.bad(TOO_SLOW)
         batch.reject(bad)
         return answers
+
+    def _end_unless(self, *, goes_on: bool) -> None:
+        if not goes_on:
+            what = f"{self._step.title}: the run ended while it was matched"
+            raise UndeliveredError(what, stage=Way.TRANSFORM)
 
 
 def compile_bytes(step: Step, text: str, flags: int = 0) -> re.Pattern[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import uuid
@@ -175,3 +176,36 @@ def test_options_that_do_not_fit(kpipe: Kpipe, arguments: list[str], said: str) 
     run = kpipe(*arguments)
     assert run.code == 2
     assert said in run.err
+
+
+def test_who_waits_at_the_end_of_a_pipe_says_for_what(kafka: Cluster, pipe: Pipe) -> None:
+    """awk holds its last block until its input ends, and timeout(1) around consume keeps that from ending."""
+    running, filtering, produce = pipe.start(["sh", "-c", "cat >/dev/null; sleep 30"], "-e")
+    running.wait_for_stderr("commit: waiting for the far end of the pipe to acknowledge")
+    assert "timeout 30 sh -c" in running.err
+    assert running.err.count("commit: waiting") == 1
+    filtering.kill()
+    filtering.wait(10)
+    produce.signal(signal.SIGTERM)
+    running.signal(signal.SIGTERM)
+    assert running.wait(20).code in (-signal.SIGTERM, 1)
+
+
+@pytest.mark.parametrize("noise", [b"x" * (1 << 20), b"[" * 100_000 + b"\n", b'{"acks":[["t",0,[' + b"1," * 200_000])
+def test_what_no_kpipe_wrote_is_neither_kept_nor_an_internal_error(kafka: Cluster, pipe: Pipe, noise: bytes) -> None:
+    """A line of any length was read into memory, and one that is deep enough was an internal error."""
+    running = pipe.kpipe.start("consume", "-G", pipe._name, "-J", "--commit-acked", pipe.path, pipe._source)
+    running.wait_for(pipe.path.exists, 20, "the socket")
+    with socket.socket(socket.AF_UNIX) as far:
+        far.connect(str(pipe.path))
+        far.settimeout(10)
+        try:
+            far.sendall(noise)
+            far.recv(1)  # until it hangs up
+        except OSError:
+            pass
+        done = running.wait(20)
+    assert done.code == 1, done.err
+    assert "the far end went away" in done.err
+    assert "internal error" not in done.err
+    assert kafka.committed(pipe._name, pipe._source) in ({}, {0: 0, 1: 0})

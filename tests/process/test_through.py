@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +16,7 @@ from chain_fakes import FakeSink, ListSource, rows, run
 
 from kpipe.errors import BadRecord, UsageError
 from kpipe.through import envelopes
+from kpipe.through.child import LONGEST_LINE
 from kpipe.through.detour import Filter, FilterError, FilterMismatch
 from kpipe.through.envelopes import Envelopes
 from kpipe.through.lines import Lines, refuse_newlines
@@ -381,3 +385,61 @@ def test_what_a_dying_filter_owes_is_not_committed():
     assert "exit code 5" in str(done.error)
     assert done.values == [b"0", b"1"]
     assert done.committed == {("t", 0): 1}  # the second may have had another copy to come
+
+
+# --- filters without limits --------------------------------------------------------------------------------------
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.parametrize("kind", [Lines, Envelopes])
+@pytest.mark.parametrize("command", ["tr '\\n' x </dev/zero", "exec cat /dev/zero", "cat; yes | tr -d '\\n'"])
+def test_a_line_without_an_end_fills_no_memory(kind, command):
+    """2.8 GB in 9 s, until the machine had none left."""
+    before = peak_memory()
+    done = through(kind, command, rows(b"a"), rows(b"b", first=1))
+    assert isinstance(done.error, FilterError | FilterMismatch), done.error
+    assert "\n" not in str(done.error)
+    assert peak_memory() - before < 4 * LONGEST_LINE
+    assert done.ledger.delivered + done.ledger.unknown + done.ledger.failed == done.ledger.read
+
+
+@pytest.mark.parametrize("kind", [Lines, Envelopes])
+def test_lines_without_number_fill_no_memory(kind):
+    before = peak_memory()
+    done = through(kind, "yes", rows(b"a"), rows(b"b", first=1))
+    assert isinstance(done.error, FilterError | FilterMismatch), done.error
+    assert peak_memory() - before < LONGEST_LINE
+
+
+@pytest.mark.parametrize("kind", [Lines, Envelopes])
+def test_a_long_line_is_one(kind):
+    value = b"x" * (8 << 20)
+    done = through(kind, "exec cat", rows(value))
+    assert (done.error, done.values) == (None, [value])
+
+
+def alive(mark: str) -> bool:
+    return subprocess.run(["pgrep", "-f", mark], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [Lines, Envelopes])
+@pytest.mark.parametrize("end", ["exec cat", "cat; exit 3", "sed -u 1q", "kill -9 $$"])
+def test_what_a_filter_started_ends_with_it(kind, end):
+    """The shell had ended, so nobody looked for what it had left in the background."""
+    mark = f"600.{random.randrange(10**9)}"
+    through(kind, f"sleep {mark} >/dev/null 2>&1 </dev/null & {end}", rows(b"a"), rows(b"b", first=1))
+    deadline = time.monotonic() + 5
+    while alive(f"sleep {mark}") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(f"sleep {mark}")
+
+
+def test_what_a_filter_started_may_finish_its_work(tmp_path):
+    """`tee >(gzip >file)`: the file is written a moment after the filter has ended."""
+    late = tmp_path / "late"
+    done = through(Lines, f"(sleep 0.3; echo whole >{late}) >/dev/null 2>&1 </dev/null & exec cat", rows(b"a"))
+    assert (done.error, done.values, late.read_text()) == (None, [b"a"], "whole\n")

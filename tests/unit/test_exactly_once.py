@@ -344,3 +344,132 @@ def test_a_broken_producer_is_replaced() -> None:
     lab.run()
     assert lab.commits == [4]
     assert lab.ledger.delivered == 4
+
+
+class PatientSource(FakeSource):
+    """Counts how often it is polled while nothing can be read; `on_poll` is what a poll brings."""
+
+    def __init__(self, values: list[bytes]) -> None:
+        super().__init__(values)
+        self.polls = 0
+        self.on_poll: Any = lambda _polls: None
+
+    def keep_alive(self) -> None:
+        self.polls += 1
+        self.on_poll(self.polls)
+
+
+def without_a_generation(*values: bytes) -> tuple[Lab, PatientSource, list[float]]:
+    lab = Lab(*values, records=100)
+    source = PatientSource(list(values))
+    lab.source = lab.pipeline.source = lab.once._source = source  # type: ignore[assignment]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        lab.now += seconds
+
+    lab.pipeline.sleep = sleep
+    lab.member.generation = -1
+    return lab, source, slept
+
+
+def test_the_end_of_the_input_without_a_generation_polls_and_waits_for_one() -> None:
+    """It asked 397,000 times in 12 s, and never polled the consumer whose rebalance it waited for."""
+    lab, source, slept = without_a_generation(b"0", b"1")
+
+    def rejoin(polls: int) -> None:
+        if polls == 10:
+            lab.member.generation = 4
+
+    source.on_poll = rejoin
+    lab.run()
+    assert lab.commits == [2]
+    assert (lab.ledger.delivered, lab.pipeline.error) == (2, None)
+    assert len(slept) == 10
+    assert min(slept) >= 0.2  # a few turns a second
+
+
+def test_the_end_of_the_input_without_a_generation_is_given_up_in_time() -> None:
+    lab, source, slept = without_a_generation(b"0", b"1")
+    lab.run()
+    assert lab.commits == []
+    assert isinstance(lab.pipeline.error, UndeliveredError)
+    assert source.polls == len(slept) > 0
+    assert (lab.ledger.delivered, lab.ledger.read) == (0, lab.ledger.failed + lab.ledger.unknown)
+
+
+def test_a_partition_that_went_away_meanwhile_is_read_on_by_its_new_owner() -> None:
+    lab, source, _ = without_a_generation(b"0", b"1")
+
+    def lose(polls: int) -> None:
+        if polls == 2:
+            source.owned = set()
+            lab.once.lost([PLACE])
+            source.finished = True
+
+    source.on_poll = lose
+    lab.run()
+    assert (lab.commits, lab.ledger.read, lab.pipeline.error) == ([], 0, None)
+
+
+# --- what a change of one word would break -----------------------------------------------------------------------
+
+
+def test_each_transaction_sends_by_the_producer_that_is_in_use() -> None:
+    """The sink of a producer that was replaced would send into the void."""
+    lab = Lab(b"0", b"1", b"2", b"3", records=100)
+    made: list[FakeSink] = []
+
+    def make() -> FakeSink:
+        made.append(FakeSink(lab))
+        return made[-1]
+
+    lab.once._make_sink = make  # type: ignore[assignment]
+    lab.pipeline.turn()
+    assert lab.once._sink is made[-1]
+    lab.line.unfit = True
+    lab.once.poll()
+    before = len(made)
+    lab.once.tick(lab.ledger)
+    assert lab.line.log[-1] == "replace"
+    assert len(made) > before
+    assert lab.once._sink is made[-1]
+
+
+def test_a_fenced_producer_is_not_flushed_for_ever() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.once._sink.flush = lambda _timeout: False  # type: ignore[method-assign]
+    assert not lab.once.flush(0.1)
+    lab.line.fenced = True
+    assert lab.once.flush(0.1)
+
+
+@pytest.mark.parametrize("held_back", ["in flight", "cut short", "nothing"])
+def test_the_end_of_a_partition_is_committed_only_with_nothing_before_it_open(held_back: str) -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.source.at_eof = {PLACE: 9}
+    if held_back == "in flight":
+        lab.ledger.track(Batch([b"x"], topics=["orders"], partitions=[0], offsets=[0]), Batch([b"x"]))
+    lab.ledger.cut_short = held_back == "cut short"
+    assert lab.once._news({PLACE: 2}) == {PLACE: 9 if held_back == "nothing" else 2}
+
+
+def test_an_answer_of_the_group_ends_the_doubt() -> None:
+    lab = Lab(b"0", b"1")
+    lab.line.in_doubt = True
+    lab.member.group = {PLACE: 2}
+    assert lab.once._ask_group({PLACE: 2}) is Outcome.COMMITTED
+    assert not lab.line.in_doubt
+    assert lab.once._ask_group({PLACE: 3}) is Outcome.ABORTED
+
+
+def test_a_broken_producer_commits_nothing_at_the_end() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.once.purge()
+    lab.once.conclude(1.0)
+    assert lab.commits == []
+    assert "abort" in lab.line.log
+    assert lab.ledger.delivered == 0

@@ -318,3 +318,66 @@ def test_a_full_sink_keeps_the_source_alive_and_gives_up_when_forced() -> None:
     assert source.events.count("keep_alive") >= 3
     assert (ledger.read, ledger.delivered, ledger.failed + ledger.unknown) == (3, 1, 2)
     assert ledger.balanced
+
+
+# --- what a change of one word would break -----------------------------------------------------------------------
+
+
+class ReportedLater(UntriedSink):
+    """What is purged is reported by the next flush, as the client does it."""
+
+    def purge(self) -> None:
+        self.events.append("purge")
+
+    def flush(self, timeout: float) -> bool:
+        if "purge" in self.events:
+            super().purge()
+        return super().flush(timeout)
+
+
+def test_the_reports_of_what_was_purged_are_heard() -> None:
+    run = Run(batches(4), ReportedLater({b"1": NEVER}), flush_timeout=0.0)
+    assert run.counts == (4, 3, 0, 1, 0)
+
+
+def test_what_is_given_up_is_given_up_once() -> None:
+    run = Run(batches(4), ListSink({b"1": NEVER}), flush_timeout=0.0)
+    assert run.sink.events.count("purge") == 1
+
+
+def test_records_that_nobody_can_explain_are_an_error_of_their_own() -> None:
+    class Mute(ListSink):
+        def purge(self) -> None:
+            self.events.append("purge")
+
+    run = Run(batches(2), Mute({b"1": NEVER}), flush_timeout=0.0)
+    assert run.counts == (2, 1, 0, 0, 1)
+    assert "1 records were not delivered before the end" in str(run.pipeline.error)
+    assert run.pipeline.lost == [("t[0]@1", "not delivered in time")]
+
+
+def test_what_was_refused_before_going_back_says_nothing_of_what_is_read_again() -> None:
+    """A flight is used again: the refusal of its first record must not stick to the next batch."""
+    ledger = Ledger(keeps_offsets=True)
+    pipeline = Pipeline(ListSource(batches(1)), (), ListSink(), ListCommitter(), ledger, Stop())
+    (batch,) = batches(1)
+    flight = ledger.track(batch, batch.snapshot())
+    pipeline._refused.append((flight, 0))
+    pipeline._reasons[id(flight), 0] = "old"
+    pipeline.rewind({})
+    ledger._spare.append(flight)
+    flight.reset()
+    assert ledger.track(batch, batch.snapshot()) is flight
+    pipeline.drain()
+    assert (ledger.failed, ledger.unknown) == (0, 1)
+
+
+def test_dead_letters_are_waited_for_in_the_drain() -> None:
+    """`tests/unit/test_drain.py` has the letters; here they are the only thing under way."""
+    from tests.unit.test_drain import Letters
+
+    letters = Letters()
+    run = Run(batches(3), ListSink({b"1": REFUSED}), dead_letters=letters, on_error="dlq")
+    assert "flush" in letters.events
+    assert run.ledger.dead_lettered == 1
+    assert run.committer.final == {PLACE: 3}

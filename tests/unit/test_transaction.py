@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kpipe.clusters.client import Troubles
 from kpipe.errors import KpipeError, UnreachableError
-from kpipe.transaction import FencedError, Outcome, TransactionLine, generation
+from kpipe.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
 
 OFFSETS = {("orders", 0): 7}
 MEMBER = b"CGMDv2:" + (3).to_bytes(4, sys.byteorder, signed=True)
@@ -294,3 +295,39 @@ def test_a_coordinator_that_never_answers_does_not_outlast_the_deadline_of_a_sig
     assert time.monotonic() < deadline + 2
     assert not lab.line.is_open
     assert lab.first.calls == ["begin"]
+
+
+@pytest.mark.parametrize("call", ["offsets", "commit"])
+def test_a_commit_ends_within_its_time(call: str) -> None:
+    lab = Lab(**{call: [TIMED_OUT] * 1000})
+    lab.line.begin()
+    lab.line.commit(OFFSETS, MEMBER, 5.0)
+    assert lab.first.calls.count(call) <= 5
+    assert lab.clock.now <= 5.0 + SLICE
+
+
+@pytest.mark.parametrize("call", ["offsets", "commit", "abort", "init"])
+def test_no_call_is_given_more_time_than_the_drain_has_left(call: str) -> None:
+    """A slice of 2 s that began a moment before the deadline outlasted it."""
+    lab = Lab(**{call: [TIMED_OUT] * 1000})
+    lab.line.remaining = lambda otherwise: min(otherwise, max(0.0, 1.0 - lab.clock.now))
+    lab.line.given_up = lambda: lab.clock.now >= 1.0
+    lab.line.begin()
+    with suppress(KpipeError):
+        if call == "init":
+            lab.line.start(10.0)
+        elif call == "abort":
+            lab.line.abort(10.0)
+        else:
+            lab.line.commit(OFFSETS, MEMBER, 10.0)
+    assert lab.clock.now < 1.5
+
+
+def test_fenced_while_aborting_ends_it() -> None:
+    """To replace the producer would take the id back from whoever has it now."""
+    lab = Lab(abort=[FENCED])
+    lab.line.begin()
+    with pytest.raises(FencedError):
+        lab.line.abort(5)
+    assert lab.line.fenced
+    assert not lab.replaced

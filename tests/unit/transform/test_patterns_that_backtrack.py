@@ -66,6 +66,17 @@ def test_a_run_that_must_end_does_not_try_the_rest() -> None:
     assert len(asked) == 2
 
 
+def test_a_match_under_way_ends_with_the_run_and_says_nothing_of_the_record() -> None:
+    """On a crowded machine its half second of CPU time would last for many."""
+    patience, began = Patience(), time.process_time()
+    patience.is_over = lambda: time.process_time() > began + 0.15
+    batch = Batch([SLOW])
+    with pytest.raises(UndeliveredError, match="the run ended while it was matched"):
+        run_steps(batch, Step("grep", "(a+)+$"), patience=patience)
+    assert time.process_time() < began + LIMIT
+    assert batch.bad == []
+
+
 def test_many_values_that_take_long_together_are_all_matched() -> None:
     """The limit is one record's: a batch of large values may take longer."""
     value = b"a" * 19 + b"!"  # some 50 ms of backtracking
