@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words
@@ -140,14 +141,10 @@ DRAIN_NOTICE = 1.0
 
 COMMIT_GRACE, LEAVE_GRACE, CLOSE_GRACE = 0.5, 0.7, 0.8
 """Seconds behind the deadline of a signal at which the last steps must have ended."""
-LEAST = 0.05
-"""Seconds that a step is given when all time is used up: what is free at once still works."""
-
+LEAST = 0.05  # seconds that a step is given when all time is used up: what is free at once still works
 FLUSH_FAILURES = 10
 """Flushes in a row that may raise before what is in flight is given up: each filter has its last words, no more."""
-
-TURN = 0.2
-"""Seconds between two looks at a transaction that cannot end yet."""
+TURN = 0.2  # seconds between two looks at a transaction that cannot end yet
 
 
 @dataclass(slots=True)
@@ -177,7 +174,6 @@ class Pipeline:
     """Seconds of waiting after which the source is asked to keep its place in the group (and to fetch anew)."""
     sent: int = 0
     _polled: float = 0.0
-    """When the source was last given the chance to."""
     _ending_since: float | None = None
     _draining: bool = False
     _gave_up: bool = False
@@ -318,8 +314,8 @@ class Pipeline:
         if self.error is not None or self._draining:  # what was read before the error still goes out, if it can
             self._ending_since = now if self._ending_since is None else self._ending_since
             self._gave_up = self._gave_up or now - self._ending_since >= self.flush_timeout
-        self._gave_up = self._gave_up or self.stop.forced
-        if self._gave_up:
+        if self._gave_up or self.stop.forced:
+            self._gave_up = True
             return False
         if now - self._polled >= self.patience:
             self._polled = now
@@ -393,10 +389,11 @@ class Pipeline:
         self._attempt(self._close_books)
         self._attempt(lambda: self.committer.finish(self.ledger, self._left(10.0, COMMIT_GRACE)))
         self._attempt(lambda: self.source.close(self._left(5.0, LEAVE_GRACE)))
-        if self.dead_letters is not None:
-            letters = self.dead_letters
-            self._attempt(lambda: letters.close(self._left(1.0, CLOSE_GRACE)))
-        self._attempt(lambda: self.sink.close(self._left(1.0, CLOSE_GRACE)))
+        for part in (self.sink,) if self.dead_letters is None else (self.dead_letters, self.sink):
+            self._attempt(partial(self._close, part))
+
+    def _close(self, part: Sink | DeadLetters) -> None:
+        part.close(self._left(1.0, CLOSE_GRACE))
 
     def _attempt(self, step: Callable[[], object]) -> None:
         """One step of the drain; what goes wrong in it is noted."""
@@ -416,7 +413,7 @@ class Pipeline:
         What is not settled counts as unknown. Commits need the client, so there is none: the next start repeats.
         """
         self._abandoned = threading.Event()
-        self._note(UndeliveredError("the client did not answer before the drain ended; records may come twice"))
+        self._note(UndeliveredError("a call did not come back before the drain ended; records may come twice"))
         try:
             if self.transaction is not None and not self._concluded:
                 self.ledger.write_off(self._mark[0], {}, unknown=True)  # what was acknowledged is not visible yet
@@ -497,5 +494,5 @@ class Pipeline:
             self.lost.append((where, str(reason.what) if isinstance(reason, KpipeError) else "not delivered in time"))
         if self.error is None:
             self.error = UndeliveredError(
-                f"{len(outstanding):,} records were not delivered before the end; see their positions below",
+                f"{len(outstanding):,} records were not delivered before the end; see their positions below"
             )

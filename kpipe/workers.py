@@ -37,7 +37,7 @@ TELL = 0.5  # seconds between two balances: what a crashed worker counts with is
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds before a crashed worker starts again; doubled at each crash in a row
 HEALTHY = 60.0  # seconds after which a crash is not in a row with the one before
 CRASHES = 8  # crashes of one worker in a row that end the run: the next record may be what kills it
-GRACE = 5.0  # seconds that workers have beyond their drain timeout before they are killed
+GRACE = 1.0  # seconds that workers have beyond their drain timeout before they are killed; they end after 0.85
 
 COUNTS = ("read", "delivered", "filtered", "dead_lettered", "failed", "unknown")
 

@@ -70,6 +70,7 @@ def ended_in_time(running: Running) -> int:
     return code
 
 
+@pytest.mark.timeout(600)
 def test_an_exception_in_each_step_of_the_drain(
     lab: tuple[Cluster, Proxy], stock: tuple[str, list[Rec]], kpipe: Kpipe, tmp_path: Path, note: Note
 ) -> None:
