@@ -25,6 +25,8 @@ Key = TypeVar("Key")
 
 IN_FLIGHT = 50
 """Requests on the way at once: each question about a group costs a look-up of its coordinator and a request."""
+AGAIN = 0.1
+"""Seconds before a coordinator that was away is asked again, while there is time."""
 CONFIGS_AT_ONCE = 250
 LATE = "no answer in time"
 SLOW = ("_TIMED_OUT", "REQUEST_TIMED_OUT")
@@ -139,10 +141,12 @@ def in_flight(
             return
         for future in done:
             key = waiting.pop(future)
-            try:
-                yield key, future.result(0)
-            except Exception as error:  # noqa: BLE001 - as above
-                yield key, fail(error, resource(key))
+            answer = _outcome(future, resource(key))
+            if isinstance(answer, Failure) and answer.kind is Kind.AWAY and time.monotonic() + AGAIN < deadline:
+                time.sleep(AGAIN)  # a coordinator that is just loading, or moving
+                waiting[ask(key)] = key
+            else:
+                yield key, answer
 
 
 def client_names() -> Any:
@@ -150,6 +154,14 @@ def client_names() -> Any:
     from confluent_kafka import admin
 
     return admin
+
+
+def _outcome(future: Future[Any], resource: str) -> Any | Failure:
+    """What a question that has been answered gave."""
+    try:
+        return future.result(0)
+    except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+        return fail(error, resource)
 
 
 # Offsets

@@ -3,7 +3,19 @@
 # No `from __future__ import annotations`: the cli reads the fields' types as objects.
 from dataclasses import dataclass
 
-from kpipe.options import MESSAGES, OUTPUT, PLACE, SELECTION, Options, option
+from kpipe.options import (
+    DELIVERY,
+    FILE,
+    GROUP,
+    MESSAGES,
+    OFFSET,
+    OUTPUT,
+    PLACE,
+    SELECTION,
+    TRACE,
+    Options,
+    option,
+)
 
 
 # fmt: off
@@ -157,4 +169,126 @@ class FindOptions(Options):
     quiet: bool = option(
         MESSAGES, "--quiet", "-q", default=False,
         help="Do not say how much was searched.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ChangeOptions(Options):
+    """Whether to do what was shown."""
+
+    execute: bool = option(
+        DELIVERY, "--execute", default=False,
+        help="Do it. Without it, only what would be done is shown.",
+    )
+    yes: bool = option(
+        DELIVERY, "--yes", "-y", default=False,
+        help="Do not ask for the name to be typed.",
+    )
+    json: bool = option(
+        OUTPUT, "--json", "-J", default=False,
+        help="Print the plan as JSON lines.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ResetOptions(Options):
+    """Which group, and where to."""
+
+    group: str = option(
+        SELECTION, "--group", "-G", default="", metavar="[CLUSTER:]GROUP", completion=GROUP,
+        help="The group.",
+    )
+    to: str = option(
+        SELECTION, "--to", default="", metavar="POSITION",
+        help="beginning, end, current, N, +N and -N from where it is, @TIME; group:GROUP: where another one is; "
+        "file:FILE: Kafka's CSV or kpipe's JSON; trace:CLUSTER:GROUP: at the same records as a group of the cluster "
+        "that this one's topics were copied from.",
+    )
+    topic: tuple[str, ...] = option(
+        SELECTION, "--topic", default=(), metavar="GLOB[:PARTITIONS]", completion=PLACE,
+        help="Only these topics, or partitions of them: orders, 'orders*', orders:0-2. Repeatable.",
+    )
+    new_topics: bool = option(
+        SELECTION, "--new-topics", default=False,
+        help="Also partitions that the group never committed; needs --topic.",
+    )
+    undo: str = option(
+        DELIVERY, "--undo", default="", metavar="FILE", completion=FILE,
+        help="Where to keep the way back; without it below $XDG_STATE_HOME/kpipe/undo.",
+    )
+    csv: bool = option(
+        OUTPUT, "--csv", default=False,
+        help="Print the new offsets as Kafka's tool reads them: topic,partition,offset.",
+    )
+    trace_prefix: str = option(
+        TRACE, "--trace-prefix", default="", metavar="TEXT",
+        help="What stands before the names of trace headers.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CreateOptions(Options):
+    """What the new topic is."""
+
+    like: str = option(
+        SELECTION, "--like", default="", metavar="[CLUSTER:]TOPIC", completion=PLACE,
+        help="Partitions and settings of this topic; settings that are its cluster's defaults are not copied.",
+    )
+    config: tuple[str, ...] = option(
+        SELECTION, "--config", default=(), metavar="KEY=VALUE",
+        help="A setting; with --like, KEY alone leaves one out. Repeatable.",
+    )
+    replication: int | None = option(
+        SELECTION, "--replication", default=None, metavar="N", least=1,
+        help="Replicas of each partition; without it what the cluster does by itself.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class AlterOptions(Options):
+    """What is to change."""
+
+    config: tuple[str, ...] = option(
+        SELECTION, "--config", default=(), metavar="KEY=VALUE",
+        help="A setting; KEY alone takes it back to its default. Repeatable.",
+    )
+    partitions: int | None = option(
+        SELECTION, "--partitions", default=None, metavar="N", least=1,
+        help="So many partitions in all; says how many keys will go elsewhere.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeleteRecordsOptions(Options):
+    """What goes."""
+
+    before: str = option(
+        SELECTION, "--before", default="", metavar="OFFSET|@TIME|end", completion=OFFSET,
+        help="Delete what is before this offset, or older than the first record at or after a time.",
+    )
+    partitions: tuple[str, ...] = option(
+        SELECTION, "--partition", "-p", default=(), metavar="N",
+        help="Only this partition: 3, 0-2 or 0,4. Repeatable.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TraceBackOptions(Options):
+    """Which way."""
+
+    onward: bool = option(
+        SELECTION, "--onward", default=False,
+        help="Find the copies of the record instead of its origin; exit 5 when there are none.",
+    )
+    to: tuple[str, ...] = option(
+        SELECTION, "--to", default=(), metavar="[CLUSTER:]GLOB", completion=PLACE,
+        help="With --onward: only in these topics. Repeatable.",
+    )
+    window: str = option(
+        SELECTION, "--window", default="1h", metavar="DURATION", shown=True,
+        help="With --onward: read what was written up to so long after the record's time.",
+    )
+    trace_prefix: str = option(
+        TRACE, "--trace-prefix", default="", metavar="TEXT",
+        help="What stands before the names of trace headers.",
     )

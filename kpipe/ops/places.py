@@ -47,9 +47,12 @@ class Clusters:
         return self._open[key]
 
     def every(self) -> list[Connection]:
-        """All configured clusters, and the current one."""
+        """All configured clusters, and the current one where somebody named it."""
         named = [self.open(name) for name in self.profiles.names]
-        return named if self.profiles.current else [*named, self.open(None)]
+        if self.profiles.current:
+            return named
+        current = self.open(None)
+        return named if current.cluster.origins.get("bootstrap.servers") == "default" and named else [*named, current]
 
     def asked(self, texts: Sequence[str], *, free_names: bool = False) -> list[Asked]:
         """`[CLUSTER:][GLOB]…` by cluster. `free_names`: names may hold colons; a cluster is one that is configured."""

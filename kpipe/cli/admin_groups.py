@@ -1,0 +1,182 @@
+"""`kpipe admin reset-offsets` and `delete-group`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from kpipe.cli import tell
+from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_plan
+from kpipe.cli.looking import json_line, look_of, write
+from kpipe.errors import UsageError
+from kpipe.ops.options import ChangeOptions, LookingOptions, ResetOptions
+
+if TYPE_CHECKING:
+    from kpipe.kafka.connection import Connection
+    from kpipe.ops.places import Clusters
+    from kpipe.ops.reset import Positions, Reset
+    from kpipe.options import ConnectionOptions
+
+
+# --- reset-offsets -------------------------------------------------------------------------------------------------
+
+
+def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: ChangeOptions) -> int:
+    """Plan, show, confirm, keep the way back, write, read back."""
+    from kpipe.ops.positions import as_csv, default_undo, write_undo
+    from kpipe.ops.reset import Reset, Scope, check_target
+
+    if not options.group or not options.to:
+        raise UsageError("reset-offsets needs a group and a position; write -G GROUP --to POSITION")
+    target = check_target(options.to)
+    clusters, cluster, group = open_cluster(connection, options.group, free_names=True)
+    cluster.metadata()
+    reset = Reset(cluster, group, Scope(options.topic, new=options.new_topics))
+    reset.refuse_members()
+    positions, texts = _positions(clusters, cluster, reset, target, options)
+    reset.plan(target, positions)
+    for move in reset.moves:
+        move.metadata = texts.get(move.place) or move.metadata
+    if options.csv:
+        write(as_csv(reset.moves))
+    else:
+        _show_moves(reset, change)
+    for problem in reset.problems:
+        tell(f"not moved: {problem}")
+    if not confirmed(group, change):
+        return 1 if reset.problems else 0
+    undo = options.undo or default_undo(os.environ, group, time.strftime("%Y%m%dT%H%M%S"))
+    write_undo(undo, cluster.label, group, reset.moves)
+    tell(f"undo: kpipe admin reset-offsets -G {options.group} --to file:{undo} --execute")
+    failed = reset.execute()
+    return conclude_change(
+        [*failed, *reset.problems], f"{cluster.where(group)}: {len(reset.moves)} partitions moved, and read back"
+    )
+
+
+def _positions(
+    clusters: Clusters, cluster: Connection, reset: Reset, target: str, options: ResetOptions
+) -> tuple[Positions | None, dict[tuple[str, int], str]]:
+    """Offsets that a file, another group or a trace gives, and the texts that belong to them."""
+    from kpipe.ops.positions import read_positions
+    from kpipe.ops.translate import committed_on
+
+    word, _, rest = target.partition(":")
+    if word == "file":
+        return read_positions(rest, reset.group)
+    if word == "group":
+        return dict(committed_on(cluster, rest)), {}
+    if word == "trace":
+        return _from_trace(clusters, cluster, rest, options), {}
+    return None, {}
+
+
+def _from_trace(clusters: Clusters, cluster: Connection, text: str, options: ResetOptions) -> Positions:
+    """`trace:CLUSTER:GROUP`: positions computed from the headers of the copies; says how exact they are."""
+    from kpipe.ops.places import choose
+    from kpipe.ops.translate import Copies, committed_on, translate
+
+    name, colon, group = text.partition(":")
+    if not (name and colon and group):
+        raise UsageError(f"--to trace:{text}: write trace:CLUSTER:GROUP, the group there that is to go on here")
+    source = clusters.open(name)
+    committed = committed_on(source, group)
+    names = {topic for topic, _ in committed}
+    present = cluster.metadata().topics
+    bare = [
+        pattern.rpartition(":")[0] if pattern.rpartition(":")[2].isdigit() else pattern for pattern in options.topic
+    ]
+    topics = choose(bare, present, cluster.label, "topic") if bare else sorted(names & set(present))
+    if not topics:
+        raise UsageError("none of its topics is here by the same name; say which topics hold the copies with --topic")
+    shown = time.monotonic()
+
+    def tick(scanned: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
+            shown = time.monotonic()
+            sys.stderr.write(f"\r\x1b[Kread {scanned:,} copies")
+
+    found = translate(cluster, topics, committed, Copies(source.cluster_id, names, options.trace_prefix), tick)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    tell(
+        f"from {found.scanned:,} copies: nothing that {source.where(group)} has not read is skipped; at most "
+        f"{found.repeats:,} records are repeated"
+        + (f"; {found.foreign:,} records before that are no copies, and are passed" if found.foreign else "")
+    )
+    return found.positions
+
+
+def _show_moves(reset: Reset, change: ChangeOptions) -> None:
+    from kpipe.ops.table import Table, moment, number, rfc3339
+
+    if change.json:
+        for move in reset.moves:
+            write(
+                json_line(
+                    {
+                        "group": reset.group,
+                        "topic": move.topic,
+                        "partition": move.partition,
+                        "current": move.current,
+                        "new": move.new,
+                        "skipped": move.skipped,
+                        "repeated": move.repeated,
+                        "next_ms": move.next_ms,
+                        "next_time": rfc3339(move.next_ms),
+                        "notes": move.notes,
+                        "execute": change.execute,
+                    }
+                )
+            )
+        return
+    table = Table(("TOPIC", ">PARTITION", ">CURRENT", ">NEW", ">SKIPPED", ">REPEATED", "NEXT RECORD OF", "NOTE?"))
+    for move in reset.moves:
+        table.add(
+            move.topic,
+            move.partition,
+            number(move.current),
+            number(move.new),
+            number(move.skipped),
+            number(move.repeated),
+            moment(move.next_ms),
+            ", ".join(move.notes),
+            styles={4: "bad" if move.skipped else "", 5: "warn" if move.repeated else ""},
+        )
+    write(table.text(look_of(LookingOptions())))
+
+
+def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions) -> int:
+    """Delete a group without members; its positions go to an undo file."""
+    from kpipe.kafka import changes
+    from kpipe.ops.groups import one
+    from kpipe.ops.positions import default_undo, write_undo
+    from kpipe.ops.reset import Move, Reset, Scope
+
+    _, cluster, name = open_cluster(connection, text, free_names=True)
+    group = one(cluster, name)
+    Reset(cluster, name, Scope()).refuse_members()
+    moves = [
+        Move(row.topic, row.partition, row.committed, row.committed, 0, 0, row.metadata)
+        for row in group.rows
+        if row.committed is not None
+    ]
+    topics = sorted({row.topic for row in group.rows})
+    print_plan(
+        change,
+        f"delete group {cluster.where(name)}: {len(moves)} committed offsets of {', '.join(topics) or 'no topic'}",
+        action="delete-group", cluster=cluster.label, group=name, offsets=len(moves), topics=topics,
+    )  # fmt: skip
+    if not confirmed(name, change):
+        return 0
+    if moves:
+        undo = default_undo(os.environ, name, time.strftime("%Y%m%dT%H%M%S"))
+        write_undo(undo, cluster.label, name, moves)
+        shown = " ".join(f"--topic {topic}" for topic in topics)
+        tell(f"undo: kpipe admin reset-offsets -G {text} --to file:{undo} --new-topics {shown} --execute")
+    changes.delete_group(cluster, name)
+    tell(f"{cluster.where(name)}: deleted")
+    return 0

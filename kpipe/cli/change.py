@@ -1,0 +1,61 @@
+"""What the verbs of `kpipe admin` share: a cluster that may be changed, a plan that is shown, a word to go on."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kpipe.cli import tell
+from kpipe.cli.looking import json_line, write
+from kpipe.errors import KpipeError, Stage, UsageError, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kpipe.kafka.connection import Connection
+    from kpipe.ops.options import ChangeOptions
+    from kpipe.ops.places import Clusters
+    from kpipe.options import ConnectionOptions
+
+
+def open_cluster(
+    connection: ConnectionOptions, text: str, *, free_names: bool = False
+) -> tuple[Clusters, Connection, str]:
+    """The cluster of one name, which must let itself be changed, and the name there."""
+    from kpipe.kafka.changes import refuse_read_only
+    from kpipe.ops.places import Clusters
+
+    clusters = Clusters(connection, tell)
+    (entry,) = clusters.asked([text], free_names=free_names)
+    refuse_read_only(entry.connection)
+    return clusters, entry.connection, entry.patterns[0]
+
+
+def confirmed(name: str, change: ChangeOptions) -> bool:
+    """Whether to go on: the plan was printed. UsageError where nobody can be asked."""
+    if not change.execute:
+        tell("nothing was changed; add --execute to do it")
+        return False
+    if change.yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nothing was changed: no terminal to confirm on; add --yes")
+    sys.stderr.write(f"type {visible(name)} to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().rstrip("\n") != name:
+        raise KpipeError("not confirmed; nothing was changed", where=name, stage=Stage.CONFIG)
+    return True
+
+
+def print_plan(change: ChangeOptions, text: str, **fields: Any) -> None:
+    """One line of a plan, for people or programs."""
+    write(json_line({**fields, "execute": change.execute}) if change.json else f"{visible(text)}\n")
+
+
+def conclude_change(problems: Sequence[str], done: str) -> int:
+    """Tell what failed, or what was done; the exit code."""
+    for problem in problems:
+        tell(problem)
+    if not problems:
+        tell(done)
+    return 1 if problems else 0

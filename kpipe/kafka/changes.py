@@ -1,0 +1,136 @@
+"""Changes to a cluster: topics, their settings and records, groups and their offsets; each is refused where nobody may.
+
+Nothing here asks or previews: what is called is done. A `read_only` cluster refuses all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kpipe.errors import KpipeError, Stage, UnreachableError, UsageError
+from kpipe.kafka.errors import Kind
+from kpipe.kafka.questions import Failure, client_names, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kpipe.kafka.connection import Connection
+    from kpipe.kafka.questions import Commit
+    from kpipe.ledger import TopicPartition
+
+
+def refuse_read_only(connection: Connection) -> None:
+    """UsageError for a cluster whose profile says `read_only`, and for the embedded broker, which cannot be changed."""
+    if connection.cluster.read_only:
+        what = f"cluster {connection.label} is read_only; remove read_only from its profile to change it"
+        raise UsageError(what)
+    if connection.is_embedded:
+        raise UsageError("the embedded broker has no administration; this needs a real cluster")
+
+
+def create_topic(
+    connection: Connection, name: str, partitions: int, replication: int, config: Mapping[str, str]
+) -> None:
+    """Make a topic; -1 for the cluster's own number of partitions or replicas."""
+    refuse_read_only(connection)
+    new = client_names().NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
+    asked = connection.admin.create_topics(
+        [new], request_timeout=connection.timeout, operation_timeout=connection.timeout
+    )
+    _finish(connection, asked[name], name, f"topic {name}", "CREATE")
+
+
+def add_partitions(connection: Connection, name: str, partitions: int) -> None:
+    """Give a topic so many partitions in all."""
+    refuse_read_only(connection)
+    asked = connection.admin.create_partitions(
+        [client_names().NewPartitions(name, partitions)], request_timeout=connection.timeout
+    )
+    _finish(connection, asked[name], name, f"topic {name}", "ALTER")
+
+
+def alter_topic(connection: Connection, name: str, config: Mapping[str, str | None]) -> None:
+    """Set settings of a topic; None takes one back to its default. What is not named stays."""
+    refuse_read_only(connection)
+    admin = client_names()
+    kinds = admin.AlterConfigOpType
+    resource = admin.ConfigResource(
+        admin.ResourceType.TOPIC,
+        name,
+        incremental_configs=[
+            admin.ConfigEntry(key, value or "", incremental_operation=kinds.DELETE if value is None else kinds.SET)
+            for key, value in config.items()
+        ],
+    )
+    asked = connection.admin.incremental_alter_configs([resource], request_timeout=connection.timeout)
+    _finish(connection, asked[resource], name, f"topic {name}", "ALTER_CONFIGS")
+
+
+def delete_topic(connection: Connection, name: str) -> None:
+    """Delete a topic and all its records."""
+    refuse_read_only(connection)
+    asked = connection.admin.delete_topics(
+        [name], request_timeout=connection.timeout, operation_timeout=connection.timeout
+    )
+    _finish(connection, asked[name], name, f"topic {name}", "DELETE")
+
+
+def delete_records(
+    connection: Connection, befores: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int | Failure]:
+    """Delete the records before an offset; the new first offset of each partition, or why it stays."""
+    from confluent_kafka import TopicPartition as Asked
+
+    refuse_read_only(connection)
+    asked = connection.admin.delete_records(
+        [Asked(*place, offset) for place, offset in befores.items()], request_timeout=connection.timeout
+    )
+    done: dict[TopicPartition, int | Failure] = {}
+    for tp, future in asked.items():
+        try:
+            done[tp.topic, tp.partition] = int(future.result(connection.timeout + 1).low_watermark)
+        except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+            done[tp.topic, tp.partition] = fail(error, f"topic {tp.topic}", "DELETE")
+    return done
+
+
+def delete_group(connection: Connection, name: str) -> None:
+    """Delete a group without members, and what it committed."""
+    refuse_read_only(connection)
+    asked = connection.admin.delete_consumer_groups([name], request_timeout=connection.timeout)
+    _finish(connection, asked[name], name, f"group {name}", "DELETE")
+
+
+def commit(
+    connection: Connection, group: str, commits: Mapping[TopicPartition, Commit]
+) -> dict[TopicPartition, Failure]:
+    """Commit for a group without members; what was not taken, by partition.
+
+    The client reports success as a whole while partitions failed, so each entry is looked at.
+    """
+    from confluent_kafka import ConsumerGroupTopicPartitions
+    from confluent_kafka import TopicPartition as Asked
+
+    refuse_read_only(connection)
+    entries = [Asked(*place, commit.offset, commit.metadata) for place, commit in sorted(commits.items())]
+    asked = connection.admin.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group, entries)], request_timeout=connection.timeout
+    )
+    result: Any = _finish(connection, asked[group], group, f"group {group}", "READ")
+    return {
+        (entry.topic, entry.partition): fail(entry.error, f"group {group}", "READ")
+        for entry in result.topic_partitions
+        if entry.error is not None
+    }
+
+
+def _finish(connection: Connection, future: Any, name: str, resource: str, operation: str) -> Any:
+    """The answer; KpipeError for a refusal, in the broker's words."""
+    try:
+        return future.result(connection.timeout + 1)
+    except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+        failure = fail(error, resource, operation)
+    where = connection.where(name)
+    if failure.kind in (Kind.DENIED, Kind.AWAY):
+        raise UnreachableError(failure.text, where=where, stage=Stage.CONFIG)
+    raise KpipeError(failure.text, where=where, stage=Stage.CONFIG)
