@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import SelectionOptions
+    from kpipe.pace import Pace
 
 
+THROTTLED_QUEUE = 4096
+"""Kilobytes to fetch ahead at a limited rate: the client goes over it by what it had asked for, some 4 MB."""
 REFRESH = 10.0
 """Seconds between looks for topics and partitions that are new, without a group and in a classic one."""
 
@@ -146,6 +149,7 @@ def prepare_source(
     hooks: Hooks,
     timeout: float,
     stopped: Callable[[], bool],
+    pace: Pace | None = None,
 ) -> OpenSource:
     """Open the consumer, check that every topic exists, and fix where each partition starts and ends.
 
@@ -160,7 +164,9 @@ def prepare_source(
     if selection.group is not None:
         own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later
         # A classic group gives added partitions out when its leader's client has seen them; the default is 5 min.
-        own["topic.metadata.refresh.interval.ms"] = round(selection.refresh * 1000)
+        own["topic.metadata.refresh.interval.ms"] = round(REFRESH * 1000)
+    if pace is not None and not pace.is_fast:
+        own["queued.max.messages.kbytes"] = THROTTLED_QUEUE
     own = {name: value for name, value in own.items() if name not in cluster.properties}
     consumer, troubles = open_consumer(cluster, own)
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
@@ -169,7 +175,7 @@ def prepare_source(
         from kpipe.sources.embedded_times import reading_with
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
-    source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids)
+    source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
     return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.options import TargetOptions
+    from kpipe.pace import Pace
     from kpipe.pipeline import Pipeline, Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.shutdown import Stop
@@ -80,20 +81,28 @@ def _detours(sink: Any) -> list[Any]:
     return found
 
 
-def throttle(sink: Sink, rates: Sequence[str], stop: Stop) -> Sink:
-    """`--rate`: the sink behind a throttle, if there is a limit."""
+def make_pace(rates: Sequence[str], stop: Stop) -> Pace | None:
+    """`--rate`, if there is a limit."""
     if not rates:
-        return sink
-    from kpipe.sinks.throttle import Throttle, parse_rates
+        return None
+    from kpipe.pace import Pace, parse_rates
 
-    records, size = parse_rates(rates)
-    return Throttle(sink, records, size, lambda: stop.requested)
+    return Pace(*parse_rates(rates), lambda: stop.requested)
+
+
+def throttle(sink: Sink, pace: Pace | None, *, waits: bool) -> Sink:
+    """The sink behind a throttle, if there is a limit; `waits` when the source does not keep the pace itself."""
+    if pace is None:
+        return sink
+    from kpipe.sinks.throttle import Throttle
+
+    return Throttle(sink, pace, waits=waits)
 
 
 def check_rate(sending: TargetOptions) -> None:
     """What --rate does not take is found before anything is opened."""
     if sending.rate:
-        from kpipe.sinks.throttle import parse_rates
+        from kpipe.pace import parse_rates
 
         parse_rates(sending.rate)
 

@@ -19,7 +19,16 @@ from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.reach import Reach
 from kpipe.plan.stages import make_spill
-from kpipe.plan.ways import bind_detours, build_detours, build_preview, dry_warning, end_detours, throttle, unsent
+from kpipe.plan.ways import (
+    bind_detours,
+    build_detours,
+    build_preview,
+    dry_warning,
+    end_detours,
+    make_pace,
+    throttle,
+    unsent,
+)
 from kpipe.sinks.epoch import EpochTimes
 
 if TYPE_CHECKING:
@@ -98,6 +107,7 @@ class Wiring:
         if self.sending.dry_run:
             self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
         self.patience = Patience()
+        self.pace = make_pace(self.sending.rate, stop)
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
@@ -187,9 +197,12 @@ class Wiring:
             outlet.letters = ready
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
-    def detour(self, stages: Sequence[Stage], sink: Sink) -> tuple[list[Stage], Sink]:
-        """Filters and the throttle before the sink; the stages are those before the first filter."""
-        return build_detours(self.steps, stages, throttle(sink, self.sending.rate, self.stop), self.say)
+    def detour(self, stages: Sequence[Stage], sink: Sink, *, waits: bool = True) -> tuple[list[Stage], Sink]:
+        """Filters and the throttle before the sink; the stages are those before the first filter.
+
+        `waits` when the source does not keep the pace itself.
+        """
+        return build_detours(self.steps, stages, throttle(sink, self.pace, waits=waits), self.say)
 
     def preview(self, stages: Sequence[Stage], topic: str) -> tuple[list[Stage], Sink]:
         """A dry run's stages and sink."""

@@ -8,79 +8,44 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.units import parse_rate
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kpipe.errors import KpipeError
     from kpipe.ledger import Flight
+    from kpipe.pace import Pace
     from kpipe.pipeline import Sink
     from kpipe.record import Batch
 
 SLICE = 0.1
-"""Seconds of one wait: between two of them the group is kept alive, reports are collected and signals are seen."""
-
-
-class Bucket:
-    """A budget of `rate` units a second, at most a slice of time saved up; it may go into debt for one large record."""
-
-    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._level = rate * SLICE
-        self._last = clock()
-
-    def wait(self) -> float:
-        """Seconds until something may be taken."""
-        now = self._clock()
-        self._level = min(self._rate * SLICE, self._level + (now - self._last) * self._rate)
-        self._last = now
-        return 0.0 if self._level > 0 else -self._level / self._rate + 1e-6
-
-    def room(self) -> float:
-        """How much is left."""
-        return self._level
-
-    def take(self, amount: float) -> None:
-        """Use some, beyond what is left if need be."""
-        self._level -= amount
-
-
-def parse_rates(texts: Sequence[str]) -> tuple[float | None, float | None]:
-    """Records and bytes a second from `--rate`, which may be given twice; None where there is no limit."""
-    records: float | None = None
-    size: float | None = None
-    for text in texts:
-        of_records, of_bytes = parse_rate(text, "--rate")
-        records, size = of_records or records, of_bytes or size
-    return records, size
+"""Seconds of one wait: between two of them reports are collected and signals are seen."""
 
 
 class Throttle:
-    """A sink that stands before another one. `ended` says that the run must end, so nothing may wait any longer."""
+    """A sink that stands before another one.
+
+    With `waits` it holds back what was read from a file. A topic is read at the `pace` itself, so that the records wait
+    in the client's queue; here they are only counted.
+    """
 
     def __init__(
-        self,
-        inner: Sink,
-        records: float | None,
-        size: float | None,
-        ended: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        self, inner: Sink, pace: Pace, *, waits: bool = True, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.inner = inner
-        self._records = None if records is None else Bucket(records, clock)
-        self._size = None if size is None else Bucket(size, clock)
-        self._ended = ended
+        self._pace = pace
+        self._waits = waits
         self._sleep = sleep
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Send the batch in slices as the rate allows."""
+        if not self._waits:
+            self._pace.take(len(batch), sum(_size(batch, place) for place in range(len(batch))))
+            self.inner.send(batch, flight, idle)
+            return
         done = 0
         while done < len(batch):
             self._wait(idle)
-            end = len(batch) if self._ended() else self._fit(batch, done)
+            end = self._fit(batch, done)
             if done == 0 and end == len(batch):
                 part = batch
             else:
@@ -90,10 +55,7 @@ class Throttle:
             done = end
 
     def _wait(self, idle: Callable[[], bool]) -> None:
-        while not self._ended():
-            left = max((bucket.wait() for bucket in (self._records, self._size) if bucket is not None), default=0.0)
-            if left <= 0:
-                return
+        while left := self._pace.wait():
             self._sleep(min(SLICE, left))
             self.inner.poll()
             if not idle():
@@ -101,17 +63,14 @@ class Throttle:
 
     def _fit(self, batch: Batch, start: int) -> int:
         """Where the slice from `start` ends: at least one record."""
+        pace = self._pace
+        if pace.ended():
+            return len(batch)
         end = start
         while end < len(batch):
+            pace.take(1, _size(batch, end))
             end += 1
-            full = False
-            if self._records is not None:
-                self._records.take(1)
-                full = self._records.room() <= 0
-            if self._size is not None:
-                self._size.take(_size(batch, end - 1))
-                full = full or self._size.room() <= 0
-            if full:
+            if any(bucket is not None and bucket.room() <= 0 for bucket in (pace.records, pace.size)):
                 break
         return end
 

@@ -14,7 +14,7 @@ from kpipe.sources.hold import Hold
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from confluent_kafka import Consumer, Message
     from confluent_kafka import TopicPartition as ClientPartition
@@ -27,6 +27,10 @@ WAIT = 0.1  # seconds for the first message
 JOIN_WAIT, JOIN_GROWTH = 0.01, 1.25
 """The first wait of a member that has no partition yet, in seconds, and by how much the next one is longer, up to WAIT:
 the client waits all of it, also when partitions come meanwhile, and a topic with nothing to read ends the run then."""
+POLL_EVERY = 1.0
+"""Seconds between polls while the sink takes nothing: how long a group may wait for this member's answer."""
+MOST_STASHED, MOST_STASHED_BYTES = 64, 4 << 20
+"""Records, and bytes of values, that polls may bring until the partitions are paused."""
 SEEK_TIMEOUT = 10.0  # seconds
 
 
@@ -34,8 +38,16 @@ class Tap:
     """The fetching of one consumer. `incremental`: the group takes and gives partitions one by one (KIP-429)."""
 
     def __init__(
-        self, consumer: Consumer, extents: Extents, cluster: str, *, incremental: bool, min_age: float
+        self,
+        consumer: Consumer,
+        extents: Extents,
+        cluster: str,
+        *,
+        incremental: bool,
+        min_age: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._consumer = consumer
         self._extents = extents
         self._cluster = cluster
@@ -43,22 +55,26 @@ class Tap:
         self._hold = Hold(min_age, self.pause, self._go_on) if min_age else None
         self._stash: list[Message] = []
         self._rewinds: dict[TopicPartition, int] = {}
+        self._stashed = 0
+        self._next_poll: float | None = None
         self._paused = False
         self._join_wait = JOIN_WAIT
 
     # --- fetching ----------------------------------------------------------------------------------------------
 
     # Hot path: `make bench` (consume, forward). `consume(n, t)` waits its whole t unless n messages came: two calls.
-    def fetch(self) -> list[Message]:
-        """What is there already; none is a good moment to `wait`."""
+    def fetch(self, most: int = BATCH) -> list[Message]:
+        """What is there already, up to `most` messages; none is a good moment to `wait`."""
+        self._next_poll = None
         if self._paused:
             self._resume()
         if self._rewinds:
             self._go_back()
         if self._stash:
             messages, self._stash = self._stash, []
+            self._stashed = 0
             return messages
-        return self._consumer.consume(BATCH, 0)
+        return self._consumer.consume(most, 0)
 
     def wait(self) -> list[Message]:
         """The next message, within 0.1 s."""
@@ -81,16 +97,25 @@ class Tap:
         return self._hold is not None and bool(self._hold.held)
 
     def keep_alive(self) -> None:
-        """Pause what is assigned and poll, so that a full sink never costs us our place in the group.
+        """Poll, so that a full sink never costs us our place in the group, and answer to its rebalances.
 
-        `max.poll.interval.ms` (5 min) would; prefetched data of paused partitions is fetched again later.
+        A poll brings a record, if there is one; it is kept for the next fetch. Only a wait that has brought many pauses
+        the partitions: the client throws away what it has fetched of a paused one, and fetches it again later. Pausing
+        at each wait made it fetch 200 MB to forward 10.
         """
-        if not self._paused:
+        now = self._clock()
+        if self._next_poll is None:
+            self._next_poll = now + POLL_EVERY
+        if not self._paused and now < self._next_poll:
+            return
+        self._next_poll = now + POLL_EVERY
+        if not self._paused and (len(self._stash) >= MOST_STASHED or self._stashed >= MOST_STASHED_BYTES):
             self._paused = True
             self._consumer.pause(self._consumer.assignment())
         message = self._consumer.poll(0)
         if message is not None:
             self._stash.append(message)
+            self._stashed += len(message.value() or b"")
 
     # --- partitions --------------------------------------------------------------------------------------------
 

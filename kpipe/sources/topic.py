@@ -22,7 +22,7 @@ from kpipe.sources.gaps import Gaps
 from kpipe.sources.membership import Membership
 from kpipe.sources.reading import Reading
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
-from kpipe.sources.tap import Tap
+from kpipe.sources.tap import BATCH, WAIT, Tap
 from kpipe.sources.watch import Watch
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
     from kpipe.ledger import TopicPartition
+    from kpipe.pace import Pace
     from kpipe.sources.bounds import Bounds, OffsetResolver
     from kpipe.sources.extents import Progress
     from kpipe.sources.identity import TopicIds
@@ -49,8 +50,11 @@ class TopicSource:
         resolver: OffsetResolver,
         hooks: Hooks,
         ids: TopicIds,
+        *,
+        pace: Pace | None = None,
     ) -> None:
         self.finished = False
+        self._pace = pace
         self.cluster = cluster
         self.ids = ids
         self.gaps = Gaps(selection.on_gap, cluster, hooks.say)
@@ -131,7 +135,23 @@ class TopicSource:
         self._watch.look()
         self._seat.look()
         tap = self._tap
-        messages = tap.fetch()
+        if self._pace is not None:
+            return self._read_at_pace(self._pace)
+        return self._read(tap.fetch())
+
+    def _read_at_pace(self, pace: Pace) -> Batch | None:
+        """As many as the rate allows now: the rest waits in the client's queue, which a pause would throw away."""
+        most, wait = pace.most(BATCH)
+        if not most:
+            time.sleep(min(WAIT, wait))
+            self._tap.keep_alive()
+            return None
+        batch = self._read(self._tap.fetch(most))
+        pace.note_read(batch.read if batch is not None else 0)
+        return batch
+
+    def _read(self, messages: list[Message]) -> Batch | None:
+        tap = self._tap
         if not messages and self._error is None and not self._extents.finished:
             messages = tap.wait()
         if self._error is not None:

@@ -29,6 +29,8 @@ class Proxy:
         self.upstream = 0
         self.latency_s = 0.0
         self.bytes_per_s = 0
+        self.answered = 0
+        """Bytes of answers since the start: what was fetched."""
         self.silent = False
         self.cuts = 0
         self._cut_next = 0
@@ -99,6 +101,8 @@ class Proxy:
                 self.cuts += 1
                 self._reset(writer)
                 return
+            if answers:
+                self.answered += len(data)
             writer.write(data)
             await writer.drain()
         writer.close()

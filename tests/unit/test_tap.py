@@ -6,6 +6,8 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from kpipe.sources.tap import JOIN_WAIT, WAIT, Tap
 
 
@@ -34,6 +36,50 @@ def test_partitions_that_come_in_the_middle_of_a_wait_are_noticed_soon_after_but
     extents.assigned.add(("t", 0))
     tap.wait()
     assert client.waits[-1] == WAIT
+
+
+class Flowing(Client):
+    """Has a record for every poll, and notes what it was asked for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self._size = size
+
+    def poll(self, _timeout: float) -> Any:
+        self.calls.append("poll")
+        return SimpleNamespace(value=lambda: b"x" * self._size, topic=lambda: "t", partition=lambda: 0)
+
+    def assignment(self) -> list[Any]:
+        return []
+
+    def pause(self, _partitions: list[Any]) -> None:
+        self.calls.append("pause")
+
+    def resume(self, _partitions: list[Any]) -> None:
+        self.calls.append("resume")
+
+
+@pytest.mark.parametrize(("size", "polls"), [(100, 64), (1 << 20, 4)])
+def test_a_wait_for_the_sink_polls_once_a_second_and_pauses_only_when_polls_have_brought_much(
+    size: int, polls: int
+) -> None:
+    """The client throws away what it has fetched of a paused partition: pausing at each wait fetched it all again."""
+    now = [1000.0]
+    client = Flowing(size)
+    extents = SimpleNamespace(assigned={("t", 0)}, done=set())
+    tap = Tap(client, extents, "c", incremental=True, min_age=0, clock=lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(16 * polls):
+        now[0] += 0.0625
+        tap.keep_alive()
+    assert client.calls.count("pause") == 0
+    assert polls - 2 <= client.calls.count("poll") <= polls
+    for _ in range(48):
+        now[0] += 0.0625
+        tap.keep_alive()
+    assert client.calls.count("pause") == 1
+    assert len(tap.fetch()) == client.calls.count("poll")
+    assert client.calls[-1] == "resume"
 
 
 def test_a_consumer_that_has_its_partitions_waits_for_records_at_once() -> None:

@@ -6,7 +6,8 @@ import pytest
 from chain_fakes import FakeSink, ListSource, rows, run
 
 from kpipe.errors import UsageError
-from kpipe.sinks.throttle import Throttle, parse_rates
+from kpipe.pace import Pace, parse_rates
+from kpipe.sinks.throttle import Throttle
 from kpipe.sources.hold import Hold
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
@@ -48,7 +49,7 @@ def test_a_rate_that_is_none_is_refused(text):
 )
 def test_records_take_the_time_of_their_rate(records, size, seconds):
     time, sink = Time(), FakeSink()
-    throttle = Throttle(sink, records, size, lambda: False, time, time.sleep)
+    throttle = Throttle(sink, Pace(records, size, lambda: False, time), sleep=time.sleep)
     done = run(ListSource(*[rows(*[b"nine byte"] * 500, first=500 * n) for n in range(2)]), [], throttle)
     assert len(sink.values) == 1000
     assert done.ledger.delivered == 1000
@@ -57,14 +58,14 @@ def test_records_take_the_time_of_their_rate(records, size, seconds):
 
 def test_one_record_larger_than_the_rate_still_goes():
     time, sink = Time(), FakeSink()
-    run(ListSource(rows(b"x" * 1000, b"y")), [], Throttle(sink, None, 100, lambda: False, time, time.sleep))
+    run(ListSource(rows(b"x" * 1000, b"y")), [], Throttle(sink, Pace(None, 100, lambda: False, time), sleep=time.sleep))
     assert sink.values[1] == b"y"
     assert 9 <= time.now <= 11
 
 
 def test_a_signal_ends_the_waiting_and_nothing_is_lost():
     time, sink = Time(), FakeSink()
-    throttle = Throttle(sink, 10, None, lambda: time.now > 1, time, time.sleep)
+    throttle = Throttle(sink, Pace(10, None, lambda: time.now > 1, time), sleep=time.sleep)
     done = run(ListSource(rows(*[b"v"] * 500)), [], throttle)
     assert done.ledger.delivered == 500
     assert time.now < 1.3
