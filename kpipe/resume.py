@@ -13,16 +13,17 @@ or commits of another tool) the target is read from its beginning, up to a limit
 from __future__ import annotations
 
 import time
+from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError
+from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from confluent_kafka import Consumer
 
@@ -40,8 +41,8 @@ SILENCE = 30.0
 
 _HEADERS = methodcaller("headers")
 
-ANSWER, CLOSING, LEAST = 10.0, 2.0, 0.1
-"""Seconds for an answer of the target's cluster, for a goodbye, and for either when a drain's time is used up."""
+ANSWER, SLICE, CLOSING, LEAST = 10.0, 0.5, 2.0, 0.1
+"""Seconds for an answer of the target's cluster, for one question, for a goodbye, and for each when time is used up."""
 
 MARK = "tail="
 MAX_METADATA = 4000
@@ -116,9 +117,14 @@ class TargetTail:
         """Seconds for one answer, which the deadline of a signal leaves to it, too."""
         return max(LEAST, self._remaining(deadline - time.monotonic()))
 
-    def read(self, floors: Mapping[int, int], take: Callable[[list[Any]], None]) -> dict[int, int]:
-        """Give every committed record behind the floors to `take`; returns the ends up to which it has looked."""
-        bounds = self._bounds()
+    def search(
+        self, floors: Mapping[int, int], take: Callable[[list[Any]], None]
+    ) -> Generator[None, None, dict[int, int]]:
+        """Give every committed record behind the floors to `take`; returns the ends up to which it has looked.
+
+        It yields every 0.1 to 0.5 s, so that the reader of the sources stays in its group meanwhile.
+        """
+        bounds = yield from self._find_bounds()
         starts = {p: min(max(floors.get(p, 0), low), high) for p, (low, high) in bounds.items()}
         todo = {p: bounds[p][1] for p, start in starts.items() if start < bounds[p][1]}
         count = sum(high - starts[p] for p, high in todo.items())
@@ -127,10 +133,39 @@ class TargetTail:
             advice = f"raise --resume-limit ({self._limit:,}), or commit with -G so that the next start needs less"
             raise KpipeError(f"{what}; {advice}", where=self.where, stage=Stage.READ)
         if todo:
-            self._read_to_ends(starts, todo, take)
+            yield from self._read_to_ends(starts, todo, take)
         return {partition: high for partition, (_, high) in bounds.items()}
 
-    def _read_to_ends(self, starts: Mapping[int, int], todo: dict[int, int], take: Callable[[list[Any]], None]) -> None:
+    def _find_bounds(self) -> Generator[None, None, dict[int, tuple[int, int]]]:
+        from confluent_kafka import TopicPartition
+
+        if self._asking is None:
+            self._asking = self._open_consumer("read_uncommitted")
+        asking, deadline = self._asking, time.monotonic() + ANSWER
+        found = yield from self._ask(lambda: asking.list_topics(self.topic, timeout=SLICE), deadline)
+        bounds: dict[int, tuple[int, int]] = {}
+        for partition in sorted(found.topics[self.topic].partitions):
+            place = TopicPartition(self.topic, partition)
+            known = yield from self._ask(partial(asking.get_watermark_offsets, place, timeout=SLICE), deadline)
+            bounds[partition] = known or (0, 0)
+        return bounds
+
+    def _ask(self, question: Callable[[], Any], deadline: float) -> Generator[None, None, Any]:
+        """The answer to a question of half a second that is asked until the deadline."""
+        from confluent_kafka import KafkaException
+
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                if time.monotonic() >= deadline or self._stopped():
+                    message = f"cannot find the end of the target: {error.args[0].str()}; try again"
+                    raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
+            yield
+
+    def _read_to_ends(
+        self, starts: Mapping[int, int], todo: dict[int, int], take: Callable[[list[Any]], None]
+    ) -> Generator[None, None, None]:
         from confluent_kafka import TopicPartition
 
         consumer = self._open_consumer("read_committed")
@@ -141,8 +176,6 @@ class TargetTail:
                 messages = consumer.consume(500, 0) or consumer.consume(1, 0.1)
                 if messages:
                     deadline = time.monotonic() + SILENCE
-                if self._stopped():
-                    raise Interrupted("stopped while the target's end was read", where=self.where)
                 if time.monotonic() > deadline:
                     what = (
                         "the end of the target was not reached; is a transaction open there? wait for it, or abort it"
@@ -150,6 +183,7 @@ class TargetTail:
                     raise UnreachableError(what, where=self.where, stage=Stage.READ)
                 take([message for message in messages if message.error() is None])
                 self._cross_off(messages, todo)
+                yield
         finally:
             run_bounded(consumer.close, max(LEAST, self._remaining(CLOSING)))
 
@@ -176,6 +210,7 @@ class Resume:
     """The stage that leaves out what is there, and the floor that makes the next start cheap.
 
     `committed_with` gives the metadata that partitions were committed with. `skipped` counts records left out.
+    `there_at_start`: the partitions of the source, and the target's ends as they were before that was asked.
     """
 
     def __init__(
@@ -187,6 +222,7 @@ class Resume:
         *,
         prefix: str = "",
         clock: Callable[[], float] = time.monotonic,
+        there_at_start: tuple[frozenset[TopicPartition], dict[int, int]] | None = None,
     ) -> None:
         self.skipped = 0
         self._tail = tail
@@ -201,24 +237,58 @@ class Resume:
         self._floors: dict[TopicPartition, dict[int, int]] = {}
         self._candidate: tuple[int, dict[int, int]] | None = None
         self._due = clock() + INTERVAL
+        self._searches: list[Generator[None, None, None]] = []
+        self._sought: set[TopicPartition] = set()
+        self._there_at_start = there_at_start
 
     # --- what is there -----------------------------------------------------------------------------------------
 
+    @property
+    def pending(self) -> bool:
+        """Whether it is still being found out what is there: until then, nothing that was read may go on."""
+        return bool(self._searches)
+
     def look(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Partitions begin at these offsets: find out which of the records from there on are in the target."""
+        """Partitions begin at these offsets: which of the records from there on are in the target, `step` finds out.
+
+        A member that is given no partition has nothing to look for. Called in a rebalance, so it reads nothing itself.
+        """
+        if not starts:
+            return
         notes = self._committed_with(starts)
-        floors = {place: self._parse(notes.get(place, "")) for place in starts}
+        floors = {place: self._floor_of(place, notes.get(place, "")) for place in starts}
+        self._sought.update(starts)
         for place in starts:
             self._there[place] = OffsetSet()
-        wanted = {(topic.encode(), b"%d" % partition): (topic, partition) for topic, partition in starts}
         known = [floor for floor in floors.values() if floor is not None]
         lowest: dict[int, int] = {}
         if known and len(known) == len(floors):
             lowest = {p: min(floor.get(p, 0) for floor in known) for p in set().union(*known)}
+        self._searches.append(self._search(dict(starts), lowest))
+
+    def _floor_of(self, place: TopicPartition, metadata: str) -> dict[int, int] | None:
+        """Of a partition that was added since the start nothing lies before the end that the target had then."""
+        floor = self._parse(metadata)
+        if floor is None and self._there_at_start is not None and place not in self._there_at_start[0]:
+            return self._there_at_start[1]
+        return floor
+
+    def step(self) -> None:
+        """Look a little further, for half a second at most. Raises KpipeError."""
+        try:
+            next(self._searches[0])
+        except StopIteration:
+            self._searches.pop(0)
+
+    def _search(self, starts: dict[TopicPartition, int], lowest: dict[int, int]) -> Generator[None, None, None]:
+        wanted = {(topic.encode(), b"%d" % partition): (topic, partition) for topic, partition in starts}
         firsts: dict[TopicPartition, dict[int, int]] = {place: {} for place in starts}
-        ends = self._tail.read(lowest, lambda messages: self._take(messages, wanted, starts, firsts))
-        self._there = {place: found for place, found in self._there.items() if found.highest >= 0}
-        self._floors.update({place: {**ends, **firsts[place]} for place in starts})
+        ends = yield from self._tail.search(lowest, lambda messages: self._take(messages, wanted, starts, firsts))
+        for place in self._sought.intersection(starts):
+            if self._there[place].highest < 0:
+                del self._there[place]
+            self._floors[place] = {**ends, **firsts[place]}
+        self._sought.difference_update(starts)
         self._candidate = None
 
     def _take(
@@ -236,7 +306,7 @@ class Resume:
                 continue
             place = wanted.get((known.get(topic_name) or b"", known.get(partition_name) or b""))
             offset = known.get(offset_name) or b""
-            if place is not None and offset.isdigit() and int(offset) >= starts[place]:
+            if place in self._there and offset.isdigit() and int(offset) >= starts[place]:
                 self._there[place].add(int(offset))
                 firsts[place].setdefault(message.partition(), message.offset())
 
@@ -245,6 +315,7 @@ class Resume:
         for place in places:
             self._there.pop(place, None)
             self._floors.pop(place, None)
+            self._sought.discard(place)
 
     def leave_out(self, batch: Batch) -> None:
         """The first stage: records that are there already are filtered."""
@@ -272,7 +343,7 @@ class Resume:
             _, ends = self._candidate
             self._floors = dict.fromkeys(self._floors, ends)
             self._candidate = None
-        if self._candidate is None and not self._there and self._clock() >= self._due:
+        if self._candidate is None and not (self._there or self._searches) and self._clock() >= self._due:
             self._due = self._clock() + INTERVAL
             try:
                 self._candidate = (ledger.read, self._tail.ends())
@@ -281,7 +352,7 @@ class Resume:
 
     def end(self, ledger: Ledger, timeout: float = ANSWER) -> None:
         """The last commit: with everything settled, the target's end is the floor, if it is told in time."""
-        if not (self._there or ledger.in_flight):
+        if not (self._there or self._searches or ledger.in_flight):
             try:
                 self._floors = dict.fromkeys(self._floors, self._tail.ends(timeout))
             except UnreachableError:
@@ -311,3 +382,81 @@ class Resume:
     def close(self) -> None:
         """Let go of the target."""
         self._tail.close()
+
+
+class Reader(Protocol):
+    """What a reader of topics must be able to do here."""
+
+    finished: bool
+
+    def read(self) -> Batch | None:
+        """Wait up to 0.1 s for records."""
+
+    def keep_alive(self) -> None:
+        """Take part in the group without reading."""
+
+    def leave(self) -> None:
+        """Stop reading for good."""
+
+    def close(self, timeout: float) -> None:
+        """Let go of the source."""
+
+    @property
+    def owned(self) -> set[TopicPartition]:
+        """The partitions that are read here now."""
+
+    @property
+    def at_eof(self) -> dict[TopicPartition, int]:
+        """Positions behind the last record of idle partitions."""
+
+
+class ResumingSource:
+    """A source that gives no record of a partition before it is known what of it is in the target.
+
+    Meanwhile the loop goes on: the group is kept alive, commits are made, signals are seen.
+    """
+
+    def __init__(self, inner: Reader, resume: Resume) -> None:
+        self.finished = False
+        self._inner = inner
+        self._resume = resume
+        self._waiting: Batch | None = None
+
+    def read(self) -> Batch | None:
+        """Records, or a step of the look-up that they wait for."""
+        if self._resume.pending:
+            self._inner.keep_alive()
+            self._resume.step()
+            return None
+        batch = self._take_waiting() if self._waiting is not None else self._inner.read()
+        if batch is not None and self._resume.pending:  # a rebalance in this very call
+            self._waiting, batch = batch, None
+        self.finished = self._inner.finished and self._waiting is None and not self._resume.pending
+        return batch
+
+    def _take_waiting(self) -> Batch | None:
+        """What was read in a rebalance, without what went to another member since."""
+        batch, self._waiting = self._waiting, None
+        if batch is None or batch.topics is None or batch.partitions is None:
+            return batch
+        owned = self._inner.owned
+        mine = [place in owned for place in zip(batch.topics, batch.partitions, strict=True)]
+        if not all(mine):
+            batch.keep(mine)
+            batch.index, batch.read = None, len(batch)
+        return batch
+
+    def keep_alive(self) -> None:
+        """As the source behind it."""
+        self._inner.keep_alive()
+
+    def leave(self) -> None:
+        """What still waits was never read as far as the group is concerned: its ends are not reached either."""
+        if self._waiting is not None:
+            for place in self._waiting.last_offsets():
+                self._inner.at_eof.pop(place, None)
+        self._inner.leave()
+
+    def close(self, timeout: float) -> None:
+        """As the source behind it."""
+        self._inner.close(timeout)

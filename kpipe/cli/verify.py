@@ -45,14 +45,17 @@ def verify(source: str, target: str, connection: ConnectionOptions, options: Ver
     try:
         verification = plan_verify(source, target, connection, options, stop, tell)
         verdict = _run(verification, stop, options)
+        held = verification.held_back()
     except Interrupted:
         die_by(stop.signal or signal.SIGINT)
     verification.close()
     found = verdict.differences(allow_missing=options.allow_missing, allow_extra=options.allow_extra)
+    if held:
+        found["offsets held back by open transactions, which were not compared"] = held
     if options.json:
-        sys.stdout.write(_as_json(verification, verdict, equal=not found))
+        sys.stdout.write(_as_json(verification, verdict, held, equal=not found))
     elif not options.quiet:
-        sys.stdout.write(_as_text(verification, verdict))
+        sys.stdout.write(_as_text(verification, verdict, held))
     sys.stdout.flush()
     if found:
         what = ", ".join(f"{count:,} {kind}" for kind, count in found.items())
@@ -85,7 +88,7 @@ def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdi
         live.close()
 
 
-def _as_text(verification: Verification, verdict: Verdict) -> str:
+def _as_text(verification: Verification, verdict: Verdict, held: int) -> str:
     rows = [
         ("source", f"{verdict.source:,} records in {verification.source.where}"),
         ("target", f"{verdict.target:,} records in {verification.target.where}"),
@@ -98,6 +101,8 @@ def _as_text(verification: Verification, verdict: Verdict) -> str:
     if verdict.epoch:
         what = "have the time 0 in the source, which Kafka's client sends as the time of now; see --ignore-timestamp"
         rows.append(("", f"{verdict.epoch:,} of the altered {what}"))
+    if held:
+        rows.append(("held back", f"{held:,} offsets, by open transactions: they were not compared"))
     lines = [f"{name:<11} {text}" for name, text in rows]
     return "\n".join([*lines, *(_line(verification, example) for example in verdict.examples)]) + "\n"
 
@@ -110,7 +115,7 @@ def _line(verification: Verification, example: Example) -> str:
     return f"{line} -> {verification.target.where}[{partition}]@{offset}"
 
 
-def _as_json(verification: Verification, verdict: Verdict, *, equal: bool) -> str:
+def _as_json(verification: Verification, verdict: Verdict, held: int, *, equal: bool) -> str:
     import orjson
 
     counts = {kind: getattr(verdict, kind) for kind in ("missing", "duplicated", "reordered", "altered", "extra")}
@@ -122,6 +127,7 @@ def _as_json(verification: Verification, verdict: Verdict, *, equal: bool) -> st
         "foreign": verdict.foreign,
         "outside": verdict.outside,
         "altered_with_time_0": verdict.epoch,
+        "held_back": held,
         "examples": [
             {
                 "difference": example.kind,

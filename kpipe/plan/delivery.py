@@ -12,6 +12,7 @@ from kpipe.clusters.address import place_name
 from kpipe.clusters.client import label
 from kpipe.commit import NoCommit
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
+from kpipe.plan.wiring import read_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Committer, Sink, Stage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
-    from kpipe.plan.wiring import Wiring
+    from kpipe.plan.wiring import Reading, Wiring
     from kpipe.resume import Resume
     from kpipe.sources.topic import Hooks, Selection
 
@@ -64,6 +65,15 @@ class Delivery:
         first = self._leave_out() if self.options.resume_by_trace else []
         return Way([*first, *stages], sink, self._at_least_once(sink))
 
+    def reading(self) -> Reading:
+        """The source; with --resume-by-trace it gives nothing before it is known what is in the target."""
+        reading = read_topics(self.opened)
+        if self.resume is not None:
+            from kpipe.resume import ResumingSource
+
+            reading.source = ResumingSource(self.opened.source, self.resume)
+        return reading
+
     def notes(self) -> list[str]:
         """What --resume-by-trace left out."""
         if self.resume is None or not self.resume.skipped:
@@ -76,7 +86,7 @@ class Delivery:
         from kpipe.plan.modes import GroupMember, check_one_cluster, open_line
 
         opened, ready, stop, letters = self.opened, self.ready, self.wiring.stop, self.wiring.letters
-        check_one_cluster(opened, ready)
+        check_one_cluster(opened, ready, self.chosen.topics)
         line = open_line(ready)
 
         def sink_now() -> Sink:

@@ -14,6 +14,7 @@ from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Delivery
+from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
@@ -22,7 +23,7 @@ from kpipe.plan.source import OpenSource, make_selection, prepare_source
 from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
-from kpipe.plan.wiring import Wiring, read_topics
+from kpipe.plan.wiring import Wiring
 from kpipe.sinks.growth import GrowthWatch
 from kpipe.sources.topic import Hooks
 from kpipe.trace import Tracer
@@ -110,7 +111,7 @@ def plan_forward(
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
     way = delivery.way(stages, make_sink)
     planned = wiring.plan(
-        read_topics(opened),
+        delivery.reading(),
         way.stages,
         way.sink,
         way.committer,
@@ -268,6 +269,8 @@ def _refuse_other_clusters(forward: ForwardOptions, wiring: Wiring, target: Clus
 
 def _keep_apart(opened: OpenSource, ready: Target, topics: Sequence[str], wiring: Wiring) -> None:
     """A target is no source: named as both it is refused, and a pattern does not mean it."""
+    if ready.topic in opened.names(topics):
+        tell_apart(opened, ready)
     if opened.cluster_id and opened.cluster_id == ready.cluster_id and ready.topic in topics:
         raise UsageError("source and target are the same topic; forward to another one", where=ready.where)
     wiring.leave_out(opened, topics, ready)

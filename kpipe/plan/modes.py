@@ -16,6 +16,7 @@ from kpipe.clusters.address import place_name
 from kpipe.clusters.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.kafka.errors import HELD_UP, name_of
+from kpipe.plan.identity import knows_topics
 from kpipe.resume import Resume, TargetTail
 from kpipe.transaction import LEAST, SLICE, TransactionLine
 
@@ -111,11 +112,12 @@ def transaction_properties(group: str, instance: str, cluster: Cluster) -> dict[
     return own
 
 
-def check_one_cluster(opened: OpenSource, ready: Target) -> None:
-    """A transaction cannot span two clusters; the live cluster ids decide, not the names."""
+def check_one_cluster(opened: OpenSource, ready: Target, topics: Sequence[str]) -> None:
+    """A transaction cannot span two clusters; the live cluster ids decide, and that the target knows the topics."""
     if ready.cluster_id.startswith(EMBEDDED):
         raise UsageError("--exactly-once: the embedded broker does not isolate transactions", where=ready.where)
-    if not ready.cluster_id or opened.cluster_id != ready.cluster_id:
+    one = bool(ready.cluster_id) and opened.cluster_id == ready.cluster_id
+    if not (one and knows_topics(opened, ready, opened.names(topics))):
         what = "--exactly-once: source and target are different clusters, which no transaction spans"
         raise UsageError(f"{what}; use --resume-by-trace", where=ready.where)
 
@@ -200,7 +202,11 @@ def open_resume(
     tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested, stop.remaining)
     grouped = GroupMember(opened.consumer, f"group {selection.group}", stop)
     notes = grouped.notes if selection.group is not None else _no_notes
-    return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix)
+    ends = tail.ends()  # first: a partition that is not there afterwards is younger than these
+    known = opened.consumer.list_topics(timeout=ANSWER_TIMEOUT).topics
+    places = frozenset((name, number) for name, topic in known.items() for number in topic.partitions)
+    there = (places, ends)
+    return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix, there_at_start=there)
 
 
 def _no_notes(_places: Iterable[TopicPartition]) -> Mapping[TopicPartition, str]:

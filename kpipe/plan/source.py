@@ -115,6 +115,7 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         topics=tuple(topics),
         start=start,
         until=until,
+        given_start=any(text not in ("stored", "") for text in options.offset) and start.kind is not Kind.STORED,
         at_end=options.exit,
         partitions=partitions,
         group=options.group or None,
@@ -170,13 +171,21 @@ def prepare_source(
     own = {name: value for name, value in own.items() if name not in cluster.properties}
     consumer, troubles = open_consumer(cluster, own)
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
-    resolver = OffsetResolver(consumer, label(cluster), timeout)
+    resolver = OffsetResolver(consumer, label(cluster), timeout, _reader(cluster))
     if str(metadata.cluster_id).startswith(EMBEDDED):
         from kpipe.sources.embedded_times import reading_with
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
     return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
+
+
+def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:
+    """Opens a consumer that sees open transactions; None where the source's own sees them, too."""
+    if cluster.properties.get("isolation.level", "read_committed") != "read_committed":
+        return None
+    own = {"group.id": "kpipe-without-group", "isolation.level": "read_uncommitted"}
+    return lambda: open_consumer(cluster, own)[0]
 
 
 def _join_as(

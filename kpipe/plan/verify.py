@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kpipe.clusters.address import parse_partitions, place_name
 from kpipe.clusters.client import label
 from kpipe.errors import Interrupted, UsageError
+from kpipe.plan.identity import tell_apart
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.sources.topic import BEGINNING, Hooks, Selection
@@ -36,6 +37,8 @@ class Side:
     where: str
     topic: str
     opened: OpenSource
+    cluster: Cluster
+    cluster_id: str
 
 
 class Verification:
@@ -68,6 +71,11 @@ class Verification:
                 progress()
             return self._comparison.conclude()
 
+    def held_back(self) -> int:
+        """Offsets of both sides that open transactions keep from being compared; each place is told."""
+        sides = (self.source, self.target)
+        return sum(held.count for side in sides for held in side.opened.source.find_held_back())
+
     def close(self) -> None:
         """Let go of both topics."""
         for side in (self.source, self.target):
@@ -96,7 +104,9 @@ def plan_verify(
     wanted = Selection((from_topics[0],), start, until, at_end=True, partitions=partitions, columns=COLUMNS)
     left = _open(one, wanted, connection, stop, say)
     right = _open(other, Selection((to_topics[0],), BEGINNING, at_end=True, columns=COLUMNS), connection, stop, say)
-    if left.opened.cluster_id == right.opened.cluster_id and left.topic == right.topic:
+    if left.topic == right.topic:
+        tell_apart(left.opened, right)
+    if left.opened.cluster_id == right.cluster_id and left.topic == right.topic:
         raise UsageError("source and target are the same topic; name the copy", where=left.where)
     progress = left.opened.source.progress
     starts = {partition: offset for (_, partition), offset in progress.starts.items()}
@@ -117,4 +127,6 @@ def _open(
 ) -> Side:
     opened = prepare_source(cluster, selection, Hooks(say=say), connection.timeout, lambda: stop.requested)
     opened.source.open(opened.metadata)
-    return Side(place_name(label(cluster), selection.topics[0]), selection.topics[0], opened)
+    return Side(
+        place_name(label(cluster), selection.topics[0]), selection.topics[0], opened, cluster, opened.cluster_id
+    )

@@ -14,6 +14,7 @@ from kpipe.options import TargetOptions
 from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
+from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Away, Outlet, also_sides, routes_in
 from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
@@ -188,6 +189,8 @@ class Wiring:
         ready = open_letters(self.policy.letters, cluster, self.sending, timeout, self.stopped, own)
         self._tell_made(ready)
         if opened is not None:
+            if ready.topic in opened.names(topics):
+                tell_apart(opened, ready)
             refuse_same(ready, opened.cluster_id, topics, "the source")
             self.leave_out(opened, topics, ready)
         if outlet is not None:

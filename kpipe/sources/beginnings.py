@@ -13,7 +13,8 @@ from kpipe.clusters.offsets import Kind
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import MOVING, is_unauthorised
 from kpipe.sources.bounds import PAUSE
-from kpipe.sources.selection import BEGINNING
+from kpipe.sources.selection import BEGINNING, where
+from kpipe.units import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -41,6 +42,7 @@ class Beginnings:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._judged: set[str] = set()
+        self._said = False
 
     def find(self, bounds: dict[TopicPartition, Bounds], again: Collection[str] = ()) -> dict[TopicPartition, int]:
         """The first offset to read in each partition.
@@ -52,11 +54,36 @@ class Beginnings:
         if reading.selection.group is not None and reading.selection.start.kind is not Kind.BEGINNING:
             self._find_added({topic for topic, _ in bounds} - self._judged)
         starts = reading.resolver.starts(reading.selection.start, bounds)
+        self._say_past_end(starts, bounds)
         added = {place: bound for place, bound in bounds.items() if place not in reading.known}
         starts.update(reading.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
         if reading.selection.group is not None:
-            starts.update(self._left_off(bounds, again))
+            left_off = self._left_off(bounds, again)
+            if left_off and reading.selection.given_start and not self._said:
+                self._said = True
+                reading.hooks.say(
+                    f"read: {reading.group}: goes on where it left off; -o is only for partitions without a committed "
+                    "offset (another -G starts anew)"
+                )
+            starts.update(left_off)
         return starts
+
+    def _say_past_end(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
+        """An offset that was typed and does not exist yet: what is read there is what comes when the log has grown."""
+        selection, now_ms = self._reading.selection, time.time() * 1000
+        if selection.start.kind is Kind.TIME and selection.start.value > now_ms and not self._said:
+            self._said = True
+            when = format_time(selection.start.value)
+            self._reading.hooks.say(f"read: -o: {when} is in the future; reading starts at the end of now")
+        if selection.start.kind is not Kind.ABSOLUTE:
+            return
+        for place, offset in sorted(starts.items()):
+            if offset > bounds[place].high:
+                at = where(self._reading.cluster, *place)
+                what = f"-o {offset} is past the end ({bounds[place].high})"
+                self._reading.hooks.say(f"read: {at}: {what}; nothing is read before it comes")
+                self._reading.not_before[place] = offset
+                starts[place] = bounds[place].high
 
     def _find_added(self, topics: set[str]) -> None:
         """Partitions that were added since the group last read these topics are not among those known at the start."""

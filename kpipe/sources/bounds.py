@@ -43,7 +43,15 @@ class Bounds:
 class OffsetResolver:
     """Answers offset specs for partitions of one cluster. Raises UnreachableError when the cluster does not answer."""
 
-    def __init__(self, consumer: Consumer, cluster: str, timeout: float) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        cluster: str,
+        timeout: float,
+        open_reader: Callable[[], Consumer] | None = None,
+    ) -> None:
+        self.open_reader = open_reader
+        """Opens a consumer that sees open transactions; None where this one sees them, too."""
         self._consumer = consumer
         self._cluster = cluster
         self._timeout = timeout

@@ -35,6 +35,8 @@ class Reading:
     tap: Tap
     known: set[TopicPartition] = field(default_factory=set)
     """The partitions that were there at the start; any other is read from its beginning, whatever -o says."""
+    not_before: dict[TopicPartition, int] = field(default_factory=dict)
+    """Offsets that were asked for and lay past the end at the start."""
     left_out: set[str] = field(default_factory=set)
     """Topics that no pattern means: those that this run writes to."""
 

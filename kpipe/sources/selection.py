@@ -37,6 +37,8 @@ class Selection:
     topics: tuple[str, ...]
     start: Offset
     until: Offset | None = None
+    given_start: bool = False
+    """Whether -o was typed, and not `stored`: a group that has offsets passes it over, which is told."""
     at_end: bool = False
     partitions: frozenset[int] | None = None
     group: str | None = None

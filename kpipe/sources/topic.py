@@ -23,6 +23,7 @@ from kpipe.sources.membership import Membership
 from kpipe.sources.reading import Reading
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
 from kpipe.sources.tap import BATCH, WAIT, Tap
+from kpipe.sources.transactions import OpenTransactions
 from kpipe.sources.watch import Watch
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kpipe.sources.bounds import Bounds, OffsetResolver
     from kpipe.sources.extents import Progress
     from kpipe.sources.identity import TopicIds
+    from kpipe.sources.transactions import Held
 
 __all__ = ["BEGINNING", "Hooks", "Selection", "TopicSource", "match_topics"]
 
@@ -67,6 +69,10 @@ class TopicSource:
         self._beginnings = Beginnings(reading)
         self._watch = Watch(reading, self._drop)
         self._events = Events(reading)
+        self._transactions = OpenTransactions(reading) if resolver.open_reader is not None else None
+        self._stable: dict[TopicPartition, int] = {}
+        """Ends that are those of what is committed: an open transaction may hold records back behind them."""
+        self._held_checked = False
         self._seat: Alone | Membership = Alone(reading, self._widen)
         if selection.shared:
             self._seat = Membership(reading, self._beginnings, self._watch, self._note)
@@ -83,7 +89,9 @@ class TopicSource:
         if len(names) == 1 and not self._selection.has_patterns:
             self._topic = names.pop()
         bounds = self._resolver.bounds(places)
-        self._extents.fix(self._find_ends(bounds), bounds)
+        ends = self._find_ends(bounds)
+        self._extents.fix(ends, bounds)
+        self._stable = {place: end for place, end in ends.items() if place in bounds and end == bounds[place].high}
         if isinstance(self._seat, Membership):
             self._seat.join(places)
         else:
@@ -92,7 +100,12 @@ class TopicSource:
             self._seat.start(starts, bounds)
             if not self._extents.ends:
                 self.ids.ask({topic for topic, _ in places})
+        self._finish()
+
+    def _finish(self) -> None:
         self.finished = self._extents.finished
+        if self.finished:
+            self.find_held_back()
 
     def leave_out(self, topics: Iterable[str]) -> None:
         """No pattern means these, which the run itself writes to; before `open`."""
@@ -158,6 +171,8 @@ class TopicSource:
             error, self._error = self._error, None
             raise error
         messages = tap.sift(messages)
+        if self._reading.not_before:
+            messages = self._skip(messages)
         batch: Batch | None = None
         if not messages:
             self._look_around()
@@ -165,8 +180,18 @@ class TopicSource:
             batch = self._to_batch(messages)
         elif records := self._sort_out(messages):
             batch = self._to_batch(records)
-        self.finished = self._extents.finished
+        self._finish()
         return batch
+
+    def _skip(self, messages: list[Message]) -> list[Message]:
+        """Leave out what lies before an offset that was asked for and did not exist at the start."""
+        first = self._reading.not_before
+        return [
+            message
+            for message in messages
+            if message.error() is not None
+            or int(message.offset() or 0) >= first.get((str(message.topic()), int(message.partition() or 0)), 0)
+        ]
 
     def _to_batch(self, messages: list[Message]) -> Batch | None:
         from confluent_kafka import Message
@@ -222,6 +247,8 @@ class TopicSource:
 
     def _look_around(self) -> None:
         """Things to do when there is nothing to read."""
+        if self._transactions is not None and not self._stable:
+            self._transactions.look()
         late = self._extents.late_end
         if late is not None and time.time() * 1000 >= late and not self._tap.holds_back:
             self._fix_late_ends(late)
@@ -243,6 +270,14 @@ class TopicSource:
     def progress(self) -> Progress:
         """How far the reading is."""
         return self._extents.progress
+
+    def find_held_back(self) -> list[Held]:
+        """At the ends that were fixed at the start: what open transactions keep behind them. Each is told."""
+        if self._transactions is not None and not self._held_checked:
+            self._held_checked = True
+            owned = self._extents.assigned or self._stable.keys()
+            self._transactions.check_ends({place: end for place, end in self._stable.items() if place in owned})
+        return self._transactions.held if self._transactions is not None else []
 
     @property
     def owned(self) -> set[TopicPartition]:

@@ -28,6 +28,7 @@ class NewKafka(Protocol):
         *,
         listeners: Sequence[Listener] = (),
         format_args: Sequence[str] = (),
+        cluster_id: str = "",
     ) -> Cluster: ...
 
 
@@ -63,9 +64,12 @@ def new_kafka(tmp_path: Path) -> Iterator[NewKafka]:
         *,
         listeners: Sequence[Listener] = (),
         format_args: Sequence[str] = (),
+        cluster_id: str = "",
     ) -> Cluster:
         home = tmp_path / f"kafka-{len(started)}"
-        broker = Broker(home, properties=properties, listeners=listeners, format_args=format_args)
+        broker = Broker(
+            home, properties=properties, listeners=listeners, format_args=format_args, cluster_id=cluster_id
+        )
         started.append(Cluster(broker))
         broker.start()
         return started[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -209,3 +209,126 @@ def test_a_member_that_the_others_wait_for_commits_at_once_and_once() -> None:
     run.answered(5)
     run.committer.tick(run.ledger)
     assert run.sent == [[(0, 5)]]
+
+
+# --- what a commit may hold ---------------------------------------------------------------------------------------
+
+
+def flight(run: Running, *offsets: int) -> Any:
+    batch = Batch(
+        [b"v"] * len(offsets), topics=["t"] * len(offsets), partitions=[0] * len(offsets), offsets=list(offsets)
+    )
+    return run.ledger.track(batch, batch.snapshot())
+
+
+def with_end(end: int) -> Running:
+    """A run whose partition 0 is read up to `end`, behind which lies nothing."""
+    run = Running()
+    run.ledger = Ledger(keeps_offsets=True)
+    run.committer = GroupCommitter(run, "prod:group g", {PLACE: end}, clock=lambda: run.now)  # type: ignore[arg-type]
+    return run
+
+
+def test_the_end_of_a_partition_is_committed_only_when_nothing_is_in_flight() -> None:
+    """The end lies behind records that are on their way: to commit it would lose them if they do not arrive."""
+    run = with_end(9)
+    sent = flight(run, 4, 5)
+    run.passes(INTERVAL)
+    assert run.sent == []
+    sent.settle_sent(sent.origin)
+    run.ledger.settle()
+    run.passes(INTERVAL)
+    assert run.sent == [[(0, 9)]]
+
+
+def test_the_end_of_a_partition_is_not_committed_when_the_run_was_cut_short() -> None:
+    """Behind `-c N` lie records that were read and count as unread."""
+    run = with_end(9)
+    sent = flight(run, 4, 5)
+    run.ledger.cut(sent, 1)
+    sent.settled.append(0)
+    run.ledger.settle()
+    assert not run.ledger.flights
+    run.passes(INTERVAL)
+    assert run.sent == [[(0, 5)]]
+
+
+def test_the_next_commit_comes_an_interval_later_and_not_at_once() -> None:
+    run = Running()
+    run.settled(1)
+    run.passes(INTERVAL)
+    run.answered(1)
+    run.settled(2)
+    run.now += INTERVAL / 2
+    flight(run, 7)
+    run.committer.tick(run.ledger)
+    assert len(run.sent) == 1
+    run.now += INTERVAL / 2
+    run.committer.tick(run.ledger)
+    assert len(run.sent) == 2
+
+
+def test_a_commit_that_failed_as_a_whole_is_sent_again_for_every_partition() -> None:
+    run = Running()
+    run.settled(3, 4)
+    run.passes(INTERVAL)
+    run.answered(3, 4)
+    run.committer.note_answer(KafkaError(KafkaError._TRANSPORT), [])
+    run.passes(INTERVAL)
+    assert run.sent == [[(0, 3), (1, 4)], [(0, 3), (1, 4)]]
+
+
+@pytest.mark.parametrize("name", ["ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"])
+def test_a_last_commit_in_a_rebalance_is_tried_until_it_has_passed(name: str) -> None:
+    """The member has not let its partitions go: a moment later it knows its generation, and the commit succeeds."""
+
+    class Moving(Coordinator):
+        def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition] | None:
+            super().commit(offsets=offsets, asynchronous=asynchronous)
+            if len(self.said) == 1:
+                raise KafkaException(KafkaError(getattr(KafkaError, name)))
+            return offsets
+
+    consumer = Moving()
+    GroupCommitter(consumer, "prod:group g", {}).commit_within({PLACE: 5}, 5)
+    assert consumer.said == [("commit", False), ("commit", False)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_ASSIGNMENT_LOST"],
+)
+def test_a_commit_that_somebody_else_overtook_ends_no_run(name: str) -> None:
+    """While running, the partitions are or will be another member's, who reads on from the last commit."""
+    run = Running()
+    run.settled(3)
+    run.passes(INTERVAL)
+    run.committer.note_answer(KafkaError(getattr(KafkaError, name)), [])
+    run.committer.tick(run.ledger)
+
+
+def test_the_last_commit_names_the_partition_that_was_refused() -> None:
+    """The client raises nothing when one partition of several is refused: its answer says so."""
+
+    class Partial(Coordinator):
+        def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition] | None:
+            refused = TopicPartition("t", 1)
+            refused_error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+            return [*offsets, _Answer(refused, refused_error)]  # type: ignore[list-item]
+
+    with pytest.raises(KpipeError, match="no ACL allows READ"):
+        GroupCommitter(Partial(), "prod:group g", {}).commit_within({PLACE: 5}, 5)
+
+
+class _Answer:
+    def __init__(self, place: TopicPartition, error: KafkaError) -> None:
+        self.topic, self.partition, self.offset, self.error = place.topic, place.partition, place.offset, error
+
+
+def test_the_end_commits_the_exact_prefix_of_what_is_settled() -> None:
+    consumer, ledger = Coordinator(), Ledger(keeps_offsets=True)
+    batch = Batch([b"v"] * 3, topics=["t"] * 3, partitions=[0] * 3, offsets=[4, 5, 6])
+    sent = ledger.track(batch, batch.snapshot())
+    sent.settled += [0, 2]
+    GroupCommitter(consumer, "prod:group g", {PLACE: 7}).finish(ledger, 5)
+    assert consumer.offset == 5

@@ -84,11 +84,12 @@ class Broker:
         properties: Mapping[str, str] | None = None,
         listeners: Sequence[Listener] = (),
         format_args: Sequence[str] = (),
+        cluster_id: str = "",
         java_flags: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.log = home / "broker.log"
-        self.cluster_id = _cluster_id()
+        self.cluster_id = cluster_id or _cluster_id()
         self._listeners = [Listener("PLAINTEXT"), *listeners, Listener("CONTROLLER")]
         self._ports = {listener.name: free_port() for listener in self._listeners}
         self._properties = dict(properties or {})
