@@ -178,7 +178,7 @@ class Tap:
 
     def _resume(self) -> None:
         self._paused = False
-        self._resume_these(self._extents.assigned - set(self._hold.held if self._hold is not None else ()))
+        self._resume_these(self._extents.assigned - (self._hold.paused if self._hold is not None else set()))
 
     def _resume_these(self, places: set[TopicPartition]) -> None:
         from confluent_kafka import TopicPartition

@@ -8,7 +8,7 @@ from chain_fakes import FakeSink, ListSource, rows, run
 from kpipe.errors import UsageError
 from kpipe.pace import Pace, parse_rates
 from kpipe.sinks.throttle import Throttle
-from kpipe.sources.hold import Hold
+from kpipe.sources.hold import MOST, Hold
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
 
@@ -72,7 +72,8 @@ def test_a_signal_ends_the_waiting_and_nothing_is_lost():
 
 
 class Message:
-    def __init__(self, partition, offset, ms, *, error=None, kind=1):
+    def __init__(self, partition, offset, ms, *, error=None, kind=1, value=b""):
+        self.bytes = value
         self.where, self.ms, self.kind, self.failure = (partition, offset), ms, kind, error
 
     def topic(self):
@@ -87,8 +88,11 @@ class Message:
     def error(self):
         return self.failure
 
+    def value(self):
+        return self.bytes
 
-def test_a_hold_keeps_the_order_of_each_partition_and_pauses_only_those_that_wait():
+
+def test_a_hold_keeps_the_order_of_each_partition_and_pauses_those_that_wait_only_when_it_holds_much():
     now, calls = [100.0], []
     hold = Hold(
         10,
@@ -96,9 +100,13 @@ def test_a_hold_keeps_the_order_of_each_partition_and_pauses_only_those_that_wai
         lambda places: calls.append(("resume", places)),
         lambda: now[0],
     )
-    young, old, end = Message(0, 1, 95_000), Message(0, 2, 1_000), Message(0, 3, 0, error="eof")
+    young, old, end = Message(0, 1, 95_000, value=b"x" * MOST), Message(0, 2, 1_000), Message(0, 3, 0, error="eof")
     others = [Message(1, 7, 1_000), Message(2, 1, -1, kind=0)]
     ready = Message(0, 0, 90_000)
+    small = Message(3, 1, 95_000)
+    assert hold.sift([small]) == []
+    assert calls == []  # what the client has fetched of a paused partition is thrown away
+    hold.drop([("t", 3)])
     assert hold.sift([ready, young, old, end, *others]) == [ready, *others]
     assert hold.held == {("t", 0): [young, old, end]}
     assert hold.sift([old]) == []  # behind one that waits
