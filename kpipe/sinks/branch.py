@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from kpipe.errors import BadRecord, Exit, KpipeError, Stage
+from kpipe.errors import BadRecord, Exit, Interrupted, KpipeError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -261,8 +261,8 @@ class Routes:
         try:
             self._find(topic)
         except KpipeError as error:
-            if error.exit_code is Exit.UNREACHABLE:
-                raise
+            if error.exit_code is Exit.UNREACHABLE or isinstance(error, Interrupted):
+                raise  # no judgement on a record: the cluster is away, or a signal came first
             why = f"routed to {error.where or topic}: {error.what}"
             self._refusals[topic] = (self._clock() + self.AGAIN, why)
             return why

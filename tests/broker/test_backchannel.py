@@ -208,4 +208,4 @@ def test_what_no_kpipe_wrote_is_neither_kept_nor_an_internal_error(kafka: Cluste
     assert done.code == 1, done.err
     assert "the far end went away" in done.err
     assert "internal error" not in done.err
-    assert kafka.committed(pipe._name, pipe._source) in ({}, {0: 0, 1: 0})
+    assert set(kafka.committed(pipe._name, pipe._source).values()) <= {0}

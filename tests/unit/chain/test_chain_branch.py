@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from chain_fakes import FakeSink, ListSource, rows, run
 
-from kpipe.errors import KpipeError, UnreachableError
+from kpipe.errors import Interrupted, KpipeError, UnreachableError
 from kpipe.sinks.branch import FanOut, RoutedSink, Routes, Tally
 
 
@@ -146,3 +146,16 @@ def test_a_failure_at_a_further_target_is_told_in_its_words():
     done = run(ListSource(rows(b"a", b"b")), [], FanOut(FakeSink("one"), [(FakeSink("two", fails=[b"b"]), True)]))
     assert "two says refused" in str(done.error)
     assert done.committed == {("t", 0): 1}
+
+
+def test_a_look_that_a_signal_ended_is_no_judgement_on_the_record():
+    """With --on-error skip it was passed by and committed."""
+
+    def stopped(_topic):
+        raise Interrupted("stopped before the cluster answered")
+
+    batch = rows(b"1")
+    batch.targets = ["elsewhere"]
+    with pytest.raises(Interrupted):
+        Routes("main", stopped).admit(batch)
+    assert (batch.bad, len(batch)) == ([], 1)
