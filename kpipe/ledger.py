@@ -66,6 +66,7 @@ class Flight:
         "origin",
         "read",
         "reports",
+        "returned",
         "revoked",
         "settled",
         "taken_out",
@@ -89,6 +90,7 @@ class Flight:
         self.taken_out: set[int] = set()
         self.dropped: Counter[int] | None = None
         self.dead: set[int] = set()
+        self.returned: set[int] = set()
         self.read = self.expected = self.filtered = self.dead_lettered = self.handled = 0
 
     def take_reports(self, batch: Batch) -> list[DeliveryReport]:
@@ -133,6 +135,10 @@ class Flight:
         self.settled.append(index)
         if self.dropped[index] == (1 if self.needs is None else self.needs[index]):
             self.filtered += 1
+
+    def give_back(self, indexes: Iterable[int]) -> None:
+        """These records were not read after all: the run ended before them, and the next one begins with them."""
+        self.returned.update(indexes)
 
     def leave_unsent(self, indexes: Iterable[int]) -> None:
         """The run ends before these records were sent."""
@@ -374,9 +380,13 @@ class Ledger:
         for flight in self.flights:
             settled = flight.settled_indexes()
             missing = [index for index in range(flight.read) if index not in settled]
+            back = flight.returned.intersection(missing)
+            self.cut_short = self.cut_short or bool(back)
+            self.read -= len(back)
+            missing = [index for index in missing if index not in back]
             refusals = sum((id(flight), index) in known for index in missing)
             flight.failed.difference_update(missing)
-            self._book(flight, flight.read - len(missing))
+            self._book(flight, flight.read - len(missing) - len(back))
             self.failed += refusals
             self.unknown += len(missing) - refusals
             lost += [(flight, index) for index in missing]

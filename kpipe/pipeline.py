@@ -172,6 +172,8 @@ class Pipeline:
     """Seconds without a single delivery report after which the end of the input is not waited for any longer."""
     patience: float = 1.0
     """Seconds of waiting after which the source is asked to keep its place in the group (and to fetch anew)."""
+    enough: Callable[[], bool] = lambda: False
+    """Whether the sink wants no more; where filters drop records, it counts those that pass."""
     sent: int = 0
     _polled: float = 0.0
     _ending_since: float | None = None
@@ -211,7 +213,7 @@ class Pipeline:
 
     def _is_over(self) -> bool:
         over = self.stop.requested or self.source.finished or self.error is not None
-        return over or (self.limit is not None and self.sent >= self.limit)
+        return over or self.enough() or (self.limit is not None and self.sent >= self.limit)
 
     def _is_closed(self) -> bool:
         """Whether an open transaction is committed; one that was aborted goes on with reading."""

@@ -63,6 +63,7 @@ class ForeignDecoder(PieceDecoder["tuple[int, bytes | None]"]):
             try:
                 rows.append(self._row(line))
             except BadRecord as error:
+                error.raw = line and line.removesuffix(b"\n")
                 rows.append(error)
         self._loaded.clear()
         return batch_of(rows, file=self._file, lines=[number for number, _ in texts])

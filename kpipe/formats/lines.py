@@ -58,8 +58,8 @@ class LineEncoder:
     """Delimited output: value, delimiter; with `key_delimiter` key, key delimiter, value, delimiter.
 
     Null is written as `null_marker`, else as nothing. What a reader of such output cannot tell apart is counted for
-    a note at the end of the run: `ambiguous` records (the value holds the delimiter, or the key holds either), and
-    `nulls`, the keys and values that were null and written as nothing.
+    a note at the end of the run: `ambiguous` records (the value holds the delimiter), `ambiguous_keys` (the key holds
+    either delimiter), and `nulls`, the keys and values that were null and written as nothing.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LineEncoder:
         self._null_marker = null_marker
         self._bordered = has_border(delimiter)
         self._key_bordered = key_delimiter is not None and has_border(key_delimiter)
-        self.ambiguous = 0
+        self.ambiguous = self.ambiguous_keys = 0
         self.nulls = 0
 
     def __call__(self, batch: Batch) -> bytes:
@@ -105,10 +105,11 @@ class LineEncoder:
             or block.count(self._delimiter) != len(values)
             or key_delimiter in b"".join(keys)
         ):
-            self.ambiguous += sum(
-                (key + key_delimiter).find(key_delimiter) != len(key) or self._ends_early(key + key_delimiter + value)
-                for key, value in zip(keys, values, strict=True)
-            )
+            for key, value in zip(keys, values, strict=True):
+                if (key + key_delimiter).find(key_delimiter) != len(key) or self._delimiter in key:
+                    self.ambiguous_keys += 1
+                elif self._ends_early(key + key_delimiter + value):
+                    self.ambiguous += 1
         return block
 
     def _filled(self, column: list[bytes | None]) -> list[bytes]:

@@ -177,6 +177,7 @@ class _Delimited:
                     raise oversized(self._splitter.limit)
                 rows.append(self._record(piece))
             except BadRecord as error:
+                error.raw = piece
                 rows.append(error)
         return rows
 

@@ -146,6 +146,8 @@ def _format_notes(encode: object) -> list[str]:
         notes.append(
             f"encode: {ambiguous:,} times a value held the delimiter itself; use -0 or -J to keep records apart"
         )
+    if keys := getattr(encode, "ambiguous_keys", 0):
+        notes.append(f"encode: {keys:,} times a key held a delimiter itself; use -J, or another key delimiter")
     if nulls:
         notes.append(f"encode: {nulls:,} null values were printed as empty ones; use -Z TEXT or -J to tell them apart")
     return notes

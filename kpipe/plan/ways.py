@@ -43,9 +43,11 @@ def build_detours(
         return list(stages), sink
     from kpipe.through.detour import Filter
     from kpipe.through.envelopes import Envelopes
+    from kpipe.through.limit import Limited
     from kpipe.through.lines import Lines, refuse_newlines
     from kpipe.transform.detour import Detour
 
+    sink = Limited(sink)
     behind: list[PipelineStage] = []
     for stage in reversed(stages):
         if not isinstance(stage, Detour):
@@ -61,9 +63,13 @@ def build_detours(
 
 
 def bind_detours(pipeline: Pipeline) -> None:
-    """Tell the filters where to see that the input has ended."""
-    for detour in _detours(pipeline.sink):
-        detour.ending = lambda: pipeline.draining
+    """Tell the filters where to see that the input has ended, and count behind them what passes."""
+    detours = _detours(pipeline.sink)
+    if detours:
+        limited = detours[-1].inner
+        limited.left, pipeline.limit, pipeline.enough = pipeline.limit, None, limited.enough
+        for detour in detours:
+            detour.ending, detour.wanted = lambda: pipeline.draining, lambda: limited.left
 
 
 def end_detours(sink: Sink) -> None:

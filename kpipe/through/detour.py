@@ -15,7 +15,7 @@ from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.through.child import LONGEST_LINE, Child, pump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kpipe.ledger import Flight
     from kpipe.pipeline import Sink
@@ -74,12 +74,14 @@ class Filter:
 class Detour:
     """The part of a way through a filter that does not depend on what is written to it.
 
-    `stages` run on what came back; `ending` says whether the input has ended; `note` hears of filtered and bad records.
+    `stages` run on what came back; `ending` says whether the input has ended, `wanted` how many records may still
+    be sent (None: all); `note` hears of filtered and bad records.
     """
 
     def __init__(self, what: Filter, inner: Sink, stages: Sequence[PipelineStage], tell: Callable[[str], None]) -> None:
         self.inner = inner
         self.ending: Callable[[], bool] = lambda: False
+        self.wanted: Callable[[], int | None] = lambda: None
         self.note: Note = lambda _origin, _index, _error: None
         self.what = what
         self.children: dict[int, Child] = {}
@@ -153,9 +155,24 @@ class Detour:
         except KpipeError:
             flight.leave_unsent(entered)
             raise
+        self._account(batch, flight, entered)
+        if len(batch):
+            self._passing = True
+            try:
+                self.inner.send(batch, flight, idle)
+            finally:
+                self._passing = False
+
+    def _account(self, batch: Batch, flight: Flight, entered: Counter[int]) -> None:
+        """Settle what the stages filtered, report what they refused, and give back what the limit does not let pass."""
         batch.unite_bad()
         bad = {each.index: each.error for each in batch.bad}
         left = entered if batch.index is None else Counter(batch.index)
+        for index in self._behind_the_last(batch, entered):
+            if not left[index]:  # else the limit gives it back
+                flight.give_back((index,))
+            bad.pop(index, None)
+            del entered[index]
         for index, count in entered.items():
             if index in bad:
                 flight.settled += [index] * (count - 1)  # a failure below stands for the last one
@@ -168,12 +185,19 @@ class Detour:
                 if not left[index]:
                     self.note(flight.origin, index, None)
         flight.failures += [(index, Refused(error)) for index, error in bad.items()]
-        if len(batch):
-            self._passing = True
-            try:
-                self.inner.send(batch, flight, idle)
-            finally:
-                self._passing = False
+
+    def enough(self) -> bool:
+        """Whether nothing more is wanted."""
+        wanted = self.wanted()
+        return wanted is not None and wanted <= 0
+
+    def _behind_the_last(self, batch: Batch, entered: Iterable[int]) -> list[int]:
+        """Those of `entered` that stand behind the last record that the limit lets pass."""
+        wanted = self.wanted()
+        if wanted is None or not 0 < wanted <= len(batch):
+            return []
+        last = wanted - 1 if batch.index is None else batch.index[wanted - 1]
+        return [index for index in entered if index > last]
 
     # --- the sink's other duties -------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class Open:
     row: int
     offset: int
     size: int
+    answered: bool = False
 
 
 class Envelopes(Detour):
@@ -78,7 +79,7 @@ class Envelopes(Detour):
         given = 0
         try:
             for row, block in self._blocks(named):
-                if not self._make_room(len(block), numbers[row]):
+                if self.enough() or not self._make_room(len(block), numbers[row]):
                     return
                 entry = Open(flight, index[row], batch, row, _offset(named, row), len(block))
                 place = (numbers[row], *_place(named, row))
@@ -88,7 +89,7 @@ class Envelopes(Detour):
                 given += 1
                 self.child(numbers[row]).write(block)
         finally:
-            flight.leave_unsent(index[given : len(batch)])
+            (flight.give_back if self.enough() else flight.leave_unsent)(index[given : len(batch)])
         self._turn(0)
 
     def _blocks(self, named: Batch) -> Iterator[tuple[int, bytes]]:
@@ -149,11 +150,17 @@ class Envelopes(Detour):
         answers = decoder.feed(b"\n".join([*lines, b""]))
         if answers.bad:
             raise self._mismatch(f"answered something that is no envelope: {answers.bad[0].error.what}")
+        if self.wanted() is not None:  # one by one: what stands behind the last that is wanted is not looked at
+            for row in range(len(answers)):
+                if self.enough():
+                    return
+                self._send_on(answers, [self._find(number, answers, row)], row, row + 1)
+            return
         found = [self._find(number, answers, row) for row in range(len(answers))]
         start = 0
         for row in range(1, len(found) + 1):
             if row == len(found) or found[row].flight is not found[start].flight:
-                self._send_on(answers, found, start, row)
+                self._send_on(answers, found[start:row], start, row)
                 start = row
 
     def _find(self, number: int, answers: Batch, row: int) -> Open:
@@ -171,9 +178,10 @@ class Envelopes(Detour):
         where = f"{key[1]}[{key[2]}]@{offset}"
         raise self._mismatch(f"answered {where}, which it was not given or which it gave back out of order")
 
-    def _send_on(self, answers: Batch, found: list[Open], start: int, end: int) -> None:
+    def _send_on(self, answers: Batch, entries: list[Open], start: int, end: int) -> None:
         part = answers.cut_out(start, end)
-        entries = found[start:end]
+        for entry in entries:
+            entry.answered = True
         flight, origin = entries[0].flight, entries[0].batch
         part.index = [entry.index for entry in entries]
         part.read = flight.read
@@ -246,16 +254,29 @@ class Envelopes(Detour):
         """Send on what came back, and collect delivery reports."""
         if self.children:
             self._turn(0)
+        self._stop_early()
         self.inner.poll()
 
     def flush(self, timeout: float) -> bool:
         """Let the filter end, so that everything is known of every record; the next one starts it again."""
+        self._stop_early()
         if self.children and not self._passing:
             self._begin_end()
             self._turn(timeout)
             if self.children:
                 return False
         return self.inner.flush(timeout)
+
+    def _stop_early(self) -> None:
+        """Nothing more is wanted: what the filter has not given back was not read after all."""
+        if not self.enough() or self._passing:
+            return
+        for entry in [entry for queue in self._open.values() for entry in queue]:
+            if entry.answered and entry.index not in entry.flight.returned:
+                self._settle(entry)
+            else:
+                entry.flight.give_back((entry.index,))
+        self._forget()
 
     def purge(self) -> None:
         """End the filter; what it has not given back is not sent."""

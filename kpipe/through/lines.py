@@ -46,6 +46,9 @@ class Lines(Detour):
         """Send every record's value through the filter; null values pass by it. Raises when the filter fails."""
         indexes = range(flight.read) if batch.index is None else batch.index
         for start, end in slices(batch):
+            if self.enough():
+                flight.give_back(indexes[start:])
+                return
             part = batch.cut_out(start, end)
             try:
                 if not self._exchange(part, idle):

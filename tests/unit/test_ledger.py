@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kpipe.errors import BadRecord
 from kpipe.ledger import DeliveryReport, Flight, Ledger
 from kpipe.record import Batch
 
@@ -264,3 +265,99 @@ def test_only_a_group_keeps_where_it_began(keeps: bool) -> None:
     ledger = Ledger(keeps_offsets=keeps)
     ledger.begin({("t", 0): 5})
     assert ledger.prefix() == ({("t", 0): 5} if keeps else {})
+
+
+# --- promises that mutants of the ledger broke and no test saw ---------------------------------------------------
+
+
+def test_a_split_record_with_a_bad_part_is_not_complete_before_its_neighbours() -> None:
+    """Three records: one filtered, one bad, one split in two. Only what was acknowledged may be committed."""
+    ledger = Ledger(keeps_offsets=True)
+    batch = batch_of(3)
+    flight = ledger.track(batch, batch.snapshot())
+    batch.keep([False, True, True])
+    batch.reject({0: BadRecord("bad")})
+    batch.index = [2, 2]
+    batch.values = [b"x", b"y"]
+    flight.settle_filtered(batch)
+    reports = flight.take_reports(batch)
+    flight.settled.append(1)  # the bad one was judged
+    reports[0](None, None)
+    assert not flight.complete
+    assert ledger.prefix() == {("t", 0): 2}
+    reports[1](None, None)
+    assert flight.complete
+    assert ledger.prefix() == {("t", 0): 3}
+
+
+@pytest.mark.parametrize("missing", ["topics", "partitions", "offsets"])
+def test_a_record_that_lacks_one_coordinate_has_no_position(missing: str) -> None:
+    batch = batch_of(2)
+    column = list(getattr(batch, missing))
+    column[0] = None
+    setattr(batch, missing, column)
+    flight = Ledger().track(batch, batch)
+    assert [index for index, _, _ in flight.positions()] == [1]
+
+
+def test_a_cut_says_so_and_shortens_what_is_expected() -> None:
+    ledger = Ledger(keeps_offsets=True)
+    flight, _ = tracked(ledger, 5)
+    ledger.cut(flight, 5)
+    assert not ledger.cut_short
+    ledger.cut(flight, 4)
+    ledger.cut(flight, 4)
+    assert ledger.cut_short
+    assert (ledger.read, ledger.in_flight, flight.expected) == (4, 4, 4)
+
+
+def test_dead_letters_are_counted_as_such() -> None:
+    ledger = Ledger()
+    flight, reports = tracked(ledger, 3)
+    flight.dead_lettered += 1
+    for report in reports[:3]:
+        report(None, None)
+    ledger.settle()
+    assert (ledger.delivered, ledger.dead_lettered, ledger.balanced) == (2, 1, True)
+
+
+def test_what_is_read_again_is_committed_from_where_it_is_read_again() -> None:
+    ledger = Ledger(keeps_offsets=True)
+    mark = ledger.mark()
+    _, reports = tracked(ledger, 3)
+    for report in reports[:3]:
+        report(None, None)
+    ledger.settle()
+    assert ledger.next_offsets == {("t", 0): 3}
+    assert ledger.rewind(mark, {("t", 0): 1}) == 3
+    assert (ledger.prefix(), ledger.read) == ({("t", 0): 1}, 0)
+
+
+def test_only_flights_with_failures_have_failed() -> None:
+    ledger = Ledger()
+    _, reports = tracked(ledger, 2)
+    assert not ledger.has_failed()
+    reports[0]("error", None)
+    assert ledger.has_failed()
+
+
+def test_a_record_that_waits_before_a_settled_one_of_its_partition_is_a_hole() -> None:
+    ledger = Ledger()
+    _, first = tracked(ledger, 2)
+    _, second = tracked(ledger, 1)
+    first[0](None, None)
+    assert not ledger.has_holes()
+    second[0](None, None)
+    assert ledger.has_holes()
+
+
+def test_what_was_given_back_was_not_read_and_holds_the_commit_before_it() -> None:
+    ledger = Ledger(keeps_offsets=True)
+    flight, reports = tracked(ledger, 5)
+    for index in (0, 1, 4):
+        reports[index](None, None)
+    flight.give_back((2, 3, 4))  # what was delivered stays delivered
+    assert ledger.close(()) == []
+    assert (ledger.read, ledger.delivered, ledger.failed, ledger.unknown) == (3, 3, 0, 0)
+    assert (ledger.balanced, ledger.complete, ledger.cut_short) == (True, True, True)
+    assert ledger.prefix() == {("t", 0): 2}

@@ -259,3 +259,11 @@ def test_kaf_rows():
     )
     assert "timestamp is" in complaint(KafDecoder("dump"), (line % ("2024-01-02T15:04:05", "k", "v")).encode())
     assert "the object has no payload" in complaint(KafDecoder("dump"), b'{"topic":"t"}')
+
+
+@pytest.mark.parametrize("decoder", [KcatDecoder, KclDecoder, RpkDecoder, KafDecoder])
+def test_a_line_that_cannot_be_read_keeps_its_bytes_for_a_dead_letter(decoder):
+    for line in (b"no json", b"[1]", b'{"unknown":1}', b'{"topic":1}'):
+        reader = decoder("dump")
+        (bad,) = [*reader.feed(line + b"\n").bad, *reader.finish().bad]
+        assert bad.error.raw == line

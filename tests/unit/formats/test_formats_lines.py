@@ -53,7 +53,7 @@ def test_pairs_not_called_ambiguous_read_back(pairs, delimiter, key_delimiter):
     encode = LineEncoder(delimiter, key_delimiter=key_delimiter)
     data = encode(batch(*(Row(value, key) for key, value in pairs)))
     found, _ = decode(LineDecoder("stdin", delimiter=delimiter, key_delimiter=key_delimiter), data)
-    assert encode.ambiguous or [(row.key, row.value) for row in found] == pairs
+    assert encode.ambiguous or encode.ambiguous_keys or [(row.key, row.value) for row in found] == pairs
 
 
 def test_an_empty_line_is_an_empty_value_and_only_the_delimiter_is_cut():
@@ -171,7 +171,7 @@ def test_nulls_are_counted_unless_marked():
 def test_a_key_that_holds_a_delimiter_is_ambiguous():
     encode = LineEncoder(b"\n", key_delimiter=b":")
     encode(batch(Row(b"v", b"a:b"), Row(b"v:w", b"a"), Row(b"v", b"a\n")))
-    assert encode.ambiguous == 2
+    assert (encode.ambiguous, encode.ambiguous_keys) == (0, 2)
 
 
 def test_nul_delimits_on_both_sides():

@@ -1,0 +1,72 @@
+"""`-c N` behind filters: the first N records that pass are sent, and what comes after them was never read.
+
+It settles nothing: a record that is given back belongs to the next run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.errors import KpipeError
+    from kpipe.ledger import Flight
+    from kpipe.pipeline import Sink
+    from kpipe.record import Batch
+
+
+class Limited:
+    """The sink behind the last filter. `left` records may still be sent; None: any number."""
+
+    def __init__(self, inner: Sink) -> None:
+        self.inner = inner
+        self.left: int | None = None
+
+    def enough(self) -> bool:
+        """Whether nothing more is wanted."""
+        return self.left is not None and self.left <= 0
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Send what is wanted; a record of which a part was sent before the limit is as far as it will be."""
+        if self.left is not None and len(batch) > self.left:
+            index = range(len(batch)) if batch.index is None else batch.index
+            sent = set(index[: self.left])
+            for entry in index[self.left :]:
+                if entry in sent:
+                    flight.drop(entry)
+                else:
+                    flight.give_back((entry,))
+            batch = batch.cut_out(0, self.left)
+        if self.left is not None:
+            self.left -= len(batch)
+        if len(batch):
+            self.inner.send(batch, flight, idle)
+
+    def poll(self) -> None:
+        """As the sink behind it."""
+        self.inner.poll()
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """As the sink behind it."""
+        return self.inner.explain(error, where)
+
+    def refused(self, error: object) -> bool:
+        """As the sink behind it."""
+        return self.inner.refused(error)
+
+    def unwritten(self, error: object) -> bool:
+        """As the sink behind it."""
+        return self.inner.unwritten(error)
+
+    def flush(self, timeout: float) -> bool:
+        """As the sink behind it."""
+        return self.inner.flush(timeout)
+
+    def purge(self) -> None:
+        """As the sink behind it."""
+        self.inner.purge()
+
+    def close(self, timeout: float) -> None:
+        """As the sink behind it."""
+        self.inner.close(timeout)
