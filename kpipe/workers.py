@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -33,6 +34,7 @@ secrets, which an environment would show to everything that the worker starts.""
 SLOT = "KPIPE_SLOT"
 """Environment of a worker: its slot alone, which makes the default transactional id its own."""
 
+ECHO = 30.0  # seconds in which what one worker tells of a cluster is not told again for the others
 TELL = 0.5  # seconds between two balances: what a crashed worker counts with is its last one
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds before a crashed worker starts again; doubled at each crash in a row
 HEALTHY = 60.0  # seconds after which a crash is not in a row with the one before
@@ -83,7 +85,9 @@ class Worker:
 
         threading.Thread(target=wait, daemon=True).start()
 
-    def teller(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> Callable[[], None]:
+    def teller(
+        self, ledger: Ledger, away: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic
+    ) -> Callable[[], None]:
         """A progress callback that tells the balance now and then; a full pipe is not waited for."""
         os.set_blocking(self.report, False)
         due = clock()
@@ -94,7 +98,7 @@ class Worker:
             if now < due:
                 return
             due = now + TELL
-            counts = {name: getattr(ledger, name) for name in (*COUNTS, "in_flight")}
+            counts = {name: getattr(ledger, name) for name in (*COUNTS, "in_flight")} | {"away": away()}
             try:
                 os.write(self.report, json.dumps(counts).encode() + b"\n")
             except OSError:
@@ -164,6 +168,8 @@ class Supervisor:
         self.progress = progress
         self._selector = selectors.DefaultSelector()
         self._signalled = 0
+        self._told: dict[str, float] = {}
+        """When a worker told something of a cluster."""
         self._failure: int | None = None
         self._kill_at: float | None = None
 
@@ -193,6 +199,10 @@ class Supervisor:
         for member in self.members:
             clusters = _add_up(clusters, member.clusters, member.last.get("clusters", {}))
         return {**facts, "clusters": clusters} if clusters else facts
+
+    def away(self) -> str:
+        """Which clusters a worker misses, for the live line."""
+        return next((str(text) for member in self.members if (text := member.last.get("away"))), "")
 
     def _start(self, member: Member) -> None:
         report_read, report_write = os.pipe()
@@ -243,9 +253,18 @@ class Supervisor:
         member.buffers[name] = rest
         for line in lines:
             if name == "stderr":
-                self._say(f"worker {member.slot}: {line.decode(errors='replace').removeprefix('kpipe: ')}")
+                self._hear(member, line.decode(errors="replace").removeprefix("kpipe: "))
             else:
                 self._take_balance(member, line)
+
+    def _hear(self, member: Member, line: str) -> None:
+        """A line of a worker; of a cluster that goes or comes all of them tell at once, and the first is enough."""
+        if line.startswith("connect: "):
+            now, words = time.monotonic(), re.sub(r" since .*| after .*", "", line)
+            if now - self._told.get(words, -ECHO) < ECHO:
+                return
+            self._told[words] = now
+        self._say(f"worker {member.slot}: {line}")
 
     @staticmethod
     def _take_balance(member: Member, line: bytes) -> None:

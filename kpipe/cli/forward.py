@@ -68,7 +68,7 @@ def forward(
     def plan(stop: Any, say: Any) -> Any:
         planned = plan_forward(places, connection, selection, options, sending, trace, schemas, run, steps, stop, say)
         if worker is not None:
-            planned.pipeline.progress = worker.teller(planned.pipeline.ledger)
+            planned.observers.append(worker.teller(planned.pipeline.ledger, planned.away))
         return planned
 
     return execute(plan, run, fail_if_empty=selection.fail_if_empty and worker is None, spill=sending.spill)

@@ -56,8 +56,7 @@ def execute(
     if planned.typed and sys.stderr.isatty() and not options.quiet:
         tell("read: stdin: reading what you type; Ctrl-D ends")
     live = _live_line(summary, planned, options)
-    if live is not None:
-        pipeline.progress = live
+    pipeline.progress = _all([*planned.observers, *([live] if live is not None else [])])
     ending.planned, ending.summary = planned, summary
     gc.freeze()  # what start-up left is never looked at again; `kpipe.__main__` makes looks rare (bench: 5-22 %)
     try:
@@ -100,7 +99,19 @@ def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveL
     prints = planned.prints or _prints_records(planned.pipeline)
     if options.quiet or not may_draw(prints=prints, typed=planned.typed):
         return None
-    return LiveLine(summary, sys.stderr, planned.done, planned.total)
+    return LiveLine(summary, sys.stderr, planned.done, planned.total, planned.away)
+
+
+def _all(observers: list[Callable[[], None]]) -> Callable[[], None]:
+    """All of them as one."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def look() -> None:
+        for observer in observers:
+            observer()
+
+    return look
 
 
 def _prints_records(pipeline: Pipeline) -> bool:

@@ -75,7 +75,11 @@ def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdi
 
     ledger = Ledger()
     live = LiveLine(
-        Summary(ledger), sys.stderr, lambda: float(ledger.read), lambda: float(verification.total()) or None
+        Summary(ledger),
+        sys.stderr,
+        lambda: float(ledger.read),
+        lambda: float(verification.total()) or None,
+        verification.watch.away,
     )
 
     def show() -> None:

@@ -55,7 +55,7 @@ def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_i
     from kpipe.cli.live import LiveLine, may_draw
 
     if not run.quiet and may_draw():
-        live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None)
+        live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None, supervisor.away)
         supervisor.progress = live
     try:
         code = supervisor.run()

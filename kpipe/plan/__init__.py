@@ -5,7 +5,7 @@ It moves no record: what it returns is run by the porch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ class Planned:
     total: Callable[[], float | None] = lambda: None
     notes: Callable[[], list[str]] = list
     facts: Callable[[], dict[str, object]] = dict
+    observers: list[Callable[[], None]] = field(default_factory=list)
+    """What looks on, once a turn."""
+    away: Callable[[], str] = str
+    """Which clusters do not answer, in people's words."""
     typed: bool = False
     """Whether a person types the input."""
     prints: bool = False

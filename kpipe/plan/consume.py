@@ -73,6 +73,7 @@ def plan_consume(
     chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
     hooks = Hooks(say=say)
     opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
+    wiring.watch.add_source(cluster, opened, topics[0])
     decode = _decoding(schemas, cluster, wiring, opened, steps)
     stages = [*([] if decode is None else [decode]), *stages]
     channel = _open_channel(encode, options) if options.commit_acked else None

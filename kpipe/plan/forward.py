@@ -80,6 +80,7 @@ def plan_forward(
     _refuse_other_clusters(forward, wiring, target_cluster)
     chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
     opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped, wiring.pace)
+    wiring.watch.add_source(source_cluster, opened, topics[0])
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)

@@ -63,7 +63,8 @@ def wire_group(hooks: Hooks, ledger: Ledger, sink: Flushing, committer: GroupCom
         try:
             committer.commit_now({place: prefix[place] for place in places if place in prefix})
         except Rebalancing as error:
-            hooks.say(str(error))  # the next owner repeats some records; that is no reason to end
+            if ledger.read:  # of nothing that was read nothing is repeated: the reason is another one, and told next
+                hooks.say(str(error))  # the next owner repeats some records; that is no reason to end
         finally:
             lost(places)
 

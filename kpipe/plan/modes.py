@@ -105,10 +105,6 @@ def transaction_properties(group: str, instance: str, cluster: Cluster) -> dict[
     }
     if "delivery.timeout.ms" not in cluster.properties:
         own["delivery.timeout.ms"] = timeout
-    # When all connections break, librdkafka forgets its brokers, but not that one of them was the group's coordinator,
-    # and offsets sent to it hang until the transaction times out (confluentinc/librdkafka#5511).
-    if "metadata.recovery.strategy" not in cluster.properties:
-        own["metadata.recovery.strategy"] = "none"
     return own
 
 
@@ -128,7 +124,9 @@ def open_line(ready: Target) -> TransactionLine:
     timeout = int(properties["transaction.timeout.ms"]) / 1000
 
     def reopen() -> tuple[Any, Troubles]:
-        return open_producer(ready.cluster, properties)
+        producer, troubles = open_producer(ready.cluster, properties)
+        troubles.listener = ready.troubles.listener
+        return producer, troubles
 
     where = place_name(label(ready.cluster), properties["transactional.id"])
     line = TransactionLine(ready.producer, ready.troubles, reopen, where, timeout)

@@ -117,7 +117,7 @@ def plan_produce(
         acks or rest or NoCommit(),
         ledger,
         limit=record.count,
-        notes=lambda: _notes(source, rest, acks),
+        notes=lambda: _notes(source, rest, acks, stop),
         spill=rest,
         prints=record.tee or record.report,
     )
@@ -215,10 +215,10 @@ def _open_rest(path: str, make: Callable[[str], Decoder]) -> SpillRest:
     return rest
 
 
-def _notes(source: FileSource, rest: SpillRest | None, acks: AckSender | None) -> list[str]:
+def _notes(source: FileSource, rest: SpillRest | None, acks: AckSender | None, stop: Stop) -> list[str]:
     """What a person should know at the end."""
     notes = [rest.note] if rest is not None and rest.note else []
-    if source.fragment:
+    if source.fragment and stop.signal is not None:
         what = f"{source.fragment:,} bytes of an unfinished record were read before the signal and not sent"
         notes.insert(0, f"read: {what}")
     return [*notes, *(acks.notes() if acks is not None else [])]

@@ -43,9 +43,12 @@ REFRESH = 10.0
 class OpenSource:
     """A source that is ready to read, and what else needs to know its consumer."""
 
-    def __init__(self, source: TopicSource, consumer: Consumer, cluster_id: str, metadata: Any) -> None:
+    def __init__(
+        self, source: TopicSource, consumer: Consumer, troubles: Troubles, cluster_id: str, metadata: Any
+    ) -> None:
         self.source = source
         self.consumer = consumer
+        self.troubles = troubles
         self.cluster_id = cluster_id
         self.metadata = metadata
         self._left_out: set[str] = set()
@@ -177,7 +180,7 @@ def prepare_source(
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, str(metadata.cluster_id or ""), metadata)
+    return OpenSource(source, consumer, troubles, str(metadata.cluster_id or ""), metadata)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:

@@ -14,6 +14,7 @@ from kpipe.errors import Interrupted, UsageError
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
+from kpipe.plan.watch import Watch
 from kpipe.sources.topic import BEGINNING, Hooks, Selection
 from kpipe.units import parse_size
 from kpipe.verify.compare import Comparison, Verdict
@@ -44,9 +45,10 @@ class Side:
 class Verification:
     """Both topics and their comparison; `read` counts the records of both sides, out of `total`."""
 
-    def __init__(self, source: Side, target: Side, comparison: Comparison) -> None:
+    def __init__(self, source: Side, target: Side, comparison: Comparison, watch: Watch) -> None:
         self.source, self.target = source, target
         self.read = 0
+        self.watch = watch
         self._comparison = comparison
 
     def total(self) -> int:
@@ -68,6 +70,7 @@ class Verification:
                         add(batch)
                     if stop.requested:
                         raise Interrupted("stopped before both topics were read")
+                self.watch()
                 progress()
             return self._comparison.conclude()
 
@@ -119,7 +122,10 @@ def plan_verify(
         memory,
         options.examples,
     )
-    return Verification(left, right, comparison)
+    watch = Watch(say, lambda: stop.requested)
+    for cluster, side in ((one, left), (other, right)):
+        watch.add_source(cluster, side.opened, side.topic)
+    return Verification(left, right, comparison, watch)
 
 
 def _open(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import label
 from kpipe.options import TargetOptions
 from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
@@ -18,8 +17,8 @@ from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Away, Outlet, also_sides, routes_in
 from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
-from kpipe.plan.reach import Reach
 from kpipe.plan.stages import make_spill
+from kpipe.plan.watch import Watch
 from kpipe.plan.ways import (
     bind_detours,
     build_detours,
@@ -109,6 +108,7 @@ class Wiring:
             self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
         self.patience = Patience()
         self.pace = make_pace(self.sending.rate, stop)
+        self.watch = Watch(self.warn, self.stopped)
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
@@ -157,7 +157,7 @@ class Wiring:
             self._tell_made(target)
         for target in (*outlet.targets, *outlet.clusters.values()):
             target.epoch = self._epoch
-            target.troubles.listener = Reach(label(target.cluster), self.warn).hear
+            self.watch.add_target(target)
         return outlet
 
     def leave_out(self, opened: OpenSource, topics: Sequence[str], ready: Target) -> None:
@@ -198,6 +198,7 @@ class Wiring:
             for target, _ in outlet.others:
                 refuse_same(ready, target.cluster_id, [target.topic], "one of --also")
             outlet.letters = ready
+        self.watch.add_target(ready, letters=True)
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
     def detour(self, stages: Sequence[Stage], sink: Sink, *, waits: bool = True) -> tuple[list[Stage], Sink]:
@@ -259,9 +260,10 @@ class Wiring:
         def all_notes() -> list[str]:
             return [*notes(), *(outlet.notes() if outlet else [])]
 
-        planned = Planned(
-            pipeline, reading.done, reading.total, all_notes, facts, end_filters=lambda: end_detours(sink)
-        )
+        self.watch.start(ledger)
+        planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
+        planned.end_filters = lambda: end_detours(sink)
+        planned.observers.append(self.watch)
         if dry:
             planned.outcome = "shown"
         return planned

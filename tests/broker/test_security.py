@@ -391,7 +391,7 @@ def test_an_advertised_address_that_nobody_can_reach_is_told_of_while_records_wa
 
     first, *_ = done.err.splitlines()
     assert done.code == 1
-    assert first.startswith("kpipe: send: lost: broker 1 sends clients to 127.0.0.1:1: ")
+    assert first.startswith("kpipe: connect: lost: broker 1 sends clients to 127.0.0.1:1: ")
     assert first.endswith("; make that address reachable, or correct advertised.listeners; still trying")
     assert done.err.count("still trying") == 1
 

@@ -1,0 +1,98 @@
+"""The clusters of a run, looked after while it goes on: it is told when one goes, is still away, and is back.
+
+It asks a cluster only when a client complains of it, or when records wait and none is acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kpipe.clusters.client import label, open_admin
+from kpipe.clusters.presence import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.clusters.client import Troubles
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.ledger import Ledger
+    from kpipe.plan.source import OpenSource
+    from kpipe.plan.target import Target
+
+
+NEW_CLIENT = 1.0
+"""Seconds in which a new client connects and gets an answer; asked once a minute at most."""
+
+
+class Watch:
+    """Called once a turn. A cluster that several clients are connected to is one cluster."""
+
+    def __init__(self, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        self._say, self._stopped = say, stopped
+        self._presences: dict[str, Presence] = {}
+        self._senders: dict[str, Callable[[Ledger], int]] = {}
+
+    def add_source(self, cluster: Cluster, opened: OpenSource, topic: str) -> None:
+        """The cluster that is read: what is read of it says that it is there."""
+        names = opened.names([topic])
+        presence = self._presence(cluster, opened.troubles, lambda: opened.consumer, names[0] if names else "")
+        presence.moved = lambda: opened.source.progress.count
+
+    def add_target(self, target: Target, *, letters: bool = False) -> None:
+        """A cluster that is written to, of records or of dead letters: what it acknowledges says that it is there."""
+        name = label(target.cluster)
+        topic = target.topic if target.partitions else ""  # with --to-origin each record has its own
+        self._presence(target.cluster, target.troubles, lambda: target.producer, topic)
+        self._senders.setdefault(name, lambda ledger: ledger.dead_lettered if letters else ledger.delivered)
+
+    def start(self, ledger: Ledger) -> None:
+        """From here on records are counted in `ledger`."""
+        for name, count in self._senders.items():
+            presence, read = self._presences[name], self._presences[name].moved
+            presence.moved = lambda count=count, read=read: count(ledger) + read()  # type: ignore[misc]
+            presence.waiting = lambda: ledger.waiting
+
+    def __call__(self) -> None:
+        """Look after all of them; not in a drain, whose time is counted and which says itself for what it waits."""
+        if not self._stopped():
+            for presence in self._presences.values():
+                presence()
+
+    def away(self) -> str:
+        """Which clusters do not answer, for the live line; empty when all do."""
+        return ", ".join(text for presence in self._presences.values() if (text := presence.away))
+
+    def _presence(self, cluster: Cluster, troubles: Troubles, client: Callable[[], Any], topic: str) -> Presence:
+        name = label(cluster)
+        if name not in self._presences:
+            advice = f"kpipe check {cluster.name}" if cluster.name else f"kpipe check -b {name}"
+            self._presences[name] = Presence(name, _asking(client, topic), self._say, advice, _asking_anew(cluster))
+        troubles.listener = self._presences[name].hear
+        return self._presences[name]
+
+
+def _asking_anew(cluster: Cluster) -> Callable[[], bool]:
+    """What asks a cluster through a client that knows nothing but its bootstrap addresses."""
+
+    def ask() -> bool:
+        admin = open_admin(cluster)
+        return _asking(lambda: admin, "")(NEW_CLIENT)
+
+    return ask
+
+
+def _asking(client: Callable[[], Any], topic: str) -> Callable[[float], bool]:
+    """What asks a client's cluster for one topic's metadata: small, and answered by any broker."""
+
+    def ask(timeout: float) -> bool:
+        from confluent_kafka import KafkaException
+
+        try:
+            client().list_topics(topic or None, timeout=timeout)
+        except KafkaException:
+            return False
+        except RuntimeError:  # the client is closed: nobody waits for it
+            return True
+        return True
+
+    return ask
