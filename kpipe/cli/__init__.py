@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+from typer._click.exceptions import NoSuchOption
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
@@ -63,10 +64,9 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command to run; UsageError naming the nearest one for a word that is none."""
         if args and args[0] not in COMMANDS:
-            import difflib
+            from kpipe.cli.habits import instead_of_word
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            raise UsageError(f"no command {args[0]!r}; " + (f"did you mean {near[0]}?" if near else "see kpipe --help"))
+            raise UsageError(instead_of_word(args))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -136,9 +136,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="kpipe", standalone_mode=False)
     except TyperException as error:
-        return _refuse(error)
+        return _refuse(error, arguments)
     except KpipeError as error:
-        tell(str(error))
+        tell((isinstance(error, UsageError) and _console_property(arguments)) or str(error))
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return 130
@@ -166,8 +166,37 @@ def _report_bug(error: Exception) -> int:
     return int(Exit.UNDELIVERED)
 
 
-def _refuse(error: Any) -> int:
+def _console_property(arguments: Sequence[str]) -> str:
+    """What to say of `--property print.key=true`, which Kafka's console tools take."""
+    if not any(word.startswith("--property") for word in arguments):
+        return ""
+    from kpipe.cli.habits import instead_of_property
+
+    return instead_of_property(arguments[0], arguments[1:])
+
+
+def _no_such_option(error: Any, arguments: Sequence[str]) -> str:
+    """The option's name, and the line to type instead."""
+    from kpipe.cli.habits import instead_of_option, instead_of_options
+
+    def known(command: Any) -> list[str]:
+        return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+
+    root: Any = typer.main.get_command(app)
+    if not arguments or arguments[0] not in COMMANDS:
+        return instead_of_options(arguments, lambda name: known(root.get_command(None, name)))
+    words, command = [arguments[0]], root.get_command(None, arguments[0])
+    while hasattr(command, "get_command") and len(arguments) > len(words):
+        words.append(arguments[len(words)])
+        command = command.get_command(None, words[-1])
+    return instead_of_option(" ".join(words), arguments[len(words) :], error.option_name, known(command))
+
+
+def _refuse(error: Any, arguments: Sequence[str]) -> int:
     """The command line cannot be understood; a bare command shows its help."""
+    if isinstance(error, NoSuchOption):
+        tell(_no_such_option(error, arguments))
+        return int(Exit.USAGE)
     text = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{text}\n")
