@@ -60,6 +60,8 @@ class Option(NamedTuple):
     completion: str = ""
     reads: "Callable[[str], Any] | None" = None
     """Makes the value of what was typed; UsageError when that is none."""
+    common: bool = False
+    """Whether it stands on the first page of help."""
 
     may_be: str = ""
     """What else than a word it takes: BLANK or EMPTY text. See `refuse_nothing`."""
@@ -159,19 +161,19 @@ class ConnectionOptions(Options):
     """Which cluster, and how to reach it."""
 
     brokers: str = option(
-        CONNECTION, "--brokers", "--bootstrap-server", "-b", default="", metavar="HOST:PORT,…", variable="KPIPE_BROKERS",
+        CONNECTION, "--brokers", "--bootstrap-server", "-b", default="", metavar="HOST:PORT,…", variable="KPIPE_BROKERS", common=True,
         help="Brokers of the current cluster. Without it: the config's default cluster, then localhost:9092.",
     )
     cluster: str = option(
-        CONNECTION, "--cluster", default="", metavar="NAME", completion=CLUSTER,
+        CONNECTION, "--cluster", default="", metavar="NAME", completion=CLUSTER, common=True,
         help="The current cluster: a [clusters.NAME] of the config.",
     )
     properties: tuple[str, ...] = option(
-        CONNECTION, "--property", "-X", default=(), metavar="KEY=VALUE", completion=PROPERTY,
+        CONNECTION, "--property", "-X", default=(), metavar="KEY=VALUE", completion=PROPERTY, common=True,
         help="Set a librdkafka property; source.KEY and target.KEY set it on one side. Repeatable.",
     )
     config_file: str = option(
-        CONNECTION, "--config-file", "--command-config", "-F", default="", metavar="FILE", completion=FILE,
+        CONNECTION, "--config-file", "--command-config", "-F", default="", metavar="FILE", completion=FILE, common=True,
         help="Read properties from a Java client.properties or a kcat config file.",
     )
     config: str = option(
@@ -189,29 +191,29 @@ class SelectionOptions(Options):
     """Which records of a topic."""
 
     offset: tuple[str, ...] = option(
-        SELECTION, "--offset", "-o", default=(), metavar="OFFSET", completion=OFFSET,
+        SELECTION, "--offset", "-o", default=(), metavar="OFFSET", completion=OFFSET, common=True,
         help="Where to start: beginning (the default), end, stored, N, -N (from the end), or a time: @03:10, "
         "'@yesterday 18:00', @2025-11-23T10:00, @-15m, @EPOCH_MS, s@MS, e@MS; the local zone unless it says Z or "
         "+01:00. With a group: where to start without a committed offset.",
     )
     until: str = option(
-        SELECTION, "--until", default="", metavar="OFFSET", completion=OFFSET,
+        SELECTION, "--until", default="", metavar="OFFSET", completion=OFFSET, common=True,
         help="Where to stop, exclusive; the same forms as --offset.",
     )
     exit: bool = option(
-        SELECTION, "--exit", "-e", default=False,
+        SELECTION, "--exit", "-e", default=False, common=True,
         help="Stop at the end of each partition as it was at the start.",
     )
     count: int | None = option(
-        SELECTION, "--count", "-c", default=None, metavar="N", least=0,
+        SELECTION, "--count", "-c", default=None, metavar="N", least=0, common=True,
         help="Stop after N records (those that pass filters).",
     )
     partitions: tuple[str, ...] = option(
-        SELECTION, "--partition", "-p", default=(), metavar="N",
+        SELECTION, "--partition", "-p", default=(), metavar="N", common=True,
         help="Read only this partition: 3, 0-2 or 0,4. Repeatable.",
     )
     group: str = option(
-        SELECTION, "--group", "-G", default="", metavar="GROUP", completion=GROUP,
+        SELECTION, "--group", "-G", default="", metavar="GROUP", completion=GROUP, common=True,
         help="Read as this consumer group, and commit to it.",
     )
     instance: str = option(
@@ -241,15 +243,15 @@ class InputOptions(Options):
     """How bytes become records."""
 
     input: str = option(
-        INPUT, "--input", default="lines", choices=("lines", "json", "binary", *DUMPS), shown=True,
+        INPUT, "--input", default="lines", choices=("lines", "json", "binary", *DUMPS), shown=True, common=True,
         help="What the input is: json are kpipe's envelopes, the last four are dumps of other tools.",
     )
     format: str = option(
-        INPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK,
+        INPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK, common=True,
         help="Read by a format string: %k %s %S %h … as in consume.",
     )
     null: bool = option(
-        INPUT, "--null", "-0", default=False,
+        INPUT, "--null", "-0", default=False, common=True,
         help="Records end with a NUL byte.",
     )
     delimiter: str = option(
@@ -257,11 +259,11 @@ class InputOptions(Options):
         help=f"Records end with TEXT ({_DELIMITER}).",
     )
     key_delimiter: str = option(
-        INPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK,
+        INPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK, common=True,
         help="The first TEXT in a record ends its key; without it the key is null.",
     )
     whole_file: bool = option(
-        INPUT, "--whole-file", default=False,
+        INPUT, "--whole-file", default=False, common=True,
         help="Each file is one record.",
     )
     null_marker: str | None = option(
@@ -283,11 +285,11 @@ class RecordOptions(Options):
     """What produce adds to each record."""
 
     key: str | None = option(
-        RECORD, "--key", "-k", default=None, metavar="TEXT", may_be=EMPTY,
+        RECORD, "--key", "-k", default=None, metavar="TEXT", may_be=EMPTY, common=True,
         help="The key of every record that has none.",
     )
     headers: tuple[str, ...] = option(
-        RECORD, "--header", "-H", default=(), metavar="NAME=VALUE",
+        RECORD, "--header", "-H", default=(), metavar="NAME=VALUE", common=True,
         help="Add a header; NAME alone has a null value. Repeatable, duplicates and order are kept.",
     )
     partition: str = option(
@@ -299,7 +301,7 @@ class RecordOptions(Options):
         help="keep takes the envelope's timestamp; TIME is as in -o: epoch ms, 03:10, 2025-11-23T10:00 (local).",
     )
     count: int | None = option(
-        INPUT, "--count", "-c", default=None, metavar="N", least=0,
+        INPUT, "--count", "-c", default=None, metavar="N", least=0, common=True,
         help="Stop after N records (those that pass filters).",
     )
     tee: bool = option(
@@ -329,7 +331,7 @@ class OutputOptions(Options):
     """How records become bytes."""
 
     json: bool = option(
-        OUTPUT, "--json", "-J", default=False,
+        OUTPUT, "--json", "-J", default=False, common=True,
         help="Print envelopes: JSON lines that lose nothing.",
     )
     json_value: bool = option(
@@ -337,7 +339,7 @@ class OutputOptions(Options):
         help="Envelopes with JSON values embedded as JSON (not byte-exact).",
     )
     format: str = option(
-        OUTPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK,
+        OUTPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK, common=True,
         help="%s value, %S its length, %R length as int32, %k key, %K its length, %T timestamp, %t topic, "
         "%p partition, %o offset, %h headers, %%; escapes \\n \\t \\0 \\xNN.",
     )
@@ -351,7 +353,7 @@ class OutputOptions(Options):
         "always do.",
     )
     null: bool = option(
-        OUTPUT, "--null", "-0", default=False,
+        OUTPUT, "--null", "-0", default=False, common=True,
         help="End each record with a NUL byte.",
     )
     delimiter: str = option(
@@ -359,7 +361,7 @@ class OutputOptions(Options):
         help=f"End each record with TEXT ({_DELIMITER}).",
     )
     key_delimiter: str = option(
-        OUTPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK,
+        OUTPUT, "--key-delimiter", "-K", default="", metavar="TEXT", may_be=BLANK, common=True,
         help="Print the key and TEXT before each value.",
     )
     commit_acked: str = option(
@@ -427,11 +429,11 @@ class ForwardOptions(Options):
     """What forward may change on the way, and in how many processes."""
 
     workers: int | None = option(
-        DELIVERY, "--workers", default=None, metavar="N", least=1, most=256,
+        DELIVERY, "--workers", default=None, metavar="N", least=1, most=256, common=True,
         help="Run N processes that share the group's partitions; one that crashes is started again. Needs -G.",
     )
     to_partition: str = option(
-        RECORD, "--to-partition", default="", metavar="N|same",
+        RECORD, "--to-partition", default="", metavar="N|same", common=True,
         help="The target partition; same keeps the number. Without it: by key, see --partitioner and --keyless.",
     )
     timestamp: str = option(
@@ -443,7 +445,7 @@ class ForwardOptions(Options):
         help="The same as --also.",
     )
     exactly_once: bool = option(
-        DELIVERY, "--exactly-once", default=False,
+        DELIVERY, "--exactly-once", default=False, common=True,
         help="Send in transactions that carry the group's offsets. Needs -G; source and target on one cluster. Two "
         "processes of one group on one machine each need an --instance of their own.",
     )
@@ -456,7 +458,7 @@ class ForwardOptions(Options):
         help="Commit a transaction after so long; readers of the target see its records then. Default: 1s.",
     )
     resume_by_trace: bool = option(
-        DELIVERY, "--resume-by-trace", default=False,
+        DELIVERY, "--resume-by-trace", default=False, common=True,
         help="Leave out records that are in TARGET already, as the trace headers at its end say: effectively once, "
         "also between clusters.",
     )
@@ -480,7 +482,7 @@ class TargetOptions(Options):
     """How records are sent; produce and forward."""
 
     create: bool = option(
-        DELIVERY, "--create", default=False,
+        DELIVERY, "--create", default=False, common=True,
         help="Create the target topic when it is missing (forward: with as many partitions as the source).",
     )
     create_partitions: int | None = option(
@@ -505,7 +507,7 @@ class TargetOptions(Options):
         help="Bytes of records that may be in flight (32M, 1G, 64MB); reading stops while it is full.",
     )
     also: tuple[str, ...] = option(
-        OUTPUT, "--also", default=(), metavar="[CLUSTER:]TOPIC", completion=PLACE,
+        OUTPUT, "--also", default=(), metavar="[CLUSTER:]TOPIC", completion=PLACE, common=True,
         help="Send every record to this topic, too; it counts as delivered when all topics have it. Repeatable.",
     )
     rate: tuple[str, ...] = option(
@@ -513,7 +515,7 @@ class TargetOptions(Options):
         help="Send no more than so many records, or so much, a second: 500/s, 64KB/s, 2MB/s. Both may be given.",
     )
     dry_run: bool = option(
-        OUTPUT, "--dry-run", "-n", default=False,
+        OUTPUT, "--dry-run", "-n", default=False, common=True,
         help="Show each record before and after instead of sending it; nothing is produced, committed or joined.",
     )
     spill: str = option(
@@ -546,7 +548,7 @@ class RunOptions(Options):
     """How a run goes on, stops and tells."""
 
     on_error: str = option(
-        DELIVERY, "--on-error", default="stop", metavar="stop|skip|dlq:TOPIC", shown=True,
+        DELIVERY, "--on-error", default="stop", metavar="stop|skip|dlq:TOPIC", shown=True, common=True,
         help="What a bad or refused record does; dlq:[cluster:]TOPIC sends it there as it was read, with what went "
         "wrong in headers. A skipped record counts as failed.",
     )
@@ -555,15 +557,15 @@ class RunOptions(Options):
         help="How long what was read may take to be delivered after a signal. Default: 9s.",
     )
     summary: str = option(
-        MESSAGES, "--summary", default="", metavar="FILE", completion=FILE,
+        MESSAGES, "--summary", default="", metavar="FILE", completion=FILE, common=True,
         help="Write what became of the records to FILE, as JSON.",
     )
     verbose: bool = option(
-        MESSAGES, "--verbose", "-v", default=False,
+        MESSAGES, "--verbose", "-v", default=False, common=True,
         help="Print the summary also when all went well.",
     )
     quiet: bool = option(
-        MESSAGES, "--quiet", "-q", default=False,
+        MESSAGES, "--quiet", "-q", default=False, common=True,
         help="Print errors only.",
     )
 

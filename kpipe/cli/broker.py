@@ -17,7 +17,7 @@ EXAMPLES = (
     ("serve on a fixed port, with two topics", "kpipe broker --port 9092 --topics orders:3,audit:1"),
     (
         "a round trip that needs nothing",
-        "kpipe broker -- sh -c 'echo hi | kpipe produce --create t && kpipe consume -e t'",
+        "kpipe broker -- sh -c 'echo hi | kpipe produce --create t; kpipe consume -e t'",
     ),
 )
 ARGUMENTS = {

@@ -30,6 +30,7 @@ EXAMPLES = (
 ARGUMENTS = {
     "clusters": Operand("[CLUSTER]…", "Clusters of the configuration.", many=True, required=False, completion=CLUSTER)
 }
+INDENT = 10  # where the text of a step begins
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -66,13 +67,21 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
 def _print(checkup: Checkup) -> None:
     """A line a step, coloured on a terminal; nothing in it is read as markup."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
     brokers = f" ({checkup.brokers})" if checkup.brokers and checkup.brokers != checkup.cluster else ""
     console.print(Text(visible(f"{checkup.cluster or 'the current cluster'}{brokers}"), style="bold"))
     for step in checkup.steps:
-        console.print(_line(step))
+        line = _line(step)
+        if not sys.stdout.isatty():  # a line a step, for grep
+            console.print(line)
+            continue
+        first, *more = line.wrap(console, console.width - INDENT)
+        console.print(first)
+        for rest in more:
+            console.print(Padding(rest, (0, 0, 0, INDENT)))
 
 
 def _line(step: Step) -> Any:

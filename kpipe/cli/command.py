@@ -6,15 +6,16 @@ It knows typer and nothing of records.
 from __future__ import annotations
 
 import inspect
+import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand
 
 from kpipe.errors import UsageError
-from kpipe.options import PANELS, TRANSFORMS_FILE, declared, refuse_nothing, transform_options
-from kpipe.transform.registry import TRANSFORMS
+from kpipe.options import PANELS, TRANSFORM, TRANSFORMS_FILE, declared, refuse_nothing, transform_options
+from kpipe.transform.registry import CATEGORIES, TRANSFORMS
 from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
@@ -23,8 +24,28 @@ if TYPE_CHECKING:
     from kpipe.options import Operand, Option, Options
 
 STEPS = "kpipe.steps"
+TOPIC = "kpipe.help"
+HELP_NAMES = ("-h", "--help")
+FEW = 25
+"""A command with so many options shows all of them at once."""
 FILE = "transforms"
 _BY_PARAMETER = {row.name.replace("-", "_"): row for row in TRANSFORMS}
+
+
+class _Row(NamedTuple):
+    """One option in help."""
+
+    label: str
+    text: str
+    common: bool
+
+
+def _shortly(row: _Row) -> _Row:
+    """The first sentence of its help, and its default."""
+    text, _, extra = row.text.partition("  [")
+    first = re.split(r"(?<=[.;]) ", text, maxsplit=1)[0].rstrip(".;")
+    default = re.search(r"default: [^];]*", extra)
+    return row._replace(text=f"{first}." + (f"  [{default[0]}]" if default else ""))
 
 
 class Command(TyperCommand):
@@ -35,7 +56,10 @@ class Command(TyperCommand):
     """Its options and operands as they are declared, by the names of their parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse values that say nothing, and note the order of the transforms: only the parser knows these."""
+        """Show help, refuse values that say nothing, and note the order of the transforms, which only the parser knows."""
+        asked = next((place for place, word in enumerate(args) if word in HELP_NAMES), None)
+        if asked is not None and "--" not in args[:asked]:
+            self._show_help(ctx, args[asked + 1 :])
         options, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for name, described in self.described.items():
             refuse_nothing(described, _typed(options.get(name)))
@@ -43,18 +67,58 @@ class Command(TyperCommand):
             ctx.meta[STEPS] = _ordered_steps(options, [parameter.name or "" for parameter in order])
         return list(super().parse_args(ctx, args))
 
+    def _show_help(self, ctx: Any, words: list[str]) -> None:
+        """`--help`, `--help all`, `--help PART`."""
+        from kpipe.cli.pager import show
+
+        parts = {"all", *(name.split()[0].rstrip(":").lower() for name in self._panels(ctx))}
+        if words and words[0].lower() in parts:
+            ctx.meta[TOPIC] = words[0].lower()
+        show(self.get_help(ctx) + "\n")
+        raise typer.Exit
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Options by panel, in the panels' order."""
-        rows: dict[str, list[tuple[str, str]]] = {}
+        """The part of the options that was asked for: those people use, all, or one panel."""
+        panels = self._panels(ctx)
+        topic = ctx.meta.get(TOPIC, "")
+        if topic == "all" or sum(map(len, panels.values())) <= FEW:
+            chosen = panels
+        elif topic:
+            chosen = {name: rows for name, rows in panels.items() if name.lower().startswith(topic)}
+        else:
+            rows = [row for name, all_rows in panels.items() if name != "Arguments" for row in all_rows if row.common]
+            chosen = {"Arguments": panels.get("Arguments", []), "Options people use": [_shortly(row) for row in rows]}
+        for name, rows in chosen.items():
+            if rows:
+                with formatter.section(name):
+                    formatter.write_dl([(row.label, row.text) for row in rows], col_max=28)
+        if chosen is not panels and not topic:
+            parts = ", ".join(sorted({name.split()[0].rstrip(":").lower() for name in panels} - {"arguments"}))
+            with formatter.section("More"):
+                rows_of_more = [
+                    ("--help all", f"All options, as in man kpipe-{ctx.info_name}."),
+                    ("--help PART", f"{parts}."),
+                ]
+                formatter.write_dl(rows_of_more, col_max=28)
+
+    def _panels(self, ctx: Any) -> dict[str, list[_Row]]:
+        """The options by panel, in the panels' order, and the transforms by what they change."""
+        rows: dict[str, list[_Row]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
-                panel = getattr(parameter, "rich_help_panel", None) or "Other"
-                rows.setdefault("Arguments" if parameter.param_type_name == "argument" else panel, []).append(record)
-        for panel in ("Arguments", *PANELS, "Other"):
-            if panel in rows:
-                with formatter.section(panel):
-                    formatter.write_dl(rows[panel], col_max=28)
+            if record is None:
+                continue
+            panel = getattr(parameter, "rich_help_panel", None) or "Other"
+            transform = _BY_PARAMETER.get(parameter.name or "")
+            if parameter.param_type_name == "argument":
+                panel = "Arguments"
+            elif transform is not None and panel == TRANSFORM:
+                panel = f"Transforms: {transform.category}"
+            common = getattr(self.described.get(parameter.name or ""), "common", parameter.name == "help")
+            rows.setdefault(panel, []).append(_Row(*record, common))
+        categories = [f"Transforms: {category}" for category in CATEGORIES]
+        order = ["Arguments", *PANELS[: PANELS.index(TRANSFORM) + 1], *categories, *PANELS, "Other"]
+        return {panel: rows[panel] for panel in dict.fromkeys(order) if panel in rows}
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples, each line as it is typed."""
@@ -147,7 +211,7 @@ def build_command(
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     command_class = type("Command", (Command,), {"examples": tuple(examples), "described": described})
-    settings = {"help_option_names": ["-h", "--help"]}
+    settings = {"help_option_names": list(HELP_NAMES)}
     app.command(name, cls=command_class, help=help, context_settings=settings)(call)
     return app
 

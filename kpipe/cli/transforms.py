@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import textwrap
 
 from kpipe.cli.command import build_command
+from kpipe.cli.pager import show
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS, Transform
 
 HELP = (
@@ -12,6 +13,9 @@ HELP = (
     "given."
 )
 EXAMPLES = (("which transforms change the key", "kpipe transforms | grep key"),)
+
+
+WIDTH = 80
 
 
 def transforms() -> int:
@@ -22,14 +26,15 @@ def transforms() -> int:
         if rows:
             lines.append(f"{category}:")
             lines += [_line(row) for row in rows]
-    sys.stdout.write("\n".join(lines) + "\n")
+    show("\n".join(lines) + "\n")
     return 0
 
 
 def _line(row: Transform) -> str:
     usage = f"--{row.name}" + (f" {row.metavar}" if row.metavar else "")
     example = f"--{row.name} {row.example}".strip()
-    return f"  {usage}\n      {row.help}\n      e.g. {example}"
+    text = textwrap.wrap(row.help, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([f"  {usage}", *(f"      {line}" for line in text), f"      e.g. {example}"])
 
 
 app = build_command(
