@@ -93,7 +93,9 @@ class KpipeError(Exception):
             self.stage = stage
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.stage.value, self.where, self.what) if part)
+        # To settle is our own word for what is behind the delivery: the place and the fault say more without it.
+        stage = "" if self.stage is Stage.SETTLE else self.stage.value
+        return ": ".join(part for part in (stage, self.where, self.what) if part)
 
 
 class UsageError(KpipeError):

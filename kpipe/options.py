@@ -293,7 +293,7 @@ class RecordOptions(Options):
         help="Add a header; NAME alone has a null value. Repeatable, duplicates and order are kept.",
     )
     partition: str = option(
-        RECORD, "--partition", "-p", default="", metavar="N|same",
+        RECORD, "--partition", "-p", default="", metavar="N|same", common=True,
         help="The partition to write to; same keeps an envelope's, and refuses one that is not there.",
     )
     timestamp: str = option(

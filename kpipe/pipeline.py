@@ -472,8 +472,8 @@ class Pipeline:
         """When a drain after a signal takes long enough for a person to wonder; returns whether it was said."""
         if not self.stop.requested or waited < DRAIN_NOTICE:
             return False
-        left = f"{self.ledger.waiting:,} records in flight for up to {self.stop.remaining(math.inf):.0f} s more"
-        self.say(f"send: waiting for {left}; a second signal gives them up")
+        left = f"{self.ledger.waiting:,} records that were read for up to {self.stop.remaining(math.inf):.0f} s more"
+        self.say(f"stopping: waiting for {left}; a second signal gives them up")
         return True
 
     def _close_books(self) -> None:

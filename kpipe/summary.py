@@ -81,7 +81,9 @@ class Summary:
                 return
             _replace(Path(os.path.realpath(path)), orjson.dumps(self.as_dict(**more)) + b"\n")
         except OSError as error:
-            raise KpipeError(f"cannot write the summary: {error.strerror}", where=path, stage=Stage.SETTLE) from None
+            raise KpipeError(
+                f"cannot write the summary: {error.strerror}", where=f"--summary {path}", stage=Stage.SETTLE
+            ) from None
 
 
 def _open_stream(path: str) -> int | None:

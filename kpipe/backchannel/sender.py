@@ -96,7 +96,7 @@ class AckSender:
         notes = []
         if self.without_coordinates:
             what = f"{self.without_coordinates:,} records came without topic, partition and offset"
-            notes.append(f"settle: {what} and could not be acknowledged; pass whole envelopes through the filter")
+            notes.append(f"--ack: {what} and could not be acknowledged; pass whole envelopes through the filter")
         if self.lost:
-            notes.append("settle: consume went away before it heard of all deliveries; it reads some records again")
+            notes.append("--ack: consume went away before it heard of all deliveries; it reads some records again")
         return notes

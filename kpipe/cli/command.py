@@ -56,7 +56,7 @@ class Command(TyperCommand):
     """Its options and operands as they are declared, by the names of their parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show help, refuse values that say nothing, and note the order of the transforms, which only the parser knows."""
+        """Show help, refuse values that say nothing, note the order of the transforms: only the parser knows these."""
         asked = next((place for place, word in enumerate(args) if word in HELP_NAMES), None)
         if asked is not None and "--" not in args[:asked]:
             self._show_help(ctx, args[asked + 1 :])

@@ -270,7 +270,7 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
     feed(running, 10_000, 5_000)
     time.sleep(0.3)  # nobody can see from outside that the lines were read
     running.signal(signal.SIGTERM)
-    running.wait_for_stderr("waiting for 5,000 records in flight")
+    running.wait_for_stderr("waiting for 5,000 records that were read")
     asked = time.monotonic()
     running.signal(signal.SIGINT)
     ended = running.wait(10)

@@ -275,7 +275,7 @@ def test_a_second_signal_gives_up_and_spills(
     running.write(b"k:1\nk:\nnokey\xff\n")
     time.sleep(0.3)  # nobody can see from outside that the lines were read
     running.signal(TERM)
-    running.wait_for_stderr("waiting for 3 records in flight")
+    running.wait_for_stderr("waiting for 3 records that were read")
     asked = time.monotonic()
     running.signal(second)
     ended = running.wait(10)
@@ -395,7 +395,7 @@ def test_a_full_disk_for_the_summary_alone_is_a_failure(kafka: Cluster, kpipe: K
     topic = kafka.topic()
     ended = kpipe.at(kafka.bootstrap)("produce", topic, "--summary", "/dev/full", stdin=b"a\n")
     assert ended.code == 1
-    assert ended.err == "kpipe: settle: /dev/full: cannot write the summary: No space left on device\n"
+    assert ended.err == "kpipe: --summary /dev/full: cannot write the summary: No space left on device\n"
     assert values(kafka, topic) == [b"a"]
 
 
