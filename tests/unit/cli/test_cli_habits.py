@@ -51,7 +51,7 @@ def test_a_habit_is_answered_with_the_line_to_type(typed: str, told: str, capsys
     assert told in shown.err
 
 
-@pytest.mark.parametrize("typed", ["-L", "-L -b x:1", "topics list", "lag"])
+@pytest.mark.parametrize("typed", ["-L", "-L -b x:1", "lag"])
 def test_what_another_command_answers_is_named(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(typed.split()) == 2
     assert capsys.readouterr().err.startswith("kpipe: ")
