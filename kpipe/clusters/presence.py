@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.diagnosis import from_listeners, plain_reason
+from kpipe.kafka.errors import NOBODY_UP
 from kpipe.summary import clock_time
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Presence:
         """Take down one complaint; called by the client while it is polled, so it neither raises nor asks."""
         now = self._clock()
         tried = now - _seconds_tried(text)
-        if name != "_ALL_BROKERS_DOWN":
+        if name != NOBODY_UP:
             self._reason = plain_reason(text)
         if from_listeners([(name, text)]) is not None:
             address = text.partition(": ")[0]
