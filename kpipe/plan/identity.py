@@ -37,6 +37,8 @@ def tell_apart(opened: OpenSource, far: Far) -> None:
     if here and there and here != there:
         bare = shared.partition("/")[0]
         opened.cluster_id, far.cluster_id = f"{bare}/{here[far.topic]}", f"{bare}/{there[far.topic]}"
+    elif here == there:  # the very topic: it bears the longer name, too, if another target gave the source one
+        far.cluster_id = opened.cluster_id
 
 
 def knows_topics(opened: OpenSource, far: Far, topics: Iterable[str]) -> bool:

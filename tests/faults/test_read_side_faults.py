@@ -157,6 +157,9 @@ def test_two_clusters_with_one_id_are_told_apart_by_their_topics(
     same = kpipe("forward", "-e", f"a:{topic}", f"a:{topic}", config=config)
     assert same.code == 2
     assert "same topic" in same.err
+    also = kpipe("forward", "-e", "--also", f"a:{topic}", f"a:{topic}", f"b:{topic}", config=config)
+    assert also.code == 2, also.err
+    assert "same topic" in also.err
     other = twin.topic(1)
     once = kpipe("forward", "-e", "-G", f"x-{topic}", "--exactly-once", f"a:{topic}", f"b:{other}", config=config)
     assert once.code == 2, once.err
