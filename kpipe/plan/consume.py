@@ -101,7 +101,8 @@ def plan_consume(
         notes=lambda: [note for part in (encode, channel, decode) for note in _notes(part)],
     )
     if decode is not None:
-        planned.fell_short = lambda: decode.undecoded > 0
+        before = planned.fell_short
+        planned.fell_short = lambda: decode.undecoded > 0 or before()
     if channel is None:
         planned.outcome = "written"
     opened.source.open(opened.metadata)

@@ -262,6 +262,7 @@ class Wiring:
 
         self.watch.start(ledger)
         planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
+        planned.fell_short = lambda: self._epoch.count > 0
         planned.end_filters = lambda: end_detours(sink)
         planned.observers.append(self.watch)
         if dry:

@@ -26,7 +26,8 @@ class EpochTimes:
         places = [place for place, (kind, ms) in enumerate(batch.timestamps or ()) if kind and not ms]
         if places and not self.count:
             what = "the time 0 (1970-01-01T00:00:00Z) becomes the time of sending, for Kafka's client takes 0 for now"
-            self._say(f"send: {batch.where(places[0]) or target} -> {target}: {what}; the summary counts such records")
+            then = "the summary counts such records, and the run ends with 1; --timestamp now asks for it"
+            self._say(f"send: {batch.where(places[0]) or target} -> {target}: {what}; {then}")
         self.count += len(places)
 
     def facts(self) -> dict[str, object]:
