@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
 from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
+from kpipe.sinks.retrial import fell_with_its_batch
+from kpipe.sinks.suspects import Suspects
 from kpipe.sinks.topic import NotSent
 from kpipe.transaction import Outcome, generation
 
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.ledger import Flight, Ledger, TopicPartition
-    from kpipe.pipeline import Sink
+    from kpipe.parts import Failure, Judge, Sink
     from kpipe.record import Batch
     from kpipe.transaction import TransactionLine
 
+GATHERING = 2.0
+"""Seconds in which the other reports of a transaction that broke are waited for."""
 ATTEMPTS = 5
 """Transactions that may fail in a row before the run gives up."""
 
@@ -119,6 +123,8 @@ class ExactlyOnce:
         self._broken = False
         self._concluded = False
         self._refused: dict[tuple[str, int, int], RefusedRecord] = {}
+        self._suspects = Suspects()
+        self._isolated = False
 
     # --- the sink ----------------------------------------------------------------------------------------------
 
@@ -145,7 +151,19 @@ class ExactlyOnce:
         """
         self.ensure_open()
         self._sent += len(batch)
-        self._sink.send(batch, flight, self._has_patience)
+        self._isolated = False
+        for part in self._suspects.parts(batch) if self._suspects else [batch]:
+            if part is not batch and not self._is_flushed(self._line.timeout):
+                return  # one of them was refused: the transaction is read again
+            self._sink.send(part, flight, self._has_patience)
+
+    def _is_flushed(self, timeout: float) -> bool:
+        """Wait until all that was sent is written; False when something was not."""
+        deadline = self._clock() + timeout
+        while not self._sink.flush(0.1):
+            if self.ledger.has_news() or self._forced() or self._clock() > deadline:
+                return False
+        return not self.ledger.has_news()
 
     def _has_patience(self) -> bool:
         opened = self._line.opened
@@ -164,12 +182,20 @@ class ExactlyOnce:
         return self._sink.explain(error, where)
 
     def refused(self, error: object) -> bool:
-        """As the topic's sink knows it."""
-        return self._sink.refused(error)
+        """As the topic's sink knows it; a broker's word about a batch is no judgement on each of its records."""
+        return self._sink.refused(error) and (self._isolated or isinstance(error, NotSent))
 
     def unwritten(self, error: object) -> bool:
         """As the topic's sink knows it."""
         return self._sink.unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """A transaction is read again as a whole: see `take_back`."""
+        return False
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """A transaction is read again as a whole: see `take_back`."""
+        return failures
 
     def flush(self, timeout: float) -> bool:
         """Wait for delivery reports; that is not yet a commit. A doomed transaction is not waited for."""
@@ -261,6 +287,7 @@ class ExactlyOnce:
 
     def _close_batch(self) -> None:
         self._sent = 0
+        self._suspects.clear()
         self._failures = 0
         self.books.mark()
 
@@ -332,13 +359,29 @@ class ExactlyOnce:
         for _, _, report in failures:
             if name_of(report) in LASTING:
                 raise self._sink.explain(report, "")
+        failures = [*failures, *self._gather()]
         own = [entry for entry in failures if self._is_own_fault(entry[2])]
-        if own and (self._on_error == "stop" or all(isinstance(report, NotSent) for _, _, report in failures)):
+        if own and all(isinstance(report, NotSent) for _, _, report in failures):
             return False
-        for flight, index, report in own:
-            self._note_refusal(flight, index, report)
-        self._go_back(self._reason(failures[0][2]))
+        refused = [entry for entry in failures if fell_with_its_batch(entry[2])]
+        self._isolated = len(refused) == 1
+        if own and self._on_error == "stop" and (self._isolated or not refused):
+            return False
+        if len(refused) > 1:
+            self._failures = 0 if self._suspects.accuse(refused) else self._failures
+        else:
+            for flight, index, report in own:
+                self._failures = 0  # it will be left out: that is a way forward
+                self._note_refusal(flight, index, report)
+        self._go_back(self._reason((refused or failures)[0][2]))
         return True
+
+    def _gather(self) -> list[Failure]:
+        """What else failed: what stood in the queue is told before the batch for which the transaction broke."""
+        deadline = self._clock() + GATHERING
+        while not self._sink.flush(0.1) and self._clock() < deadline and not self._forced():
+            pass
+        return list(self.ledger.failures())
 
     def _is_own_fault(self, report: object) -> bool:
         return report.judged and not self._broken if isinstance(report, NotSent) else kind_of(report) is Kind.REFUSED

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kpipe.record import Batch
 
@@ -41,6 +41,21 @@ def delivery_report(flight: Flight, index: int) -> DeliveryReport:
     return report
 
 
+class Parcel:
+    """A batch as it was handed to one sink, kept until its flight is settled: a refused batch is sent again.
+
+    `failed` are the places in it that failed, where an index is in it more than once (None: each index is once).
+    """
+
+    __slots__ = ("batch", "failed", "partitions", "sink")
+
+    def __init__(self, sink: object, batch: Batch, partitions: Sequence[int] | None = None) -> None:
+        self.sink = sink
+        self.batch = batch
+        self.partitions = partitions
+        self.failed: list[int] | None = None
+
+
 class Unsent:
     """Stands for the delivery report of a record that the run ended before: not written, and no fault of its own."""
 
@@ -64,6 +79,7 @@ class Flight:
         "handled",
         "needs",
         "origin",
+        "parcels",
         "read",
         "reports",
         "returned",
@@ -75,6 +91,7 @@ class Flight:
     def __init__(self) -> None:
         self.settled: list[int] = []
         self.failures: list[tuple[int, object]] = []
+        self.parcels: list[Parcel] = []
         self.reports: list[DeliveryReport] = []
         self.reset()
 
@@ -82,6 +99,7 @@ class Flight:
         """Make the flight ready for another batch; its delivery reports stay."""
         self.settled.clear()
         self.failures.clear()
+        self.parcels.clear()
         self.batch: Batch | None = None
         self.origin: Batch | None = None
         self.needs: Counter[int] | None = None
@@ -92,6 +110,10 @@ class Flight:
         self.dead: set[int] = set()
         self.returned: set[int] = set()
         self.read = self.expected = self.filtered = self.dead_lettered = self.handled = 0
+
+    def keep(self, parcel: Parcel) -> None:
+        """Keep what a sink was given until the flight is settled."""
+        self.parcels.append(parcel)
 
     def take_reports(self, batch: Batch) -> list[DeliveryReport]:
         """At least one delivery report per record of `batch`, in its order."""

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words
 from kpipe.ledger import Mark, Unsent
@@ -23,110 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.parts import Committer, DeadLetters, Sink, Source, Spill, Transaction
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
-
-
-class Source(Protocol):
-    """Where records come from."""
-
-    finished: bool
-    """True when no further record will come: end of input, or the end that was fixed at the start."""
-
-    def read(self) -> Batch | None:
-        """Wait up to 0.1 s for records; None when there were none. Raises KpipeError."""
-
-    def keep_alive(self) -> None:
-        """Take part in the group without reading; called while the sink is full."""
-
-    def leave(self) -> None:
-        """Stop reading for good; what was read so far stays valid."""
-
-    def close(self, timeout: float) -> None:
-        """Let go of the source within `timeout` seconds."""
-
-
-class Sink(Protocol):
-    """Where records go."""
-
-    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
-        """Hand over the batch; while the sink is full call `idle`, and give up when it returns False."""
-
-    def poll(self) -> None:
-        """Collect delivery reports that have come in."""
-
-    def explain(self, error: object, where: str) -> KpipeError:
-        """What a failed delivery report means, in words."""
-
-    def refused(self, error: object) -> bool:
-        """Whether a failed delivery report is a judgement on the record; only then `--on-error` may act."""
-
-    def unwritten(self, error: object) -> bool:
-        """Whether a failed delivery report proves that the record was not written."""
-
-    def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for what was sent; True when nothing is left."""
-
-    def purge(self) -> None:
-        """Give up what is still in flight; its delivery reports come in with an error."""
-
-    def close(self, timeout: float) -> None:
-        """Let go of the target within `timeout` seconds."""
-
-
-class Committer(Protocol):
-    """Turns settled prefixes into committed offsets."""
-
-    def tick(self, ledger: Ledger) -> None:
-        """Commit if it is time to; called once a turn."""
-
-    def finish(self, ledger: Ledger, timeout: float) -> None:
-        """Commit what is settled, exactly, before the source is let go."""
-
-
-class Spill(Protocol):
-    """Keeps records that could not be delivered."""
-
-    def write(self, lost: Sequence[tuple[Flight, int]]) -> int:
-        """Write these records; returns how many."""
-
-
-class DeadLetters(Protocol):
-    """Takes records that failed."""
-
-    refused: list[tuple[Flight, int]]
-    """Records that were not taken."""
-
-    def send(self, flight: Flight, index: int, error: KpipeError, idle: Callable[[], bool]) -> None:
-        """Send one record as it was read, with its error; the flight settles when it is acknowledged.
-
-        While the topic takes no more call `idle`, and give up when it returns False.
-        """
-
-    def poll(self) -> None:
-        """Collect delivery reports; raises KpipeError when a record was not taken."""
-
-    def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for what was sent; True when nothing is left."""
-
-    def purge(self) -> None:
-        """Give up what is still in flight."""
-
-    def close(self, timeout: float) -> None:
-        """Let go of the topic within `timeout` seconds."""
-
-
-class Transaction(Protocol):
-    """Makes what was sent and the offsets it came from visible together, or neither."""
-
-    def take_back(self, failures: Sequence[tuple[Flight, int, object]]) -> bool:
-        """Whether these failures were undone by going back: what they belong to is read again."""
-
-    def commit_all(self) -> bool:
-        """Commit because the run may be over; False when records failed or must be read again."""
-
-    def conclude(self, timeout: float) -> None:
-        """Commit or abort within `timeout` seconds, for good."""
 
 
 Stage: TypeAlias = "Callable[[Batch], None]"
@@ -185,6 +84,8 @@ class Pipeline:
     """(position, reason) of records that were not delivered and of which nothing was said yet."""
     _refused: list[tuple[Flight, int]] = field(default_factory=list)
     _reasons: dict[tuple[int, int], object] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+    """What was said of records that an aborted transaction has read again."""
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
     _concluded: bool = False
     _closed: bool = False
@@ -301,7 +202,11 @@ class Pipeline:
     def _skip(self, flight: Flight, index: int, error: KpipeError) -> None:
         flight.failed.add(index)
         flight.settled.append(index)
-        self.say(f"{error}; skipped (--on-error skip)")
+        text = f"{error}; skipped (--on-error skip)"
+        if text not in self._told:
+            self.say(text)
+        if self.transaction is not None:
+            self._told.add(text)
 
     def _cut_at_limit(self, batch: Batch, flight: Flight) -> None:
         """Whatever stands behind the last record that is wanted was not read: neither a bad one nor a filtered one."""
@@ -334,31 +239,41 @@ class Pipeline:
         failures = list(self.ledger.failures())
         if failures and self.transaction is not None and not self._draining and self.transaction.take_back(failures):
             return
+        if failures and not self._gave_up and self.sink.took_along(failures, self.idle):
+            failures += self.ledger.failures()
+            failures = list(self.sink.resend(failures, self._judge, self.idle))
         for flight, index, report in failures:
-            try:
-                self._look_at_failure(flight, index, report)
-            except Exception as error:  # noqa: BLE001 - what befalls one record keeps no other from being looked at
-                self._note(error)
-                self._refused.append((flight, index))
+            self._judge(flight, index, report)
 
-    def _look_at_failure(self, flight: Flight, index: int, report: object) -> None:
+    def _judge(self, flight: Flight, index: int, report: object) -> bool:
+        """What becomes of a record that failed: --on-error decides about a judgement, anything else ends the run."""
+        try:
+            return self._decide(flight, index, report)
+        except Exception as error:  # noqa: BLE001 - what befalls one record keeps no other from being looked at
+            self._note(error)
+            self._refused.append((flight, index))
+            return False
+
+    def _decide(self, flight: Flight, index: int, report: object) -> bool:
         where = flight.origin.where_read(index) if flight.origin is not None else ""
         if isinstance(report, Unsent):
             self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
             self._refused.append((flight, index))
-            return
+            return False
         error = self.sink.explain(report, where)
-        if self.on_error == "stop" or self._gave_up or not self.sink.refused(report):
-            self._reasons.setdefault((id(flight), index), error)
-            if self.sink.unwritten(report):
-                self._refused.append((flight, index))
-            self.error = self.error or error
-        else:
+        if self.on_error != "stop" and not self._gave_up and self.sink.refused(report):
             self._take_out(flight, index, error)
+            return True
+        self._reasons.setdefault((id(flight), index), error)
+        if self.sink.unwritten(report):
+            self._refused.append((flight, index))
+        self.error = self.error or error
+        return False
 
     def mark(self) -> None:
         """What was read so far is final; `rewind` and `write_off` come back to here."""
         self._mark = (self.ledger.mark(), self.sent)
+        self._told.clear()
 
     def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
         """What was read since the mark is read again, and was never read as far as anyone is concerned."""

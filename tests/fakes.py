@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kpipe.ledger import DeliveryReport, Flight, Ledger, TopicPartition
+    from kpipe.parts import Failure
     from kpipe.record import Batch
 
 REFUSED, UNWRITTEN, UNKNOWN, NEVER, LATER = "refused", "unwritten", "unknown", "never", "later"
@@ -90,6 +91,12 @@ class ListSink:
 
     def unwritten(self, error: object) -> bool:
         return error in (REFUSED, UNWRITTEN)
+
+    def took_along(self, failures: object, idle: object) -> bool:
+        return False
+
+    def resend(self, failures: list[Failure], judge: object, idle: object) -> list[Failure]:
+        return failures
 
     def flush(self, timeout: float) -> bool:
         self.poll()

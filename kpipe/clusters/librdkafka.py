@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PRODUCER = 0  # rd_kafka_type_t
 COPY = 0x2  # RD_KAFKA_MSG_F_COPY
-PURGE_ALL = 0x1 | 0x2  # RD_KAFKA_PURGE_F_QUEUE | _INFLIGHT
+PURGE_QUEUE, PURGE_IN_FLIGHT = 0x1, 0x2  # RD_KAFKA_PURGE_F_QUEUE, _INFLIGHT
 DELIVERY, LOG, ERROR = 0x1, 0x4, 0x8  # RD_KAFKA_EVENT_
 QUEUE_FULL, INVALID_ARGUMENT, FATAL = -184, -186, -150  # RD_KAFKA_RESP_ERR__
 WORDS = 9
@@ -275,10 +275,10 @@ class ColumnProducer:
             self.poll(0)
         return len(self)
 
-    def purge(self) -> None:
+    def purge(self, *, in_queue: bool = True, in_flight: bool = True) -> None:
         """Give up the queue and what is in flight; `on_failure` is told of each record."""
         if self._client:
-            self._library.rd_kafka_purge(self._client, PURGE_ALL)
+            self._library.rd_kafka_purge(self._client, in_queue * PURGE_QUEUE | in_flight * PURGE_IN_FLIGHT)
 
     def close(self) -> None:
         """Let go of the client; as in librdkafka, this may take as long as its last answer."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.stages import Decode
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
-    from kpipe.pipeline import Committer
+    from kpipe.parts import Committer
     from kpipe.plan import Planned
     from kpipe.plan.source import OpenSource
     from kpipe.record import Batch

@@ -5,16 +5,18 @@ It sends nothing.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
+from kpipe.plan.limits import CLOCKS_DIFFER
 from kpipe.plan.partitions import stick_keyless
 from kpipe.plan.target import Target, prepare_target
 from kpipe.sinks.dead_letters import DeadLetterTopic
 from kpipe.trace import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from kpipe.shutdown import Stop
     from kpipe.trace import Hop
 
+DEFAULT_AFTER_MS = 3_600_000
+"""message.timestamp.after.max.ms of Kafka 4."""
 UNGUARDED = 1 << 30
 """Hops: a record that looped is a record that failed, and a dead-letter topic takes it."""
 
@@ -36,7 +40,31 @@ def open_letters(
 ) -> Target:
     """The dead-letter topic, looked up (or made, with --create) before the first record is read."""
     own = {name: value for name, value in own.items() if name not in cluster.properties}
+    own["enable.gapless.guarantee"] = False  # a letter that is refused ends the run anyway
     return prepare_target(place.topic, cluster, options, timeout, stopped, own)
+
+
+def takes_time(ready: Target, clock: Callable[[], float] = time.time) -> Callable[[int], bool]:
+    """Whether the topic takes a record of that time; where nobody says so, whether a default one of Kafka 4 would."""
+    after = DEFAULT_AFTER_MS if ready.after_ms is None else ready.after_ms
+    before = ready.before_ms
+
+    def takes(ms: int) -> bool:
+        now = int(clock() * 1000)
+        return ms <= now + after - CLOCKS_DIFFER and (before is None or ms >= now - before + CLOCKS_DIFFER)
+
+    return takes
+
+
+def size_warning(letters: Target, targets: Sequence[Target]) -> list[str]:
+    """A letter is larger than its record: a topic that takes no more than the target takes none that was too large."""
+    limit = letters.limit_bytes
+    for target in targets:
+        if limit is not None and target.limit_bytes is not None and limit <= target.limit_bytes:
+            what = f"takes records of {limit:,} bytes, and {target.where} of {target.limit_bytes:,}"
+            advice = "one that is too large for the target is too large for it, and ends the run; raise its"
+            return [f"send: {letters.where}: {what}: {advice} max.message.bytes"]
+    return []
 
 
 def refuse_same(ready: Target, cluster_id: str, topics: Collection[str], role: str) -> None:
@@ -57,4 +85,5 @@ def make_letters(ready: Target, hop: Hop, stop: Stop) -> DeadLetterTopic:
         partition_of=stick_keyless(ready.partitions),
         prefix=hop.prefix,
         forced=lambda: stop.forced,
+        takes_time=takes_time(ready),
     )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kpipe.exactly_once import ExactlyOnce
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.options import ForwardOptions
-    from kpipe.pipeline import Committer, Sink, Stage
+    from kpipe.parts import Committer, Sink
+    from kpipe.pipeline import Stage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.plan.wiring import Reading, Wiring
@@ -90,7 +91,7 @@ class Delivery:
         line = open_line(ready)
 
         def sink_now() -> Sink:
-            ready.producer, ready.troubles = line.producer, line.troubles
+            ready.producing.producer, ready.producing.troubles = line.producer, line.troubles
             return make_sink()
 
         transaction = ExactlyOnce(

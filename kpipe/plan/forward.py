@@ -16,7 +16,7 @@ from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Delivery
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Outlet, also_places, routes_in
-from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_keyless, refuse_missing
+from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
 from kpipe.plan.schemas import around, check_schemas
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
-    from kpipe.pipeline import Sink
+    from kpipe.parts import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan import Planned
     from kpipe.record import Batch
@@ -106,7 +106,7 @@ def plan_forward(
     if forward.to_origin:
         stamps = _go_home(stamps, forward, trace, opened, ready, topics)
     missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
-    stages += [*keying, *routes, *guards, *stamps, *stamping, *refuse_keyless(ready), *missing]
+    stages += [*keying, *routes, *guards, *stamps, *stamping, *outlet.limits(), *missing]
     make_sink = _sink_maker(forward, outlet, connection.timeout)
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)

@@ -44,8 +44,9 @@ def home_sink(ready: Target, timeout: float) -> HomesSink:
 
     def open_topic(topic: str) -> TopicSink:
         metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic)
-        check_topic(metadata, topic, label(ready.cluster))
-        sink = TopicSink(ready.producer, topic, label(ready.cluster), ready.troubles, partition_of=keep_partitions)
+        partitions = check_topic(metadata, topic, label(ready.cluster))
+        where = label(ready.cluster)
+        sink = TopicSink(ready.producing, topic, where, partition_of=keep_partitions, partitions=partitions)
         sink.epoch = ready.epoch
         return sink
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.options import ForwardOptions, SelectionOptions
-    from kpipe.pipeline import Committer
+    from kpipe.parts import Committer
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.shutdown import Stop

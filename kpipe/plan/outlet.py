@@ -13,7 +13,7 @@ from kpipe.clusters.address import place_name
 from kpipe.clusters.client import fetch_metadata, label
 from kpipe.clusters.diagnosis import ClusterFaultError
 from kpipe.errors import UnreachableError, UsageError
-from kpipe.plan.partitions import refuse_keyless
+from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import target_place
 from kpipe.plan.target import (
     LOOK,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
     from kpipe.options import TargetOptions
+    from kpipe.parts import Sink
     from kpipe.patterns import Patience
-    from kpipe.pipeline import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
     from kpipe.sinks.branch import Routes, Tally
@@ -177,13 +177,16 @@ class Outlet:
         return add_topic(like, topic, self.options, self.timeout, self.away.given_up)
 
     def guards(self, hop: Hop | None) -> list[PipelineStage]:
-        """The loop guard and the key rule of every further topic; a record that one of them refuses goes nowhere."""
+        """The loop guard of every further topic; a record that one of them refuses goes nowhere."""
         stages: list[PipelineStage] = []
         for target, _ in self.others:
             if hop is not None:
                 stages.append(_guard(hop._replace(target_cluster=target.cluster_id, target_topic=target.topic)))
-            stages += refuse_keyless(target)
         return stages
+
+    def limits(self) -> list[PipelineStage]:
+        """The stage that takes out what one of the topics would refuse, and a batch with it."""
+        return refuse_unfit(self.targets, self.targets_of, routes=self.routes is not None)
 
     def sink(self, lines: DeliveryLines | None = None) -> Sink:
         """The sink for all of them."""
@@ -250,7 +253,7 @@ class RouteSinks:
         if key not in self._sinks:
             target, serving = outlet.routed[key]
             # The producer of this moment: within transactions it may be another one than when the topic was found.
-            target = replace(target, producer=serving.producer, troubles=serving.troubles)
+            target = replace(target, producing=serving.producing)
             sink = self._sinks[key] = target.sink(outlet.choose(target), self._lines)
             if id(target.producer) not in self._served:
                 self._served.add(id(target.producer))

@@ -97,29 +97,6 @@ def choose_partition(word: str, keyless: str, ready: Target) -> Callable[[Batch]
     return stick_keyless(ready.partitions) if keyless == "sticky" else None
 
 
-class KeylessRecord(BadRecord):
-    """A record that its compacted target would refuse; nothing is wrong with its data."""
-
-    exit_code = Exit.UNDELIVERED
-    stage = Stage.SEND
-
-
-def refuse_keyless(target: Target) -> list[PipelineStage]:
-    """Take records without a key out before a compacted topic sees them.
-
-    The broker refuses the whole batch for one of them, so its neighbours would be lost with it.
-    """
-    if not target.compacted:
-        return []
-
-    def refuse(batch: Batch) -> None:
-        keys = batch.keys if batch.keys is not None else [None] * len(batch)
-        what = f"has no key, and {target.where} is compacted; use --keyless key, --key-field or --on-error skip"
-        batch.reject({place: KeylessRecord(what) for place, key in enumerate(keys) if key is None})
-
-    return [refuse]
-
-
 def key_keyless(batch: Batch) -> None:
     """`--keyless key`: the source partition's number becomes the key of a record that has none (as Karafka pipes)."""
     if batch.partitions is None:

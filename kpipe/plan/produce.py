@@ -20,7 +20,7 @@ from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
 from kpipe.plan.outlet import Outlet, also_places, routes_in
-from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_keyless, refuse_missing
+from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.plan.places import target_place
 from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
 from kpipe.plan.target import Target, prepare_target
@@ -85,8 +85,8 @@ def plan_produce(
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
     columns = wiring.policy.letters is None and _fits_columns(options, record, sending, trace, steps)
-    # What has a trace needs to know whether the topic keeps timestamps; lines have none.
-    limits = not one_shot or (options.input != "lines" and trace.trace != "none")
+    # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
+    limits = not one_shot or _may_be_refused(options)
     ready = prepare_target(
         place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
     )
@@ -101,7 +101,7 @@ def plan_produce(
     wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time
     missing = refuse_missing(record.partition, outlet.targets_of)
-    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *refuse_keyless(ready), *missing]
+    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *outlet.limits(), *missing]
     keeps_records = bool(sending.spill) or sending.dry_run
     ledger = Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None)
     if sending.dry_run:
@@ -159,6 +159,11 @@ def _producer_properties(cluster: Cluster, *, one_shot: bool) -> dict[str, Any]:
     """What this run asks of the producer, unless the cluster's properties say otherwise."""
     own: dict[str, Any] = {"delivery.timeout.ms": DELIVERY_TIMEOUT_MS, **(ONE_SHOT_PRODUCER if one_shot else {})}
     return {name: value for name, value in own.items() if name not in cluster.properties}
+
+
+def _may_be_refused(options: InputOptions) -> bool:
+    """Whether records may have times or keys, so that it matters what the topic takes."""
+    return options.input != "lines" or bool(options.format or options.key_delimiter)
 
 
 def _last_stages(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import place_name
 from kpipe.clusters.client import (
     EMBEDDED,
+    PRODUCER_DEFAULTS,
+    admin_of,
     check_topic,
     fetch_metadata,
     label,
-    open_admin,
     open_column_producer,
     open_producer,
     unknown_topic,
@@ -25,11 +26,12 @@ from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import EXISTS, NO_TOPIC, Kind, is_unauthorised, kind_of, name_of
 from kpipe.plan.partitions import check_partition
+from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import TopicSink
 from kpipe.units import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Producer
 
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
 LOOK = 0.5  # seconds that a look at the partitions in mid-run may take
 LOOK_PAUSE = 5.0
+HASTE = 0.5  # seconds that a new producer in mid-run may wait for metadata
+APPEARING = 0.02  # seconds between two looks for a topic that was just made
+NO_LIMIT = 1 << 62  # Long.MAX_VALUE, Kafka's word for it, and what comes near
 BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count
 
 
@@ -55,12 +60,15 @@ class Target:
     topic: str
     cluster: Cluster
     cluster_id: str
-    producer: Any
-    """A Producer, or a ColumnProducer when the records carry nothing but values and keys."""
-    troubles: Troubles
+    producing: Producing
+    """The producer, which all topics of the cluster share: a ColumnProducer where values and keys are all there is."""
     partitions: int
-    limit_bytes: int | None
-    compacted: bool
+    limit_bytes: int | None = None
+    compacted: bool = False
+    before_ms: int | None = None
+    """How old a record's time may be when it arrives; None: as old as it likes."""
+    after_ms: int | None = None
+    """How far ahead of the broker's clock it may be."""
     properties: dict[str, Any] = field(default_factory=dict)
     """What the producer was opened with on top of the cluster's own, to open another one like it."""
     keeps_time: bool = True
@@ -69,6 +77,16 @@ class Target:
     """Whether --create has just made it."""
     epoch: EpochTimes | None = None
     _looked: float = 0.0
+
+    @property
+    def producer(self) -> Any:
+        """The client that sends now."""
+        return self.producing.producer
+
+    @property
+    def troubles(self) -> Troubles:
+        """What that client complains about."""
+        return self.producing.troubles
 
     @property
     def where(self) -> str:
@@ -80,13 +98,13 @@ class Target:
     ) -> TopicSink:
         """The sink for this topic."""
         sink = TopicSink(
-            self.producer,
+            self.producing,
             self.topic,
             label(self.cluster),
-            self.troubles,
             partition_of=partition_of,
             limit_bytes=self.limit_bytes,
             lines=lines,
+            partitions=self.partitions,
         )
         sink.epoch = self.epoch if self.keeps_time else None
         return sink
@@ -111,13 +129,13 @@ class Target:
             return None
         number = check_partition(partition, self.partitions, self.where) if partition.isdigit() else -1
         return ColumnSink(
-            self.producer,
+            self.producing,
             self.topic,
             label(self.cluster),
-            self.troubles,
             ledger=ledger,
             choose=self._spread(self.producer) if number < 0 else lambda _batch: number,
             limit_bytes=self.limit_bytes,
+            partitions=self.partitions,
         )
 
     def _spread(self, producer: ColumnProducer) -> Callable[[Batch], int]:
@@ -146,7 +164,17 @@ def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str,
         properties["compression.type"] = options.compression
     if "partitioner" not in cluster.properties:
         properties["partitioner"] = options.partitioner
+    if _keeps_order({**PRODUCER_DEFAULTS, **cluster.properties, **own}):
+        properties.setdefault("enable.gapless.guarantee", True)
     return {name: value for name, value in properties.items() if name in own or name not in cluster.properties}
+
+
+def _keeps_order(properties: Mapping[str, Any]) -> bool:
+    """Whether nothing may overtake a refused batch.
+
+    librdkafka can promise it of an idempotent producer only, and a transaction is aborted as a whole anyway.
+    """
+    return str(properties["enable.idempotence"]).lower() == "true" and "transactional.id" not in properties
 
 
 def prepare_target(
@@ -170,12 +198,19 @@ def prepare_target(
     """
     properties = producer_properties(options, cluster, own)
 
-    def open_one() -> tuple[Producer | ColumnProducer, Troubles]:
-        return open_column_producer(cluster, properties, topic) if columns else open_producer(cluster, properties)
+    def open_one(changed: Mapping[str, Any] | None = None) -> tuple[Producer | ColumnProducer, Troubles]:
+        if columns and changed is None:
+            return open_column_producer(cluster, properties, topic)
+        return open_producer(cluster, {**properties, **(changed or {})})
+
+    def open_another(changed: Mapping[str, Any] | None) -> tuple[Producer | ColumnProducer, Troubles]:
+        another, its_troubles = open_one(changed)
+        with suppress(KpipeError):  # it waits longer for its id then
+            _hasten_producer_id(another, its_troubles, HASTE, topic, stopped)
+        return another, its_troubles
 
     producer, troubles = open_one()
-    admin = open_admin(cluster) if limits else None  # kept until it has answered: one that is let go answers nothing
-    wanted = _ask_configs(admin, topic) if limits else None
+    wanted = _ask_configs(admin_of(cluster), topic) if limits else None
     metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     entry = metadata.topics.get(topic)
     made = False
@@ -187,35 +222,36 @@ def prepare_target(
         if str(metadata.cluster_id).startswith(EMBEDDED):
             _create_by_asking(cluster, properties, topic, timeout, stopped)
         else:
-            admin = admin or open_admin(cluster)
-            made = _create(admin, topic, options.create_partitions or partitions_if_created(), timeout, label(cluster))
-            wanted = _ask_configs(admin, topic) if limits else None
-        metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
+            count = options.create_partitions or partitions_if_created()
+            made = _create(admin_of(cluster), topic, count, timeout, label(cluster))
+            wanted = _ask_configs(admin_of(cluster), topic) if limits else None
+        metadata = _wait_until_there(producer, troubles, topic, timeout, stopped)
     partitions = check_topic(metadata, topic, label(cluster))
     embedded = str(metadata.cluster_id).startswith(EMBEDDED)
     if _is_unknown(entry) and embedded and options.create_partitions not in {None, partitions}:
         what = f"the embedded broker gives a new topic {partitions} partitions; name it in `kpipe broker --topics`"
         raise KpipeError(what, where=place_name(label(cluster), topic), stage=Stage.CONFIG)
     configs = {} if wanted is None or embedded else _answer(wanted)
-    limit = int(configs["max.message.bytes"]) if configs.get("max.message.bytes", "").isdigit() else None
+    limits_of = read_limits(configs)
+    limit = limits_of["limit_bytes"]
     if limit is not None and limit - BATCH_OVERHEAD < DEFAULT_BATCH and "batch.size" not in cluster.properties:
         # A batch of small records above the topic's limit is refused as a whole, and librdkafka does not split it.
         properties["batch.size"] = max(1, limit - BATCH_OVERHEAD)
         producer, troubles = open_one()
         metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     _hasten_producer_id(producer, troubles, timeout, topic, stopped)
-    compacted = "compact" in configs.get("cleanup.policy", "")
+    producing = Producing(
+        producer, troubles, open_another, keeps_order=bool(properties.get("enable.gapless.guarantee"))
+    )
     cluster_id = str(metadata.cluster_id or "")
-    keeps_time = embedded or _keeps_time(configs)
-    known = (partitions, limit, compacted, properties, keeps_time, made)
-    return Target(topic, cluster, cluster_id, producer, troubles, *known)
+    limits_of |= {"keeps_time": embedded or _keeps_time(configs), "made": made}
+    return Target(topic, cluster, cluster_id, producing, partitions, properties=properties, **limits_of)
 
 
 def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float, stopped: Callable[[], bool]) -> Target:
     """One more topic for the producer that is open: looked up once, created only with --create."""
     where = label(ready.cluster)
     metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
-    admin = open_admin(ready.cluster)
     made = False
     if _is_unknown(metadata.topics.get(topic)):
         if not options.create:
@@ -223,18 +259,18 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         if ready.cluster_id.startswith(EMBEDDED):
             _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
         else:
-            made = _create(admin, topic, options.create_partitions or ready.partitions, timeout, where)
-        metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
-    configs = {} if ready.cluster_id.startswith(EMBEDDED) else _answer(_ask_configs(admin, topic))
-    limit = int(configs["max.message.bytes"]) if configs.get("max.message.bytes", "").isdigit() else None
+            count = options.create_partitions or ready.partitions
+            made = _create(admin_of(ready.cluster), topic, count, timeout, where)
+        metadata = _wait_until_there(ready.producer, ready.troubles, topic, timeout, stopped)
+    embedded = ready.cluster_id.startswith(EMBEDDED)
+    configs = {} if embedded else _answer(_ask_configs(admin_of(ready.cluster), topic))
     return replace(
         ready,
         topic=topic,
         partitions=check_topic(metadata, topic, where),
-        limit_bytes=limit,
-        compacted="compact" in configs.get("cleanup.policy", ""),
-        keeps_time=ready.cluster_id.startswith(EMBEDDED) or _keeps_time(configs),
+        keeps_time=embedded or _keeps_time(configs),
         made=made,
+        **read_limits(configs),
     )
 
 
@@ -243,9 +279,18 @@ def open_cluster(
 ) -> Target:
     """A producer for a cluster; which topics it sends to is known only from the records."""
     properties = producer_properties(options, cluster, own)
-    producer, troubles = open_producer(cluster, properties)
-    metadata = fetch_metadata(producer, troubles, timeout, None, stopped)
-    return Target("", cluster, str(metadata.cluster_id or ""), producer, troubles, 0, None, False, properties)
+    producing = open_producing(cluster, properties)
+    metadata = fetch_metadata(producing.producer, producing.troubles, timeout, None, stopped)
+    return Target("", cluster, str(metadata.cluster_id or ""), producing, 0, properties=properties)
+
+
+def open_producing(cluster: Cluster, properties: Mapping[str, Any]) -> Producing:
+    """A producer of this kind, and the way to another one like it."""
+
+    def open_one(changed: Mapping[str, Any] | None) -> tuple[Any, Troubles]:
+        return open_producer(cluster, {**properties, **(changed or {})})
+
+    return Producing(*open_one(None), open_one, keeps_order=bool(properties.get("enable.gapless.guarantee")))
 
 
 def needs_own_batches(target: Target) -> bool:
@@ -265,9 +310,49 @@ def fit_batches(target: Target) -> Target:
     if not needs_own_batches(target) or target.limit_bytes is None:
         return target
     properties = {**target.properties, "batch.size": max(1, target.limit_bytes - BATCH_OVERHEAD)}
-    producer, troubles = open_producer(target.cluster, properties)
-    troubles.listener = target.troubles.listener
-    return replace(target, producer=producer, troubles=troubles, properties=properties)
+    producing = open_producing(target.cluster, properties)
+    producing.troubles.listener = target.troubles.listener
+    return replace(target, producing=producing, properties=properties)
+
+
+def read_limits(configs: Mapping[str, str]) -> dict[str, Any]:
+    """What a topic takes, by its configuration, under the names that a Target has for it."""
+
+    def number(name: str) -> int | None:
+        text = configs.get(name, "")
+        return int(text) if text.isdigit() and int(text) < NO_LIMIT else None
+
+    older = "message.timestamp.difference.max.ms"  # before Kafka 3.6 (KIP-937) one limit for both directions
+    stamps_itself = configs.get("message.timestamp.type") == "LogAppendTime"
+    return {
+        "limit_bytes": number("max.message.bytes"),
+        "compacted": "compact" in configs.get("cleanup.policy", ""),
+        "before_ms": None if stamps_itself else number("message.timestamp.before.max.ms") or number(older),
+        "after_ms": None if stamps_itself else number("message.timestamp.after.max.ms") or number(older),
+    }
+
+
+def _wait_until_there(
+    producer: Any, troubles: Troubles, topic: str, timeout: float, stopped: Callable[[], bool]
+) -> Any:
+    """Metadata with a topic that was just made: the controller has it at once, brokers hear of it a moment later."""
+    deadline = time.monotonic() + timeout
+    while True:
+        metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
+        entry = metadata.topics.get(topic)
+        if not _is_unknown(entry) and entry.error is None and _has_leaders(entry):
+            return metadata
+        if time.monotonic() >= deadline or stopped():
+            what = f"the topic was made, and is not there for clients after {timeout:g} s; try again"
+            raise UnreachableError(what, where=place_name(troubles.cluster, topic), stage=Stage.CONFIG)
+        time.sleep(APPEARING)
+
+
+def _has_leaders(entry: Any) -> bool:
+    led = getattr(entry, "led", None)
+    if led is not None:
+        return len(led) == len(entry.partitions) > 0
+    return bool(entry.partitions) and all(partition.leader >= 0 for partition in entry.partitions.values())
 
 
 def _hasten_producer_id(

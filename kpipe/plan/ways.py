@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from kpipe.options import TargetOptions
     from kpipe.pace import Pace
-    from kpipe.pipeline import Pipeline, Sink
+    from kpipe.parts import Sink
+    from kpipe.pipeline import Pipeline
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.shutdown import Stop
     from kpipe.sinks.preview import Preview

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster, Side
     from kpipe.ledger import Ledger
     from kpipe.options import ConnectionOptions, RunOptions
-    from kpipe.pipeline import Committer, Sink, Source, Spill, Stage, Transaction
+    from kpipe.parts import Committer, Sink, Source, Spill, Transaction
+    from kpipe.pipeline import Stage
     from kpipe.plan.outlet import Choose
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
@@ -182,7 +183,7 @@ class Wiring:
         """The dead-letter topic, if one is asked for: no topic that is read (`opened` None: no cluster), no target."""
         if self.policy.letters is None:
             return
-        from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same
+        from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same, size_warning
 
         own = {"delivery.timeout.ms": delivery_timeout_ms}
         (cluster,), timeout = self._letter_clusters, self.connection.timeout
@@ -198,6 +199,7 @@ class Wiring:
             for target, _ in outlet.others:
                 refuse_same(ready, target.cluster_id, [target.topic], "one of --also")
             outlet.letters = ready
+            self.warn(*size_warning(ready, outlet.targets))
         self.watch.add_target(ready, letters=True)
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 

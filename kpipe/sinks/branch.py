@@ -9,12 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from kpipe.errors import BadRecord, Exit, Interrupted, KpipeError, Stage
+from kpipe.ledger import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight
-    from kpipe.pipeline import Sink
+    from kpipe.ledger import Flight, Parcel
+    from kpipe.parts import Failure, Judge, Sink
     from kpipe.record import Batch
 
 
@@ -36,12 +37,12 @@ class Tally:
     def __init__(self) -> None:
         self.sent = self.failed = self.unknown = 0
 
-    def count(self, sink: Sink, error: object) -> None:
-        """One failed delivery report."""
-        if sink.unwritten(error):
-            self.failed += 1
+    def count(self, sink: Sink, error: object, more: int = 1) -> None:
+        """One failed delivery report; `more` is -1 for one that was taken back, because its record is sent again."""
+        if isinstance(error, Unsent) or sink.unwritten(error):
+            self.failed += more
         else:
-            self.unknown += 1
+            self.unknown += more
 
     def counts(self) -> dict[str, int]:
         """The outcomes once every report is in; until then what is in flight counts as delivered."""
@@ -56,6 +57,10 @@ class Branch:
         self._flight = flight
         self._sink = sink
         self._tally = tally
+
+    def keep(self, parcel: Parcel) -> None:
+        """As the flight."""
+        self._flight.keep(parcel)
 
     def take_reports(self, batch: Batch) -> list[Callable[[object | None, object], None]]:
         """As those of the flight, one per record of `batch`."""
@@ -122,6 +127,34 @@ class Branching:
             return error.sink.unwritten(error.error)
         return self.main.unwritten(error)
 
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """Whether any sink's batch took records along."""
+        taken = [sink.took_along(own, idle) for sink, own in self._by_sink(failures)]
+        return any(taken)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Each sink sends its own again; the failures that stand keep their sink."""
+        stand: list[Failure] = []
+        for sink, own in self._by_sink(failures):
+            tally = self._tally_of(sink)
+            left = sink.resend(own, _judging(judge, sink, tally), idle)
+            if tally is not None:
+                kept = {(id(flight), index) for flight, index, _ in left}
+                for flight, index, report in own:
+                    if (id(flight), index) not in kept:
+                        tally.count(sink, report, -1)
+            if sink is not self.main:
+                left = [(flight, index, Elsewhere(sink, report)) for flight, index, report in left]
+            stand += left
+        return stand
+
+    def _by_sink(self, failures: Sequence[Failure]) -> list[tuple[Sink, list[Failure]]]:
+        found: dict[int, tuple[Sink, list[Failure]]] = {id(self.main): (self.main, [])}
+        for flight, index, report in failures:
+            sink, own = (report.sink, report.error) if isinstance(report, Elsewhere) else (self.main, report)
+            found.setdefault(id(sink), (sink, []))[1].append((flight, index, own))
+        return [(sink, own) for sink, own in found.values() if own]
+
     def flush(self, timeout: float) -> bool:
         """Wait for all of them; True when nothing is left anywhere."""
         share = timeout / (1 + len(self.others))
@@ -137,6 +170,15 @@ class Branching:
         """Let go of all of them within `timeout` seconds."""
         for sink in (self.main, *self.others):
             sink.close(timeout / (1 + len(self.others)))
+
+
+def _judging(judge: Judge, sink: Sink, tally: Tally | None) -> Judge:
+    def of_sink(flight: Flight, index: int, report: object) -> bool:
+        if tally is not None:
+            tally.count(sink, report)
+        return judge(flight, index, report if isinstance(report, Unsent) else Elsewhere(sink, report))
+
+    return of_sink
 
 
 class RoutedSink(Branching):

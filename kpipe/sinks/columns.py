@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpipe.ledger import Parcel
 from kpipe.sinks.topic import NO_ROOM, ROOM_SLICE, NotSent, TopicSink
 
 if TYPE_CHECKING:
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.ledger import Flight, Ledger
+    from kpipe.parts import Failure
     from kpipe.record import Batch
+    from kpipe.sinks.producing import Producing
 
-OPEN_RECORDS, OPEN_FLIGHTS = 500_000, 10_000
+OPEN_RECORDS, OPEN_FLIGHTS, OPEN_BYTES = 500_000, 10_000, 32_000_000
 """What may be open before the queue is waited for until it is empty: at full speed it never is by itself."""
 FIRST_WAIT = 0.002
 """Seconds between two looks at a full queue, doubled up to ROOM_SLICE while nothing moves."""
@@ -34,38 +36,54 @@ class ColumnSink(TopicSink):
 
     def __init__(
         self,
-        producer: ColumnProducer,
+        producing: Producing,
         topic: str,
         cluster: str,
-        troubles: Troubles,
         *,
         ledger: Ledger,
         choose: Callable[[Batch], int] = lambda _batch: -1,
         limit_bytes: int | None = None,
+        partitions: int = 1,
     ) -> None:
-        super().__init__(producer, topic, cluster, troubles, limit_bytes=limit_bytes)  # type: ignore[arg-type]
-        producer.on_failure = self._note_failure
-        self._columns = producer
+        super().__init__(producing, topic, cluster, limit_bytes=limit_bytes, partitions=partitions)
+        self._listen()
         self._ledger = ledger
         self._choose = choose
         self._open: dict[int, tuple[Flight, Sequence[int], set[int]]] = {}
         """Each flight by its number, with the indexes of what was sent, and the places in that which failed."""
         self._number = 0
         self._sent = 0
+        self._open_bytes = 0
+
+    def _listen(self) -> None:
+        self._columns: ColumnProducer = self._producing.producer
+        self._columns.on_failure = self._note_failure
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._listen()
+        self._seen, self._sent_unknown = set(), 0
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Queue every record in order; on a full queue wait for room and go on with the same record."""
-        if self._sent > OPEN_RECORDS or len(self._open) >= OPEN_FLIGHTS:
+        if self._sent > OPEN_RECORDS or len(self._open) >= OPEN_FLIGHTS or self._open_bytes > OPEN_BYTES:
             self._wait_until_empty(idle)
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._open[self._number] = (flight, range(len(batch)) if batch.index is None else batch.index, set())
         self._sent += len(batch)
         partition = self._choose(batch)
-        taken = self._queue(batch.values, batch.keys, partition, 0)
+        flight.keep(Parcel(self, batch, None if partition < 0 else [partition] * len(batch)))
+        self._open_bytes += sum(map(len, filter(None, batch.values)))
+        taken = self._queue_columns(batch.values, batch.keys, partition, 0)
         if taken < len(batch):
             self._queue_rest(batch, partition, taken, idle)
+        if self._columns is not self._known:
+            self._seen.add(self._sent_unknown if partition < 0 else partition)
+            self._become_known(self._columns, idle)
 
-    def _queue(self, values: list[bytes | None], keys: list[bytes | None] | None, partition: int, first: int) -> int:
+    def _queue_columns(
+        self, values: list[bytes | None], keys: list[bytes | None] | None, partition: int, first: int
+    ) -> int:
         taken, refused = self._columns.produce(values, keys, partition, self._number, first)
         for place, error in refused:
             self._note_failure(self._number, first + place, error)
@@ -76,7 +94,7 @@ class ColumnSink(TopicSink):
         while taken < len(batch):
             self._columns.poll(wait)
             was_empty = not len(self._columns)
-            more = self._queue(batch.values[taken:], None if keys is None else keys[taken:], partition, taken)
+            more = self._queue_columns(batch.values[taken:], None if keys is None else keys[taken:], partition, taken)
             wait = FIRST_WAIT if more else min(2 * wait, ROOM_SLICE)
             taken += more
             self._count_landed(len(batch) - taken)
@@ -110,10 +128,16 @@ class ColumnSink(TopicSink):
         for flight, sent, failed in self._open.values():
             flight.settled += [index for place, index in enumerate(sent) if place not in failed] if failed else sent
         self._open.clear()
-        self._sent = self._ledger.landed = 0
+        self._sent = self._open_bytes = self._ledger.landed = 0
 
     def _count_landed(self, unsent: int = 0) -> None:
         self._ledger.landed = max(0, self._sent - unsent - len(self._columns))
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """As for any topic; what was delivered is settled before the producer is replaced."""
+        taken = super().took_along(failures, idle)
+        self._settle()
+        return taken
 
     def poll(self) -> None:
         """Take down failures, and settle all others when nothing is left in the queue."""

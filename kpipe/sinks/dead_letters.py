@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import Exit, KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 
@@ -46,10 +47,19 @@ def with_error(headers: Headers, error: KpipeError, prefix: str = "") -> Headers
     ]
 
 
+def with_time(headers: Headers, ms: int, prefix: str = "") -> Headers:
+    """The headers of a letter that is sent as of now: the record's own time stands in its trace."""
+    name = prefix + "source_timestamp"
+    if any(header[0] == name for header in headers):
+        return headers
+    return [*headers, (name, b"%d" % ms)]
+
+
 class DeadLetterTopic:
     """One topic for dead letters.
 
     `producer` gives the client to send with, `serve` has its delivery reports come in, `explain` says what one means.
+    `takes_time` says whether the topic takes a record of that time (ms); another one is sent as of now.
     Within a transaction (`send_with`) they are the transaction's, `join` makes ready for a record, and a letter that an
     abort purged is forgotten (`forget`), because its record is read again.
     """
@@ -66,6 +76,7 @@ class DeadLetterTopic:
         partition_of: Callable[[Batch], Iterable[int]],
         prefix: str = "",
         forced: Callable[[], bool] = lambda: False,
+        takes_time: Callable[[int], bool] = lambda _ms: True,
     ) -> None:
         self.refused: list[tuple[Flight, int]] = []
         self._topic = topic
@@ -78,6 +89,8 @@ class DeadLetterTopic:
         self._prefix = prefix
         self._join: Callable[[], None] = lambda: None
         self._forced = forced
+        self._takes_time = takes_time
+        self._in_transaction = False
         self._epoch = 0
         self._pending = 0
         self._failure: KpipeError | None = None
@@ -88,6 +101,7 @@ class DeadLetterTopic:
     ) -> None:
         """Send by another client from now on: dead letters then belong to its transactions."""
         self._producer, self._serve, self._join = producer, serve, join
+        self._in_transaction = True
 
     def send(self, flight: Flight, index: int, error: KpipeError, idle: Callable[[], bool]) -> None:
         """Send one record with its error; the flight settles when it is acknowledged. Raises KpipeError.
@@ -101,6 +115,8 @@ class DeadLetterTopic:
         self._stamp(letter)
         headers = with_error(letter.header(0), error, self._prefix)
         kind, ms = letter.timestamps[0] if letter.timestamps is not None else (0, -1)
+        if kind and not self._takes_time(ms):
+            kind, headers = 0, with_time(headers, ms, self._prefix)
         arguments = (
             self._topic,
             letter.values[0],
@@ -127,6 +143,8 @@ class DeadLetterTopic:
                 flight.dead_lettered += index not in flight.dead  # copies of a split record are one record
                 flight.dead.add(index)
                 flight.settled.append(index)
+            elif self._in_transaction and kind_of(failure) is not Kind.REFUSED and name_of(failure) not in LASTING:
+                flight.failures.append((index, failure))  # it went down with its transaction, which is read again
             else:
                 self._refuse(flight, index, self._explain(failure), error)
 

@@ -5,16 +5,18 @@ It never sends a record to another cluster than its own, and none more often tha
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
-from kpipe.errors import BadRecord, Exit, KpipeError, Stage
+from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.sinks.dead_letters import ATTEMPTS, ERROR_HEADERS, attempts_so_far
 from kpipe.sinks.topic import NotSent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
+    from kpipe.parts import Failure, Judge
     from kpipe.record import Batch, Headers
     from kpipe.sinks.topic import TopicSink
 
@@ -110,8 +112,9 @@ class HomesSink:
             part.keep([target == topic for target in targets])
             sink = self._sink_for(str(topic))
             if isinstance(sink, KpipeError):
-                for report in flight.take_reports(part):
-                    report(NotSent(sink.what), None)
+                judged = sink.exit_code is not Exit.UNREACHABLE  # a home that does not answer is no verdict on a record
+                for report in flight.take_reports(part)[: len(part)]:
+                    report(NotSent(sink.what, UndeliveredError if judged else UnreachableError, judged=judged), None)
             else:
                 sink.send(part, flight, idle)
 
@@ -120,6 +123,8 @@ class HomesSink:
             try:
                 self._topics[topic] = self._open_topic(topic)
             except KpipeError as error:
+                if error.exit_code is Exit.UNREACHABLE:
+                    return error
                 self._topics[topic] = error
         return self._topics[topic]
 
@@ -138,6 +143,20 @@ class HomesSink:
     def unwritten(self, error: object) -> bool:
         """As a topic's sink knows it."""
         return self._first.unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """As a topic's sink; they share a client."""
+        return self._first.took_along(failures, idle)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Each home sends its own again."""
+        for sink in self._topics.values():
+            if not isinstance(sink, KpipeError):
+                mine = [sink.has_sent(flight, index) for flight, index, _ in failures]
+                own = list(compress(failures, mine))
+                others = [failure for failure, is_mine in zip(failures, mine, strict=True) if not is_mine]
+                failures = [*others, *sink.resend(own, judge, idle)] if own else others
+        return failures
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for what was sent."""

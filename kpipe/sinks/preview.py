@@ -16,9 +16,10 @@ from kpipe.errors import BadRecord, KpipeError, Stage, visible
 from kpipe.formats.envelope import EnvelopeEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
+    from kpipe.parts import Failure, Judge
     from kpipe.record import Batch
 
 MOST_LINES = 400
@@ -152,6 +153,14 @@ class Preview:
     def unwritten(self, error: object) -> bool:
         """Nothing is sent, so nothing is refused."""
         return True
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """Nothing is sent, so nothing is refused."""
+        return False
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Nothing is sent, so nothing is refused."""
+        return failures
 
     def flush(self, timeout: float) -> bool:
         """Show what is left to be shown."""

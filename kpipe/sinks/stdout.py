@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from kpipe.errors import KpipeError, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
+    from kpipe.parts import Failure, Judge
     from kpipe.record import Batch
 
 
@@ -150,6 +151,14 @@ class StdoutSink:
     def unwritten(self, error: object) -> bool:
         """Stdout has no delivery reports that could fail."""
         return True
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """Stdout has no delivery reports that could fail."""
+        return False
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Stdout has no delivery reports that could fail."""
+        return failures
 
     def flush(self, timeout: float) -> bool:
         """Everything was written when `send` returned."""

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.errors import KpipeError
     from kpipe.ledger import Flight
     from kpipe.pace import Pace
-    from kpipe.pipeline import Sink
+    from kpipe.parts import Failure, Judge, Sink
     from kpipe.record import Batch
 
 SLICE = 0.1
@@ -89,6 +89,14 @@ class Throttle:
     def unwritten(self, error: object) -> bool:
         """As the sink behind it."""
         return self.inner.unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """As the sink behind it."""
+        return self.inner.took_along(failures, idle)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """As the sink behind it."""
+        return self.inner.resend(failures, judge, idle)
 
     def flush(self, timeout: float) -> bool:
         """As the sink behind it."""

@@ -1,10 +1,11 @@
 """Sends records to a topic and takes down what the broker said of each.
 
-It never retries a record by itself (those behind it may already have landed) and never flushes without a limit.
+It sends a record again only when nothing that stands behind it can have landed, and never flushes without a limit.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from itertools import islice, repeat, starmap
 from operator import length_hint
@@ -17,8 +18,10 @@ from kpipe.kafka.errors import (
     BAD_RECORD,
     CLUSTER_DENIED,
     FATAL,
+    FENCED,
     ID_DENIED,
     NO_PLACE,
+    OUT_OF_ORDER,
     PURGED,
     SIZES,
     TIMED_OUT,
@@ -28,19 +31,25 @@ from kpipe.kafka.errors import (
     kind_of,
     name_of,
 )
+from kpipe.ledger import Parcel
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from confluent_kafka import Producer
-
     from kpipe.clusters.client import Troubles
     from kpipe.ledger import DeliveryReport, Flight
+    from kpipe.parts import Failure, Judge
     from kpipe.record import Batch
     from kpipe.sinks.epoch import EpochTimes
+    from kpipe.sinks.producing import Producing
     from kpipe.sinks.reports import DeliveryLines
+    from kpipe.sinks.retrial import Row
 
+FIRST_ANSWER = 1.0
+"""Seconds that the answer to a new producer's first batches is waited for before the next one is sent all the same."""
+UNKNOWN_BATCHES = 100
+"""Batches after which a producer counts as known in partitions that are never written to."""
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
 
@@ -65,29 +74,57 @@ class TopicSink:
 
     def __init__(
         self,
-        producer: Producer,
+        producing: Producing,
         topic: str,
         cluster: str,
-        troubles: Troubles,
         *,
         partition_of: Callable[[Batch], Iterable[int]] | None = None,
         limit_bytes: int | None = None,
         lines: DeliveryLines | None = None,
+        partitions: int = 1,
     ) -> None:
         self.topic = topic
         self.cluster = cluster
-        self._producer = producer
-        self._troubles = troubles
+        self._producing = producing
         self._partition_of = partition_of
         self._limit_bytes = limit_bytes
         self._lines = lines
         self.epoch: EpochTimes | None = None
+        self._partitions = partitions
+        self._known: object = None
+        """The producer of which every partition has taken a batch; see `_become_known`."""
+        self._seen_by: object = None
+        self._seen: set[int] = set()
+        self._sent_unknown = 0
+
+    @property
+    def _producer(self) -> Any:
+        return self._producing.producer
+
+    @property
+    def _troubles(self) -> Troubles:
+        return self._producing.troubles
 
     # Hot path: `make bench` (forward, produce). Positional arguments: keywords cost 350-400 ns a record. Rows go from
     # column to client in C (a loop over them costs 80 ns more), so the place of one that raised is asked of its column.
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Queue every record in order; on a full queue wait for room and go on with the same record."""
         reports: Sequence[DeliveryReport] = flight.take_reports(batch)
+        producer = self._producing.producer
+        if producer is not self._known and self._producing.keeps_order:
+            reports = self._noting_partitions(producer, reports[: len(batch)])
+        self._queue(producer, batch, flight, reports, idle)
+        if producer is not self._known:
+            self._become_known(producer, idle)
+
+    def _queue(
+        self,
+        producer: Any,
+        batch: Batch,
+        flight: Flight,
+        reports: Sequence[DeliveryReport],
+        idle: Callable[[], bool],
+    ) -> None:
         if self._lines is not None:
             reports = [self._lines.noting(report) for report in reports[: len(batch)]]
         columns: tuple[Sequence[Any] | None, ...] = (
@@ -99,6 +136,10 @@ class TopicSink:
         keys, partitions, timestamps, headers = columns
         if self.epoch is not None and timestamps is not None and not all(timestamps):
             self.epoch.note(batch, place_name(self.cluster, self.topic))
+        parcel = Parcel(self, batch, partitions)
+        flight.keep(parcel)
+        if batch.index is not None and len(set(batch.index)) < len(batch):
+            reports = noting_places(parcel, reports)
         values = iter(batch.values)
         rows = zip(
             repeat(self.topic),
@@ -113,7 +154,7 @@ class TopicSink:
         )
         while True:
             try:
-                deque(starmap(self._producer.produce, rows), maxlen=0)
+                deque(starmap(producer.produce, rows), maxlen=0)
             except BufferError:
                 place = len(batch) - length_hint(values) - 1
                 key, partition, timestamp, own = (None if column is None else column[place] for column in columns)
@@ -127,6 +168,38 @@ class TopicSink:
                 self._refuse(reports[len(batch) - length_hint(values) - 1], error)
             else:
                 return
+
+    def _noting_partitions(self, producer: Any, reports: Sequence[DeliveryReport]) -> list[DeliveryReport]:
+        if self._seen_by is not producer:
+            self._seen_by, self._seen, self._sent_unknown = producer, set(), 0
+        seen = self._seen
+
+        def noting(report: DeliveryReport) -> DeliveryReport:
+            def note(error: object | None, message: Any) -> None:
+                if error is None:
+                    seen.add(message.partition())
+                report(error, message)
+
+            return note
+
+        return [noting(report) for report in reports]
+
+    def _become_known(self, producer: Any, idle: Callable[[], bool]) -> None:
+        """Wait for each of the first batches, until every partition has taken one from this producer.
+
+        Of a producer id that it has not met, a broker takes any sequence number (`ProducerAppendInfo.checkSequence`):
+        when the first batch is refused, the one behind it would be written before what is sent again. Measured.
+        """
+        if self._producing.keeps_order:
+            deadline = time.monotonic() + FIRST_ANSWER
+            while len(producer) and self._troubles.fatal is None:
+                self._troubles.serve(producer.flush, ROOM_SLICE)
+                if len(producer) and (not idle() or time.monotonic() >= deadline):
+                    return
+            self._sent_unknown += 1
+            if len(self._seen) < self._partitions and self._sent_unknown < UNKNOWN_BATCHES:
+                return
+        self._known = producer
 
     def _send_when_room(self, arguments: tuple[Any, ...], idle: Callable[[], bool]) -> bool:
         while True:
@@ -156,8 +229,8 @@ class TopicSink:
         self._troubles.serve(self._producer.poll, 0)
         if self._lines is not None:
             self._lines.flush()
-        if self._troubles.fatal is not None:
-            raise self._beyond_repair(*self._troubles.fatal, place_name(self.cluster, self.topic))
+        if self._producing.fatal is not None:
+            raise self._beyond_repair(*self._producing.fatal, place_name(self.cluster, self.topic))
 
     def _beyond_repair(self, name: str, text: str, where: str) -> KpipeError:
         message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
@@ -174,7 +247,7 @@ class TopicSink:
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
         name = name_of(error)
-        fatal = self._troubles.fatal
+        fatal = self._producing.fatal
         if fatal is not None and (name == FATAL or name in PURGED):  # what became of the record does not say why
             return self._beyond_repair(*fatal, prefix)
         kind = UnreachableError if is_unauthorised(name) else UndeliveredError
@@ -191,6 +264,8 @@ class TopicSink:
             cause = self._troubles.latest()
             because = f": {cause}" if cause else ""
             return f"not acknowledged in time, so it may or may not have been written{because}"
+        if name in FENCED:
+            return "another producer writes under this one's id, so nobody knows whether it was written; run again"
         if name in PURGED:
             return "not acknowledged before the drain ended; raise --drain-timeout"
         if is_unauthorised(name):
@@ -205,11 +280,102 @@ class TopicSink:
         """True for a judgement on the record; once the producer is beyond repair, nothing is one."""
         if isinstance(error, NotSent):
             return error.judged
-        return self._troubles.fatal is None and kind_of(error) is Kind.REFUSED
+        return self._producing.fatal is None and kind_of(error) is Kind.REFUSED
 
     def unwritten(self, error: object) -> bool:
         """True when the record was certainly not written."""
         return isinstance(error, NotSent) or is_unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """Whether a refused batch is among them; what is still on its way is waited for."""
+        self._learn_cause(failures)
+        if self._producing.open_one is None or self._producing.fatal is not None:
+            return False
+        if not any(self._is_open(report) for _, _, report in failures):
+            return False
+        while self._producing.is_torn and len(self._producer):
+            self._producing.give_back()
+            self._troubles.serve(self._producer.poll, ROOM_SLICE)
+            if len(self._producer) and not idle():
+                return False
+        return True
+
+    def _learn_cause(self, failures: Sequence[Failure]) -> None:
+        """`produce` says that the producer is dead before a poll says why."""
+        deadline = time.monotonic() + FIRST_ANSWER
+        if any(name_of(report) == FATAL for _, _, report in failures):
+            while self._troubles.fatal is None and time.monotonic() < deadline:
+                self._troubles.serve(self._producer.poll, ROOM_SLICE)
+
+    def _is_open(self, report: object) -> bool:
+        """Whether the record was not written, and may be once it is sent again."""
+        if isinstance(report, NotSent):
+            return False
+        name = name_of(report)
+        if name in (FATAL, OUT_OF_ORDER):  # it came behind the batch that tore the producer
+            return self._producing.is_torn or self._producing.was_torn
+        return kind_of(report) in (Kind.REFUSED, Kind.UNWRITTEN)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Send again what was not written, in order; a record that is refused alone is judged."""
+        from kpipe.sinks.retrial import Retrial
+
+        rows = self._rows(failures)
+        stand = [failure for failure in failures if (id(failure[0]), failure[1]) not in rows]
+        if not rows:
+            return failures
+        torn = self._producing.is_torn
+        with self._producing.careful() as (producer, troubles):
+            Retrial(producer, troubles, judge, idle).run([row for same in rows.values() for row in same])
+        if torn:
+            self._renew()
+        return stand
+
+    def has_sent(self, flight: Flight, index: int) -> bool:
+        """Whether the record went to this topic."""
+        return any(parcel.sink is self and index in indexes_of(parcel) for parcel in flight.parcels)
+
+    def _renew(self) -> None:
+        self._producing.renew()
+
+    def _rows(self, failures: Sequence[Failure]) -> dict[tuple[int, int], list[Row]]:
+        """What to send again, in the order of sending, by flight and index."""
+        wanted: dict[int, set[int]] = {}
+        flights: dict[int, Flight] = {}
+        for flight, index, report in failures:
+            if self._is_open(report):
+                flights[id(flight)] = flight
+                wanted.setdefault(id(flight), set()).add(index)
+        rows: dict[tuple[int, int], list[Row]] = {}
+        for key, indexes in wanted.items():
+            for parcel in flights[key].parcels:
+                if parcel.sink is self:
+                    for place, index in enumerate(indexes_of(parcel)):
+                        if index in indexes and (parcel.failed is None or place in parcel.failed):
+                            rows.setdefault((key, index), []).append(self._row(flights[key], index, parcel, place))
+        return rows
+
+    def _row(self, flight: Flight, index: int, parcel: Parcel, place: int) -> Row:
+        from kpipe.sinks.retrial import Row
+
+        batch, settled = parcel.batch, flight.settled.append
+        note = None if self._lines is None else self._lines.noting(lambda _error, _message: None)
+
+        def settle(message: Any) -> None:
+            settled(index)
+            if note is not None:
+                note(None, message)
+
+        kind, ms = (0, 0) if batch.timestamps is None else batch.timestamps[place]
+        arguments = (
+            self.topic,
+            batch.values[place],
+            None if batch.keys is None else batch.keys[place],
+            -1 if parcel.partitions is None else parcel.partitions[place],
+            ms if kind else 0,
+            None if batch.headers is None else batch.headers[place],
+        )
+        return Row(flight, index, arguments, settle)
 
     def in_flight(self) -> int:
         """Records (and unserved reports) in the client's queue."""
@@ -217,6 +383,7 @@ class TopicSink:
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds; True when nothing is left."""
+        self._producing.give_back()
         self._troubles.serve(self._producer.flush, timeout)
         if self._lines is not None:
             self._lines.flush()
@@ -239,3 +406,25 @@ def _resource(name: str, topic: str) -> str:
     if name == ID_DENIED:
         return "this transactional id"
     return "any topic, so no producer id was given" if name == CLUSTER_DENIED else f"topic {topic}"
+
+
+def indexes_of(parcel: Parcel) -> Sequence[int]:
+    """The index of each record of a parcel."""
+    batch = parcel.batch
+    return range(len(batch)) if batch.index is None else batch.index
+
+
+def noting_places(parcel: Parcel, reports: Sequence[DeliveryReport]) -> list[DeliveryReport]:
+    """For a batch with several copies of a record: which of them failed."""
+    failed: list[int] = []
+    parcel.failed = failed
+
+    def noting(place: int, report: DeliveryReport) -> DeliveryReport:
+        def note(error: object | None, message: object) -> None:
+            if error is not None:
+                failed.append(place)
+            report(error, message)
+
+        return note
+
+    return [noting(place, report) for place, report in enumerate(reports[: len(parcel.batch)])]

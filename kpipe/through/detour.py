@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.pipeline import Sink
+    from kpipe.parts import Failure, Judge, Sink
     from kpipe.record import Batch
 
     PipelineStage: TypeAlias = Callable[[Batch], None]
@@ -225,6 +225,14 @@ class Detour:
         if isinstance(error, Unanswered):
             return False
         return isinstance(error, Refused) or self.inner.unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """As the sink behind it."""
+        return self.inner.took_along(failures, idle)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """As the sink behind it."""
+        return self.inner.resend(failures, judge, idle)
 
     def purge(self) -> None:
         """End the filter; what it has not answered is not sent."""

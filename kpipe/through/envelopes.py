@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kpipe.errors import BadRecord
     from kpipe.ledger import Flight
-    from kpipe.pipeline import Sink
+    from kpipe.parts import Sink
     from kpipe.record import Batch, Timestamp
     from kpipe.through.detour import Filter, PipelineStage
 

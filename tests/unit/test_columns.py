@@ -15,6 +15,7 @@ from kpipe.record import Batch
 from kpipe.shutdown import Stop
 from kpipe.sinks import columns
 from kpipe.sinks.columns import NO_ROOM, ColumnSink
+from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import NotSent
 from tests.fakes import ListCommitter, ListSource
 
@@ -77,7 +78,7 @@ class Run:
 
     def __init__(self, **client: Any) -> None:
         self.client, self.ledger = Client(**client), Ledger()
-        self.sink = ColumnSink(self.client, "t", "cluster", Troubles("cluster"), ledger=self.ledger)  # type: ignore[arg-type]
+        self.sink = ColumnSink(Producing(self.client, Troubles("cluster")), "t", "cluster", ledger=self.ledger)  # type: ignore[arg-type]
 
     def send(self, *values: bytes, keep: list[bool] | None = None, idle: Callable[[], bool] = lambda: True) -> Flight:
         batch = Batch(list(values), file="stdin", lines=range(1, len(values) + 1))
@@ -272,7 +273,7 @@ def test_whatever_fails_the_books_balance(seed: int, on_error: str) -> None:
 
     client.on_poll = work
     ledger = Ledger()
-    sink = ColumnSink(client, "t", "c", Troubles("c"), ledger=ledger)  # type: ignore[arg-type]
+    sink = ColumnSink(Producing(client, Troubles("c")), "t", "c", ledger=ledger)  # type: ignore[arg-type]
     pipeline = Pipeline(ListSource(sources), [], sink, ListCommitter(), ledger, Stop(), on_error=on_error)
     pipeline.run()
     assert ledger.balanced

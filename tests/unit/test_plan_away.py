@@ -13,6 +13,7 @@ from kpipe.errors import KpipeError, UnreachableError
 from kpipe.patterns import Patience
 from kpipe.plan.outlet import Away
 from kpipe.plan.target import Target
+from kpipe.sinks.producing import Producing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ class Answering:
 
 def base() -> Target:
     cluster = Cluster("eu", {"bootstrap.servers": "eu:9092"})
-    return Target("", cluster, "id", Answering(), Troubles("eu"), 0, None, compacted=False)
+    return Target("", cluster, "id", Producing(Answering(), Troubles("eu")), 0)
 
 
 def failing(times: int, error: Callable[[], KpipeError]) -> Callable[[], Target]:

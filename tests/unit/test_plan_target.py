@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.options import TargetOptions
+from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.partitions import (
     check_partition,
     check_partition_word,
     keep_partitions,
     key_keyless,
-    refuse_keyless,
     refuse_missing,
     stick_keyless,
 )
@@ -90,11 +90,11 @@ def test_the_partition_becomes_the_key_only_where_there_is_none() -> None:
 
 def target(*, compacted: bool) -> Target:
     cluster = Cluster(name="prod", properties={"bootstrap.servers": "h:1"})
-    return Target("t", cluster, "id", None, None, 3, None, compacted)  # type: ignore[arg-type]
+    return Target("t", cluster, "id", None, 3, None, compacted)  # type: ignore[arg-type]
 
 
 def test_a_compacted_target_gets_no_keyless_record() -> None:
-    (refuse,) = refuse_keyless(target(compacted=True))
+    (refuse,) = refuse_unfit([target(compacted=True)], lambda _word: [target(compacted=True)])
     batch = Batch([b"a", b"b", b"c"], keys=[b"k", None, b""], file="stdin", lines=[1, 2, 3])
     refuse(batch)
     assert batch.values == [b"a", b"c"]
@@ -105,7 +105,7 @@ def test_a_compacted_target_gets_no_keyless_record() -> None:
     keyless = Batch([b"a"])
     refuse(keyless)
     assert len(keyless) == 0
-    assert refuse_keyless(target(compacted=False)) == []
+    assert refuse_unfit([target(compacted=False)], lambda _word: [target(compacted=False)]) == []
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.0", "٣", " 1"])

@@ -13,6 +13,7 @@ import pytest
 from kpipe.clusters.client import Troubles
 from kpipe.ledger import Flight, Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
+from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import NotSent, TopicSink
 
 SIZE = 7
@@ -49,7 +50,7 @@ def send(
     idle: Callable[[], bool] = lambda: True,
 ) -> Flight:
     flight = Ledger().track(batch, batch.snapshot())
-    sink = TopicSink(client, "t", "c", Troubles("c"), partition_of=partition_of)  # type: ignore[arg-type]
+    sink = TopicSink(Producing(client, Troubles("c")), "t", "c", partition_of=partition_of)  # type: ignore[arg-type]
     sink.send(batch, flight, idle)
     return flight
 
@@ -135,14 +136,14 @@ def test_a_record_that_went_down_with_the_producer_says_what_felled_it(
     cause: tuple[str, str], code: int, said: str
 ) -> None:
     """Also in the last flush, where nobody polls any more."""
-    sink = TopicSink(Client(), "t", "c", Troubles("c", fatal=cause))  # type: ignore[arg-type]
+    sink = TopicSink(Producing(Client(), Troubles("c", fatal=cause)), "t", "c")  # type: ignore[arg-type]
     for name, unwritten in (("_FATAL", False), ("_PURGE_QUEUE", True), ("_PURGE_INFLIGHT", False)):
         report = SimpleNamespace(name=lambda name=name: name)
         error = sink.explain(report, "s:0:7")
         assert str(error).startswith(f"send: s:0:7 -> c:t: {said}")
         assert (error.exit_code, error.code, sink.unwritten(report)) == (code, cause[0], unwritten)
         assert not sink.refused(report)
-    own = TopicSink(Client(), "t", "c", Troubles("c")).explain(report, "")  # type: ignore[arg-type]
+    own = TopicSink(Producing(Client(), Troubles("c")), "t", "c").explain(report, "")  # type: ignore[arg-type]
     assert "raise --drain-timeout" in str(own)
 
 
@@ -150,7 +151,7 @@ def test_what_a_filter_left_keeps_its_reports() -> None:
     batch, client = full_batch(), Client({b"4": 1}, bad=[b"5"])
     flight = Ledger().track(batch, batch.snapshot())
     batch.keep([number in {1, 4, 5} for number in range(SIZE)])
-    TopicSink(client, "t", "c", Troubles("c")).send(batch, flight, lambda: True)  # type: ignore[arg-type]
+    TopicSink(Producing(client, Troubles("c")), "t", "c").send(batch, flight, lambda: True)  # type: ignore[arg-type]
     assert [row[1] for row in client.rows] == [b"1", b"4"]
     for row in client.rows:
         row[4](None, None)

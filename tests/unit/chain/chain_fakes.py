@@ -74,6 +74,12 @@ class FakeSink:
     def unwritten(self, error):
         return True
 
+    def took_along(self, failures, idle):
+        return False
+
+    def resend(self, failures, judge, idle):
+        return failures
+
     def flush(self, timeout):
         return not self.waiting
 

@@ -1,0 +1,128 @@
+"""What a pipeline is put together from, as it sees them: a source, a sink, a committer, and what may stand beside them.
+
+They are faces only: nothing here reads, sends or commits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kpipe.errors import KpipeError
+    from kpipe.ledger import Flight, Ledger
+    from kpipe.record import Batch
+
+Failure: TypeAlias = "tuple[Flight, int, object]"
+"""A record, by its place in its flight, and what the failed delivery report said."""
+Judge: TypeAlias = "Callable[[Flight, int, object], bool]"
+"""Decides what becomes of a record that failed; says whether the run goes on."""
+
+
+class Source(Protocol):
+    """Where records come from."""
+
+    finished: bool
+    """True when no further record will come: end of input, or the end that was fixed at the start."""
+
+    def read(self) -> Batch | None:
+        """Wait up to 0.1 s for records; None when there were none. Raises KpipeError."""
+
+    def keep_alive(self) -> None:
+        """Take part in the group without reading; called while the sink is full."""
+
+    def leave(self) -> None:
+        """Stop reading for good; what was read so far stays valid."""
+
+    def close(self, timeout: float) -> None:
+        """Let go of the source within `timeout` seconds."""
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Hand over the batch; while the sink is full call `idle`, and give up when it returns False."""
+
+    def poll(self) -> None:
+        """Collect delivery reports that have come in."""
+
+    def explain(self, error: object, where: str) -> KpipeError:
+        """What a failed delivery report means, in words."""
+
+    def refused(self, error: object) -> bool:
+        """Whether a failed delivery report is a judgement on the record; only then `--on-error` may act."""
+
+    def unwritten(self, error: object) -> bool:
+        """Whether a failed delivery report proves that the record was not written."""
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """Whether records failed with a batch and may be sent again; waits until no report of theirs is out."""
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """Send them again, in order, and have those judged that fail alone; returns the failures that stand."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for what was sent; True when nothing is left."""
+
+    def purge(self) -> None:
+        """Give up what is still in flight; its delivery reports come in with an error."""
+
+    def close(self, timeout: float) -> None:
+        """Let go of the target within `timeout` seconds."""
+
+
+class Committer(Protocol):
+    """Turns settled prefixes into committed offsets."""
+
+    def tick(self, ledger: Ledger) -> None:
+        """Commit if it is time to; called once a turn."""
+
+    def finish(self, ledger: Ledger, timeout: float) -> None:
+        """Commit what is settled, exactly, before the source is let go."""
+
+
+class Spill(Protocol):
+    """Keeps records that could not be delivered."""
+
+    def write(self, lost: Sequence[tuple[Flight, int]]) -> int:
+        """Write these records; returns how many."""
+
+
+class DeadLetters(Protocol):
+    """Takes records that failed."""
+
+    refused: list[tuple[Flight, int]]
+    """Records that were not taken."""
+
+    def send(self, flight: Flight, index: int, error: KpipeError, idle: Callable[[], bool]) -> None:
+        """Send one record as it was read, with its error; the flight settles when it is acknowledged.
+
+        While the topic takes no more call `idle`, and give up when it returns False.
+        """
+
+    def poll(self) -> None:
+        """Collect delivery reports; raises KpipeError when a record was not taken."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for what was sent; True when nothing is left."""
+
+    def purge(self) -> None:
+        """Give up what is still in flight."""
+
+    def close(self, timeout: float) -> None:
+        """Let go of the topic within `timeout` seconds."""
+
+
+class Transaction(Protocol):
+    """Makes what was sent and the offsets it came from visible together, or neither."""
+
+    def take_back(self, failures: Sequence[tuple[Flight, int, object]]) -> bool:
+        """Whether these failures were undone by going back: what they belong to is read again."""
+
+    def commit_all(self) -> bool:
+        """Commit because the run may be over; False when records failed or must be read again."""
+
+    def conclude(self, timeout: float) -> None:
+        """Commit or abort within `timeout` seconds, for good."""

@@ -1,0 +1,257 @@
+"""Dead letters: counted when acknowledged, never dropped when refused, and always acceptable to a default topic."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import Any
+
+import pytest
+
+from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.ledger import Flight, Ledger
+from kpipe.record import TIMESTAMP_CREATE, Batch
+from kpipe.sinks.dead_letters import DeadLetterTopic, attempts_so_far, with_error, with_time
+
+TIME = 1_700_000_000_000
+
+
+class Client:
+    """Keeps rows until they are reported on; `full` times there is no room first."""
+
+    def __init__(self, full: int = 0, error: Exception | None = None) -> None:
+        self.rows: list[Any] = []
+        self.waiting: list[Any] = []
+        self.full, self.error, self.purged = full, error, 0
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def produce(self, *row: Any) -> None:
+        if self.full:
+            self.full -= 1
+            raise BufferError
+        if self.error is not None:
+            raise self.error
+        self.rows.append(row)
+        self.waiting.append(row[4])
+
+    def report(self, error: object = None) -> None:
+        while self.waiting:
+            self.waiting.pop(0)(error, None)
+
+    def purge(self) -> None:
+        self.purged += 1
+
+    def close(self) -> None: ...
+
+
+class Report:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        return self._name
+
+
+def letters(client: Client, **more: Any) -> DeadLetterTopic:
+    return DeadLetterTopic(
+        "dead",
+        "c/dead",
+        lambda: client,  # type: ignore[arg-type,return-value]
+        more.pop("serve", lambda _timeout: None),
+        explain=more.pop("explain", lambda report: UndeliveredError(f"because of {report.name()}; advice")),
+        stamp=lambda _batch: None,
+        partition_of=lambda batch: repeat(-1, len(batch)),
+        **more,
+    )
+
+
+def flight_of(*values: bytes, **columns: Any) -> Flight:
+    batch = Batch(list(values), file="f", lines=list(range(1, len(values) + 1)), **columns)
+    return Ledger().track(batch, batch.snapshot())
+
+
+def bad(what: str = "is bad") -> BadRecord:
+    return BadRecord(what, stage=Stage.TRANSFORM)
+
+
+def test_a_letter_counts_when_it_is_acknowledged_and_not_before() -> None:
+    client = Client()
+    flight, sink = flight_of(b"0", b"1"), letters(client)
+    sink.send(flight, 1, bad(), lambda: True)
+    assert (flight.dead_lettered, flight.settled, sink.flush(0.0)) == (0, [], False)
+    client.report()
+    sink.poll()
+    assert (flight.dead_lettered, flight.settled, sink.flush(0.0), sink.refused) == (1, [1], True, [])
+
+
+def test_copies_of_a_record_are_one_letter_in_the_balance() -> None:
+    client = Client()
+    flight, sink = flight_of(b"0"), letters(client)
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.send(flight, 0, bad(), lambda: True)
+    client.report()
+    assert (flight.dead_lettered, flight.settled) == (1, [0, 0])
+
+
+def test_a_refused_letter_ends_the_run_once_and_says_why_without_the_advice() -> None:
+    client = Client()
+    flight, sink = flight_of(b"0", b"1"), letters(client)
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.send(flight, 1, bad(), lambda: True)
+    client.report(Report("MSG_SIZE_TOO_LARGE"))
+    assert sink.flush(0.0), "nobody waits for what was refused"
+    with pytest.raises(
+        UndeliveredError, match="did not take a record: because of MSG_SIZE_TOO_LARGE; the record had"
+    ) as told:
+        sink.poll()
+    assert "advice" not in str(told.value)
+    assert sink.refused == [(flight, 0), (flight, 1)]
+    assert (flight.dead_lettered, flight.settled) == (0, [])
+    sink.poll()
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"), [(UnreachableError, Exit.UNREACHABLE), (UndeliveredError, Exit.UNDELIVERED)]
+)
+def test_a_missing_right_keeps_its_exit_code(cause: type[KpipeError], code: Exit) -> None:
+    client = Client()
+    sink = letters(client, explain=lambda _report: cause("no"))
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    client.report(Report("x"))
+    with pytest.raises(KpipeError) as told:
+        sink.poll()
+    assert (told.value.exit_code, told.value.stage) == (code, Stage.SEND)
+
+
+def test_a_client_that_raises_took_nothing() -> None:
+    client = Client(error=ValueError("odd"))
+    flight, sink = flight_of(b"0"), letters(client)
+    with pytest.raises(UndeliveredError, match="did not take a record: odd"):
+        sink.send(flight, 0, bad(), lambda: True)
+    assert (sink.refused, sink.flush(0.0)) == ([(flight, 0)], True)
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    client, waits = Client(full=3), []
+    sink = letters(client, serve=waits.append)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    assert (len(waits), len(client.rows)) == (3, 1)
+
+
+def test_what_an_abort_purged_is_forgotten() -> None:
+    client = Client()
+    flight, sink = flight_of(b"0"), letters(client)
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.forget()
+    client.report(Report("_PURGE_QUEUE"))
+    sink.poll()
+    assert (sink.refused, flight.settled, sink.flush(0.0)) == ([], [], True)
+    sink.send(flight, 0, bad(), lambda: True)
+    client.report()
+    assert flight.settled == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"), [("_PURGE_QUEUE", False), ("MSG_SIZE_TOO_LARGE", True), ("TOPIC_AUTHORIZATION_FAILED", True)]
+)
+def test_a_letter_that_went_down_with_its_transaction_is_read_again(name: str, ends: bool) -> None:
+    client, joined = Client(), []
+    flight, sink = flight_of(b"0"), letters(client)
+    sink.send_with(lambda: client, lambda _timeout: None, lambda: joined.append(1))  # type: ignore[arg-type,return-value]
+    sink.send(flight, 0, bad(), lambda: True)
+    client.report(Report(name))
+    assert joined == [1]
+    assert bool(flight.failures) is not ends
+    if ends:
+        with pytest.raises(KpipeError):
+            sink.poll()
+    else:
+        sink.poll()
+
+
+def test_the_letter_is_the_record_as_it_was_read_with_its_error_behind() -> None:
+    client = Client()
+    flight = flight_of(
+        b"0",
+        b"v",
+        keys=[None, b"k"],
+        headers=[None, [("h", b"1"), ("h", None)]],
+        timestamps=[(TIMESTAMP_CREATE, 1), (TIMESTAMP_CREATE, TIME)],
+    )
+    letters(client).send(flight, 1, bad(), lambda: True)
+    topic, value, key, partition, _report, _none, timestamp, headers = client.rows[0]
+    assert (topic, value, key, partition, timestamp) == ("dead", b"v", b"k", -1, TIME)
+    assert headers == [
+        ("h", b"1"),
+        ("h", None),
+        ("error_code", b"BAD_RECORD"),
+        ("error_message", b"is bad"),
+        ("error_stage", b"transform"),
+        ("source_attempts", b"1"),
+    ]
+
+
+@pytest.mark.parametrize(("takes", "timestamp", "said"), [(True, TIME, None), (False, 0, b"%d" % TIME)])
+def test_a_time_that_the_topic_would_refuse_becomes_now_and_stands_in_a_header(
+    takes: bool, timestamp: int, said: bytes | None
+) -> None:
+    client = Client()
+    flight = flight_of(b"v", timestamps=[(TIMESTAMP_CREATE, TIME)])
+    letters(client, takes_time=lambda _ms: takes).send(flight, 0, bad(), lambda: True)
+    assert client.rows[0][6] == timestamp
+    assert dict(client.rows[0][7]).get("source_timestamp") == said
+
+
+def test_a_time_in_the_trace_stays_as_it_is() -> None:
+    assert with_time([("source_timestamp", b"5")], TIME) == [("source_timestamp", b"5")]
+    assert with_time([("h", b"1")], TIME, "x_") == [("h", b"1"), ("x_source_timestamp", b"%d" % TIME)]
+
+
+def test_bytes_that_could_not_be_decoded_become_a_record_of_their_own() -> None:
+    client = Client()
+    error = BadRecord("no JSON", where="in.jsonl:7")
+    error.raw = b"{bro"
+    letters(client).send(Flight(), 0, error, lambda: True)
+    assert client.rows[0][1] == b"{bro"
+
+
+def test_without_bytes_nothing_is_made_up() -> None:
+    client = Client()
+    with pytest.raises(UndeliveredError, match="its bytes are gone"):
+        letters(client).send(Flight(), 0, bad(), lambda: True)
+    assert client.rows == []
+
+
+def test_an_earlier_failure_is_replaced_and_its_attempts_are_kept() -> None:
+    again = with_error([("error_code", b"OLD"), ("h", b"1"), ("source_attempts", b"3")], bad())
+    assert [name for name, _ in again] == ["h", "error_code", "error_message", "error_stage", "source_attempts"]
+    assert dict(again)["source_attempts"] == b"3"
+    assert dict(again)["error_code"] == b"BAD_RECORD"
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [(b"3", 3), (b"x", 0), (b"", 0), (None, 0), (b"1" * 10, 0), (b"999999999", 999_999_999)]
+)
+def test_attempts_are_counted_by_what_a_header_says(value: bytes | None, count: int) -> None:
+    assert attempts_so_far([("source_attempts", value)]) == count
+    assert attempts_so_far([]) == 0
+
+
+def test_what_is_in_flight_at_the_end_is_given_up() -> None:
+    client = Client()
+    sink = letters(client)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    sink.close(1.0)
+    assert client.purged == 1
+    idle = Client()
+    letters(idle).close(1.0)
+    assert idle.purged == 0
+
+
+def test_when_nobody_waits_any_longer_the_letter_was_not_taken() -> None:
+    client = Client(full=100)
+    flight, sink = flight_of(b"0", b"1"), letters(client)
+    sink.send(flight, 0, bad(), lambda: False)
+    sink.send(flight, 1, bad(), lambda: False)
+    assert (sink.refused, client.rows, sink.flush(0.0)) == ([(flight, 0), (flight, 1)], [], True)

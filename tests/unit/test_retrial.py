@@ -1,0 +1,140 @@
+"""What a refused batch took with it arrives in order, each record once, and only those that are refused alone are judged."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from kpipe.clusters.client import Troubles
+from kpipe.ledger import Flight, Unsent
+from kpipe.sinks.retrial import PART, PART_BYTES, Retrial, Row, parts_of
+
+
+class Report:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        return self._name
+
+
+class Broker:
+    """Takes what was produced since the last flush as one batch for each partition, or refuses it as a whole.
+
+    `bad` are values that it refuses; with two or more of them in a batch the good ones are told apart (KIP-467).
+    """
+
+    def __init__(self, bad: set[bytes], *, answer: str = "INVALID_RECORD", frozen: bool = False) -> None:
+        self.bad, self.answer, self.frozen = bad, answer, frozen
+        self.log: list[tuple[int, bytes]] = []
+        self.queue: list[Any] = []
+        self.batches = 0
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def produce(self, *row: Any) -> None:
+        self.queue.append(row)
+
+    def flush(self, _timeout: float) -> None:
+        if self.frozen:
+            return
+        queue, self.queue = self.queue, []
+        for partition in sorted({row[3] for row in queue}):
+            batch = [row for row in queue if row[3] == partition]
+            self.batches += 1
+            found = [row[1] in self.bad for row in batch]
+            for row, is_bad in zip(batch, found, strict=True):
+                if not any(found):
+                    self.log.append((partition, row[1]))
+                    row[4](None, None)
+                else:
+                    neighbour = sum(found) > 1 and not is_bad and self.answer == "INVALID_RECORD"
+                    row[4](Report("_INVALID_DIFFERENT_RECORD" if neighbour else self.answer), None)
+
+    def purge(self) -> None:
+        queue, self.queue = self.queue, []
+        for row in queue:
+            row[4](Report("_PURGE_INFLIGHT"), None)
+
+
+class Trial:
+    def __init__(
+        self, broker: Broker, values: list[bytes], *, partitions: int = 1, stop: bool = False, idle: bool = True
+    ) -> None:
+        self.settled: list[bytes] = []
+        self.judged: list[tuple[bytes, str]] = []
+        flight = Flight()
+
+        def row(number: int, value: bytes) -> Row:
+            arguments = ("t", value, None, number % partitions, 0, None)
+            return Row(flight, number, arguments, lambda _message: self.settled.append(value))
+
+        def judge(_flight: Flight, number: int, report: Any) -> bool:
+            self.judged.append((values[number], "unsent" if isinstance(report, Unsent) else report.name()))
+            return not stop and not isinstance(report, Unsent)
+
+        rows = [row(number, value) for number, value in enumerate(values)]
+        Retrial(broker, Troubles("c"), judge, lambda: idle).run(rows)
+
+
+def values_of(count: int) -> list[bytes]:
+    return [b"%05d" % number for number in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_only_the_culprits_are_judged_and_all_others_arrive_in_order(seed: int) -> None:
+    chance = random.Random(seed)
+    values = values_of(chance.choice([1, 2, 3, PART, PART + 1, 1700]))
+    bad = set(chance.sample(values, min(len(values), chance.choice([1, 1, 2, 5, 20]))))
+    partitions = chance.choice([1, 3])
+    broker = Broker(bad, answer=chance.choice(["INVALID_RECORD", "INVALID_TIMESTAMP", "MSG_SIZE_TOO_LARGE"]))
+
+    trial = Trial(broker, values, partitions=partitions)
+
+    assert sorted(value for value, _ in trial.judged) == sorted(bad)
+    for partition in range(partitions):
+        written = [value for number, value in broker.log if number == partition]
+        assert written == [value for value in values[partition::partitions] if value not in bad]
+    assert sorted(trial.settled) == sorted(set(values) - bad)
+
+
+def test_a_culprit_costs_few_batches() -> None:
+    broker = Broker({b"00250"}, answer="INVALID_TIMESTAMP")
+    Trial(broker, values_of(500))
+    assert broker.batches <= 20
+
+
+def test_under_stop_nothing_behind_the_culprit_is_sent() -> None:
+    broker = Broker({b"00003", b"00007"}, answer="INVALID_TIMESTAMP")
+    trial = Trial(broker, values_of(1200), stop=True)
+    assert [value for _, value in broker.log] == values_of(3)
+    assert trial.judged[0] == (b"00003", "INVALID_TIMESTAMP")
+    assert trial.judged[1:] == [(value, "unsent") for value in values_of(1200)[4:]]
+
+
+def test_what_no_record_is_to_blame_for_stands_as_it_is() -> None:
+    broker = Broker(set(values_of(3)), answer="TOPIC_AUTHORIZATION_FAILED")
+    trial = Trial(broker, values_of(3), stop=True)
+    assert trial.judged == [(value, "TOPIC_AUTHORIZATION_FAILED") for value in values_of(3)]
+    assert trial.settled == []
+
+
+def test_when_nobody_waits_any_longer_what_is_out_is_unknown_and_the_rest_unsent() -> None:
+    broker = Broker(set(), frozen=True)
+    trial = Trial(broker, values_of(PART + 2), idle=False)
+    assert [name for _, name in trial.judged] == ["_PURGE_INFLIGHT"] * PART + ["unsent"] * 2
+
+
+def test_parts_are_small_enough_for_one_batch_each() -> None:
+    flight = Flight()
+    rows = [
+        Row(flight, n, ("t", b"x" * size, None, 0, 0, None), lambda _m: None)
+        for n, size in enumerate([10] * 600 + [400_000, 10, 200_000])
+    ]
+    parts = list(parts_of(rows))
+    assert [row for part in parts for row in part] == rows
+    assert all(len(part) <= PART for part in parts)
+    assert all(len(part) == 1 or sum(row.size for row in part) <= PART_BYTES for part in parts)
