@@ -51,7 +51,9 @@ def test_every_time_but_0_is_kept_by_produce_and_forward(kafka: Cluster, kpipe: 
     assert at("verify", first, second).code == 0
 
 
-@pytest.mark.parametrize("way", [(), ("--route", '"ROUTE"', "--route-allow", "*"), ("--through-json", "cat")])
+@pytest.mark.parametrize(
+    "way", [(), ("--trace", "none"), ("--route", '"ROUTE"', "--route-allow", "*"), ("--through-json", "cat")]
+)
 def test_time_0_is_told_once_and_counted(kafka: Cluster, kpipe: Kpipe, tmp_path: Path, way: tuple[str, ...]) -> None:
     topic, route, summary = kafka.topic(**ANY_TIME), kafka.topic(**ANY_TIME), tmp_path / "summary"
     way = tuple(word.replace("ROUTE", route) for word in way)
