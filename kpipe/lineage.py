@@ -19,6 +19,7 @@ Header: TypeAlias = tuple[str, bytes | None]
 
 FIELDS = ("topic", "partition", "offset", "consumer_group", "cluster", "timestamp", "host", "file", "line")
 HOPS = "trace_hops"
+NUMBERS = ("partition", "offset", "line")
 SHAPES = 4096
 """Sequences of header names that are remembered; the records of a topic have few."""
 _name, _value = itemgetter(0), itemgetter(1)
@@ -39,6 +40,9 @@ class Shape(NamedTuple):
     origin_numbers: tuple[int, ...] = ()
     homes: tuple[tuple[str, int, int], ...] = ()
     """(what it is, cluster, topic) where a record has been."""
+    rest: tuple[tuple[str, int], ...] = ()
+    """What is no trace (name, place), when all of `certain` hold the numbers that a hop writes."""
+    certain: tuple[int, ...] = ()
 
 
 class TraceNames:
@@ -90,6 +94,11 @@ class TraceNames:
         shape = self.shape_of(headers)
         if not shape.traced:
             return headers
+        if is_certain(headers, shape):
+            return [(name, headers[place][1]) for name, place in shape.rest]
+        return self._strip(headers, shape)
+
+    def _strip(self, headers: Headers, shape: Shape) -> Headers:
         leaving: set[int | None] = {_count(headers, shape)[0]}
         if _is_place(headers, shape.numbers):
             leaving.update(shape.source)
@@ -134,7 +143,28 @@ class TraceNames:
                 ),
             )
         self._shapes[names] = found
+        if not found.traced:
+            found = self._shapes[names] = found._replace(rest=tuple((name, at) for at, name in enumerate(names)))
+            return found
+        # As if every value were a number: its own place, by which to see what is left and where that stood.
+        numbered: Headers = [(name, b"%d" % (place + 1)) for place, name in enumerate(names)]
+        rest = tuple((name, int(value or b"") - 1) for name, value in self._strip(numbered, found))
+        leaving = set(range(len(names))).difference(place for _, place in rest)
+        counted = {self.hops, *(side[field] for side in (self.source, self.origin) for field in NUMBERS)}
+        certain = tuple(place for place in sorted(leaving) if names[place] in counted)
+        self._shapes[names] = found = found._replace(rest=rest, certain=certain)
         return found
+
+
+def is_certain(headers: Headers, shape: Shape) -> bool:
+    """Whether `shape.rest` is what is no trace; else each value has to be looked at."""
+    for place in shape.certain:
+        value = headers[place][1]
+        if value is None or not value.isdigit() or len(value) >= 20:
+            return False
+        if place in shape.counts and (len(value) >= 10 or not int(value)):
+            return False
+    return True
 
 
 def _hop(names: Mapping[str, str], found: Sequence[str], last: Mapping[str, int]) -> dict[str, int]:

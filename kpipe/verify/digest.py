@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from itertools import repeat
+from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING
 
 from kpipe.header_names import bytes_of
-from kpipe.lineage import TraceNames
+from kpipe.lineage import SHAPES, TraceNames, is_certain
 
 if TYPE_CHECKING:
+    from kpipe.lineage import Shape
     from kpipe.record import Batch, Headers
 
 SIZE = 16
 _length = Struct("<q").pack
 _NULL = _length(-1)
+_name = itemgetter(0)
 
 
 def _field(field: bytes | None) -> bytes:
@@ -30,6 +33,7 @@ class Digester:
 
     def __init__(self, prefix: str = "", *, timestamps: bool = True) -> None:
         self._names = TraceNames(prefix)
+        self._known: dict[tuple[str, ...], tuple[Shape, list[tuple[bytes, int]]]] = {}
         self._timestamps = timestamps
 
     def __call__(self, batch: Batch) -> list[bytes]:
@@ -40,9 +44,27 @@ class Digester:
 
     def _digest(self, value: bytes | None, key: bytes | None, headers: Headers | None, ms: int) -> bytes:
         parts = [_field(value), _field(key), _length(ms)]
-        for name, content in self._names.without_trace(headers) if headers else ():
-            parts += (_field(bytes_of(name)), _field(content))
+        if headers:
+            self._add_headers(parts, headers)
         return blake2b(b"".join(parts), digest_size=SIZE).digest()
+
+    def _add_headers(self, parts: list[bytes], headers: Headers) -> None:
+        """Those that are no trace; their names are the same in most records, and made into bytes once."""
+        names = tuple(map(_name, headers))
+        shape, fields = self._known.get(names) or self._learn(names, headers)
+        if is_certain(headers, shape):
+            for field, place in fields:
+                parts += (field, _field(headers[place][1]))
+            return
+        for name, content in self._names.without_trace(headers):
+            parts += (_field(bytes_of(name)), _field(content))
+
+    def _learn(self, names: tuple[str, ...], headers: Headers) -> tuple[Shape, list[tuple[bytes, int]]]:
+        if len(self._known) >= SHAPES:
+            self._known.clear()
+        shape = self._names.shape_of(headers)
+        found = self._known[names] = shape, [(_field(bytes_of(name)), place) for name, place in shape.rest]
+        return found
 
 
 class Tracing:

@@ -428,6 +428,16 @@ def test_a_copy_and_its_original_have_the_same_headers_without_the_trace(
     assert names.without_trace(copy) == names.without_trace(headers)
 
 
+@given(any_headers, st.booleans())
+def test_what_is_no_trace_is_the_same_however_it_is_found(headers: Headers, numbers: bool) -> None:
+    """What the names alone tell, where the values are numbers, against a look at each value."""
+    names = TraceNames()
+    if numbers:
+        headers = [(name, b"%d" % (place + 1)) for place, (name, _) in enumerate(headers)]
+    shape = names.shape_of(headers)
+    assert not shape.traced or names.without_trace(headers) == names._strip(headers, shape)
+
+
 def test_a_header_of_the_applications_that_is_gone_is_a_difference() -> None:
     names = TraceNames()
     own: Headers = [("source_topic", b"app"), ("trace_hops", b"many")]
