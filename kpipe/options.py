@@ -232,6 +232,10 @@ class SelectionOptions(Options):
         SELECTION, "--on-gap", default="stop", choices=("stop", "warn", "earliest", "latest"), shown=True,
         help="When records were deleted before the group read them, or its offset is past the end.",
     )
+    idle: str = option(
+        SELECTION, "--idle", default="", metavar="DURATION",
+        help="Stop when nothing came for so long.",
+    )
     fail_if_empty: bool = option(
         SELECTION, "--fail-if-empty", default=False,
         help="Exit 5 when no record was read.",
@@ -483,7 +487,12 @@ class TargetOptions(Options):
 
     create: bool = option(
         DELIVERY, "--create", default=False, common=True,
-        help="Create the target topic when it is missing (forward: with as many partitions as the source).",
+        help="Create the target topic when it is missing; --create=PARTITIONS,KEY=VALUE,... says how. forward gives it as "
+        "many partitions as the source, and on another cluster also the source's settings (retention, compaction).",
+    )
+    create_as: str = option(
+        DELIVERY, "--create-as", default="", metavar="PARTITIONS[,KEY=VALUE…]",
+        help="How --create makes a topic, as in --create=6,retention.ms=3600000; KEY=VALUE alone sets only that.",
     )
     create_partitions: int | None = option(
         DELIVERY, "--create-partitions", default=None, metavar="N", least=1,
@@ -631,6 +640,10 @@ class CheckOptions(Options):
     group: tuple[str, ...] = option(
         SELECTION, "--group", "-G", default=(), metavar="GROUP", completion=GROUP,
         help="What may be done with this group. Repeatable.",
+    )
+    wait: str = option(
+        SELECTION, "--wait", default="", metavar="DURATION",
+        help="Try again for so long until the cluster, and each --topic, is there: for start-up scripts.",
     )
     json: bool = option(
         OUTPUT, "--json", "-J", default=False,

@@ -134,6 +134,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run a command; whatever goes wrong becomes one line on stderr and an exit code."""
     try:
+        _translate(arguments)
         code = app(args=list(arguments), prog_name="kpipe", standalone_mode=False)
     except TyperException as error:
         return _refuse(error, arguments)
@@ -156,6 +157,12 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the one boundary: a fault of ours is told in one line, too
         return _report_bug(error)
     return code if isinstance(code, int) else 0
+
+
+def _translate(arguments: Sequence[str]) -> None:
+    """UsageError with our word for what another tool calls otherwise."""
+    if arguments and arguments[0] in ("-L", "--list"):
+        raise UsageError("-L is kcat's word for kpipe topics, or kpipe topics --partitions NAME")
 
 
 def _report_bug(error: Exception) -> int:

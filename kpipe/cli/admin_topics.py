@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def create_topic(text: str, connection: ConnectionOptions, options: CreateOptions, change: ChangeOptions) -> int:
     """A new topic, maybe like another one."""
     from kpipe.clusters.address import parse_target
-    from kpipe.kafka import changes
+    from kpipe.kafka import blueprints, changes
     from kpipe.ops import changing
     from kpipe.ops.places import Clusters
 
@@ -42,9 +42,9 @@ def create_topic(text: str, connection: ConnectionOptions, options: CreateOption
     config: dict[str, str] = {}
     if options.like:
         (entry,) = clusters.asked([options.like])
-        model = changing.like(entry.connection, entry.patterns[0])
+        model = blueprints.like(entry.connection, entry.patterns[0])
         partitions, config = (model.partitions if partitions < 0 else partitions), dict(model.config)
-    for key, value in changing.parse_settings(options.config).items():
+    for key, value in blueprints.parse_settings(options.config).items():
         if value is None:
             config.pop(key, None)
         else:
@@ -86,15 +86,14 @@ def _read_back(cluster: Connection, name: str, holds: Callable[[Any], bool], don
 
 def alter_topic(text: str, connection: ConnectionOptions, options: AlterOptions, change: ChangeOptions) -> int:
     """Settings, and more partitions."""
-    from kpipe.kafka import changes, questions
+    from kpipe.kafka import blueprints, changes, questions
     from kpipe.kafka.questions import Failure
-    from kpipe.ops import changing
 
     if not options.config and options.partitions is None:
         raise UsageError("alter what? Give --config KEY=VALUE or --partitions N")
     _, cluster, name = open_cluster(connection, text)
     entry = _existing(cluster, name)
-    settings = changing.parse_settings(options.config)
+    settings = blueprints.parse_settings(options.config)
     answer = questions.configurations(cluster, [name])[name]
     if isinstance(answer, Failure):
         raise answer.error(cluster.where(name), Stage.CONFIG)

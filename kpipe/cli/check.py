@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.errors import visible
+from kpipe.errors import Exit, visible
 from kpipe.options import CLUSTER, CheckOptions, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kpipe.clusters.checkup import Checkup, Step
 
@@ -31,6 +32,8 @@ ARGUMENTS = {
     "clusters": Operand("[CLUSTER]…", "Clusters of the configuration.", many=True, required=False, completion=CLUSTER)
 }
 INDENT = 10  # where the text of a step begins
+PAUSE = 0.3
+"""Seconds between looks with --wait."""
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -39,6 +42,7 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
     from kpipe.clusters.address import check_group
     from kpipe.clusters.checkup import examine
     from kpipe.plan.places import read_profiles
+    from kpipe.units import parse_duration
 
     for group in options.group:
         check_group(group, "--group")
@@ -47,21 +51,31 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
         tell(warning)
     names: list[str | None] = [*clusters] or [None]
     profiles.adopt(names)
+    deadline = time.monotonic() + (parse_duration(options.wait, "--wait") if options.wait else 0)
     checkups = []
     for name in names:
-        checkup = examine(
-            lambda name=name: profiles.resolve(name),  # type: ignore[misc]
-            name or profiles.current or "",
-            options.topic,
-            options.group,
-            connection.timeout,
-        )
+
+        def look(timeout: float, name: str | None = name) -> Checkup:
+            shown = name or profiles.current or ""
+            return examine(lambda: profiles.resolve(name), shown, options.topic, options.group, timeout)
+
+        checkup = _look_until(look, connection.timeout, deadline)
         checkups.append(checkup)
         if not options.json:
             _print(checkup)
     if options.json:
         _print_json(checkups)
     return int(max(checkup.exit_code for checkup in checkups))
+
+
+def _look_until(look: Callable[[float], Checkup], timeout: float, deadline: float) -> Checkup:
+    """Look until all is well or the time is over; what no waiting will mend ends it at once."""
+    while True:
+        left = deadline - time.monotonic()
+        checkup = look(min(timeout, max(1.0, left)) if left > 0 else timeout)
+        if checkup.exit_code in (Exit.OK, Exit.USAGE) or time.monotonic() + PAUSE >= deadline:
+            return checkup
+        time.sleep(PAUSE)
 
 
 def _print(checkup: Checkup) -> None:

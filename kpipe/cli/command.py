@@ -60,6 +60,7 @@ class Command(TyperCommand):
         asked = next((place for place, word in enumerate(args) if word in HELP_NAMES), None)
         if asked is not None and "--" not in args[:asked]:
             self._show_help(ctx, args[asked + 1 :])
+        args = _spell_out(args) if "create_as" in self.described else args
         options, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for name, described in self.described.items():
             refuse_nothing(described, _typed(options.get(name)))
@@ -132,6 +133,17 @@ def _typed(value: object) -> list[str]:
     """What was typed for a parameter: nothing, a text, or several."""
     values = value if isinstance(value, list | tuple) else [value]
     return [each for each in values if isinstance(each, str)]
+
+
+def _spell_out(args: list[str]) -> list[str]:
+    """`--create=6,retention.ms=1000` as two options: the parser knows none whose value may be left out."""
+    spelled: list[str] = []
+    for place, arg in enumerate(args):
+        if arg == "--":
+            return [*spelled, *args[place:]]
+        spec = arg.removeprefix("--create=")
+        spelled += [arg] if spec == arg else ["--create", "--create-as", spec]
+    return spelled
 
 
 def _ordered_steps(options: dict[str, Any], order: Sequence[str]) -> list[Step]:

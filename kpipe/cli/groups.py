@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import conclude, json_line, look_of, write
+from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, write
 from kpipe.errors import UsageError, visible
 from kpipe.ops.options import GroupsOptions, LookingOptions
 from kpipe.options import GROUP, ConnectionOptions, Operand
@@ -59,6 +59,7 @@ def groups(names: list[str], connection: ConnectionOptions, options: GroupsOptio
         prefix, _, topic = topic.partition(":")
         names = [f"{prefix}:{name}" for name in names] or [f"{prefix}:"]
     asked = clusters.asked(names, free_names=True)
+    refuse_verb(names, (), "groups")
     single = len(asked) == 1 and len(asked[0].patterns) == 1 and not is_pattern(asked[0].patterns[0])
     view = View(asked, options, looking, topic, single=single, behind_ms=behind_ms)
     if not options.watch:

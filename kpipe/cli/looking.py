@@ -10,9 +10,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
+from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.ops.options import LookingOptions
     from kpipe.ops.table import Look
@@ -33,6 +34,12 @@ def look_of(options: LookingOptions, stream: Any = None) -> Look:
         color=wants_color(options.color, os.environ, is_terminal=stream.isatty()),
         header=not options.no_header,
     )
+
+
+def refuse_verb(names: Sequence[str], known: Iterable[str], command: str) -> None:
+    """UsageError for `kpipe topics list`, as other tools have it, where nothing is called so."""
+    if names and names[0] in ("list", "ls", "describe", "show") and names[0] not in known:
+        raise UsageError(f"{names[0]!r} is no word here: kpipe {command} lists all, kpipe {command} NAME shows one")
 
 
 def json_line(fields: dict[str, Any]) -> str:

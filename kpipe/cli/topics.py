@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import conclude, json_line, look_of, write
+from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, write
 from kpipe.errors import UsageError
 from kpipe.ops.options import LookingOptions, TopicsOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
@@ -50,6 +50,7 @@ def topics(names: list[str], connection: ConnectionOptions, options: TopicsOptio
     if len(views) > 1:
         raise UsageError(f"--{views[0]} and --{views[1]} are different tables; ask for one")
     asked = Clusters(connection, tell).asked(names)
+    refuse_verb(names, asked[0].connection.metadata().topics, "topics")
     if options.at:
         return _tell_offsets(asked, options.at, looking)
     problems: list[str] = []
@@ -133,7 +134,7 @@ def _partitions(found: Found, looking: LookingOptions) -> str:
     from kpipe.ops.table import Table, moment, number
 
     table = Table(
-        ("TOPIC", ">PARTITION", ">LEADER", "REPLICAS", "ISR", ">START", ">END", ">STABLE", "FIRST", "NEWEST", "HEALTH?")
+        ("TOPIC", ">PART", ">LEADER", "REPLICAS", "ISR", ">START", ">END", ">STABLE", "FIRST", "NEWEST", "HEALTH?")
     )
     for cluster, topics in found:
         for topic in topics:

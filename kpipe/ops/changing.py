@@ -7,34 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.errors import UsageError
 from kpipe.kafka import questions
 from kpipe.kafka.hashing import java_partition
-from kpipe.kafka.questions import Failure, client_names
+from kpipe.kafka.questions import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from kpipe.kafka.connection import Connection
     from kpipe.ledger import TopicPartition
-
-
-class Blueprint(NamedTuple):
-    """What a topic is: its partitions, and its settings that differ from the defaults."""
-
-    partitions: int
-    config: dict[str, str]
-
-
-def parse_settings(texts: Iterable[str]) -> dict[str, str | None]:
-    """`KEY=VALUE…` as settings; `KEY=` is an empty value, `KEY` alone takes one back to its default (None)."""
-    settings: dict[str, str | None] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise UsageError(f"--config {text!r}: write KEY=VALUE")
-        settings[name] = value if equals else None
-    return settings
 
 
 def parse_new_topic(text: str) -> tuple[str, int]:
@@ -43,26 +25,6 @@ def parse_new_topic(text: str) -> tuple[str, int]:
     if colon and not (number.isdigit() and 0 < int(number) <= 200_000):
         raise UsageError(f"{text!r}: {number!r} is no number of partitions; write NAME:PARTITIONS")
     return name, int(number) if colon else -1
-
-
-def like(connection: Connection, topic: str) -> Blueprint:
-    """What another topic is: its partitions, and the settings that differ from its cluster's defaults.
-
-    Replicas are left to the new cluster, and so is what only makes sense where it was set (throttles of replicas).
-    """
-    entry = connection.metadata().topics.get(topic)
-    if entry is None or entry.error is not None:
-        raise KpipeError("no such topic to copy from", where=connection.where(topic), stage=Stage.CONFIG)
-    answer = questions.configurations(connection, [topic])[topic]
-    if isinstance(answer, Failure):
-        raise answer.error(connection.where(topic), Stage.CONFIG)
-    own = client_names().ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-    config = {
-        name: str(each.value)
-        for name, each in sorted(answer.items())
-        if each.source == own and each.value is not None and "replication.throttled" not in name
-    }
-    return Blueprint(len(entry.partitions), config)
 
 
 def moved_share(before: int, after: int, sample: int = 10_000) -> float:

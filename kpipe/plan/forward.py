@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.blueprints import Blueprint
     from kpipe.options import (
         ConnectionOptions,
         ForwardOptions,
@@ -180,10 +181,27 @@ def _open_target(
         wiring.connection.timeout,
         wiring.stopped,
         own,
-        partitions_if_created=lambda: opened.partitions(topics),
+        model=lambda cluster_id: _model(opened, topics, cluster_id, wiring),
     )
     _keep_apart(opened, ready, topics, wiring)
     return ready
+
+
+def _model(opened: OpenSource, topics: Sequence[str], cluster_id: str, wiring: Wiring) -> Blueprint:
+    """What a target that is made is like: as many partitions as the source, on another cluster its settings, too."""
+    from kpipe.kafka.blueprints import Blueprint, like
+    from kpipe.kafka.connection import Connection
+
+    names = opened.names(topics)
+    partitions = opened.partitions(topics)
+    source = Connection(opened.cluster, wiring.connection.timeout, wiring.stopped)
+    if cluster_id == opened.cluster_id or len(names) != 1 or source.is_embedded:
+        return Blueprint(partitions, {})
+    try:
+        return like(source, names[0])
+    except KpipeError as error:
+        wiring.say(f"config: {names[0]}: its settings cannot be copied: {error.what}; the new topic has the defaults")
+        return Blueprint(partitions, {})
 
 
 def _sink_maker(forward: ForwardOptions, outlet: Outlet, timeout: float) -> Callable[[], Sink]:

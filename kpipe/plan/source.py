@@ -44,9 +44,16 @@ class OpenSource:
     """A source that is ready to read, and what else needs to know its consumer."""
 
     def __init__(
-        self, source: TopicSource, consumer: Consumer, troubles: Troubles, cluster_id: str, metadata: Any
+        self,
+        source: TopicSource,
+        consumer: Consumer,
+        troubles: Troubles,
+        cluster: Cluster,
+        cluster_id: str,
+        metadata: Any,
     ) -> None:
         self.source = source
+        self.cluster = cluster
         self.consumer = consumer
         self.troubles = troubles
         self.cluster_id = cluster_id
@@ -128,6 +135,7 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         protocol=options.group_protocol,
         columns=frozenset(columns),
         min_age=_min_age(options.min_age),
+        idle=_idle(options.idle),
         refresh=_refresh(cluster),
     )
 
@@ -138,6 +146,16 @@ def _refresh(cluster: Cluster) -> float:
     if own is None:
         return REFRESH
     return float(own) / 1000 if float(own) > 0 else float("inf")
+
+
+def _idle(text: str) -> float:
+    """Seconds of `--idle`, 0 without it."""
+    if not text:
+        return 0.0
+    seconds = parse_duration(text, "--idle")
+    if seconds <= 0:
+        raise UsageError(f"--idle {text!r}: give more than 0; -e stops at the end")
+    return seconds
 
 
 def _min_age(text: str) -> float:
@@ -180,7 +198,7 @@ def prepare_source(
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, troubles, str(metadata.cluster_id or ""), metadata)
+    return OpenSource(source, consumer, troubles, cluster, str(metadata.cluster_id or ""), metadata)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:

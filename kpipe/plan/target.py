@@ -24,6 +24,7 @@ from kpipe.clusters.client import (
 )
 from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.blueprints import Blueprint, parse_blueprint
 from kpipe.kafka.errors import EXISTS, NO_TOPIC, Kind, is_unauthorised, kind_of, name_of
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.producing import Producing
@@ -154,6 +155,10 @@ class Target:
         return Turns(led).take if partitioner.endswith("random") else lambda _batch: -1
 
 
+BY_ITSELF = Blueprint(-1, {})
+"""A topic as its cluster makes it without being told more."""
+
+
 def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:
     """What the options ask of the producer; a property given by -X wins over an option that was left at its default."""
     properties: dict[str, Any] = {
@@ -184,7 +189,7 @@ def prepare_target(
     timeout: float,
     stopped: Callable[[], bool],
     own: dict[str, Any],
-    partitions_if_created: Callable[[], int] = lambda: -1,
+    model: Callable[[str], Blueprint] = lambda _cluster_id: BY_ITSELF,
     *,
     limits: bool = True,
     columns: bool = False,
@@ -222,8 +227,8 @@ def prepare_target(
         if str(metadata.cluster_id).startswith(EMBEDDED):
             _create_by_asking(cluster, properties, topic, timeout, stopped)
         else:
-            count = options.create_partitions or partitions_if_created()
-            made = _create(admin_of(cluster), topic, count, timeout, label(cluster))
+            plan = _blueprint(options, model(str(metadata.cluster_id or "")))
+            made = _create(admin_of(cluster), topic, plan, timeout, label(cluster))
             wanted = _ask_configs(admin_of(cluster), topic) if limits else None
         metadata = _wait_until_there(producer, troubles, topic, timeout, stopped)
     partitions = check_topic(metadata, topic, label(cluster))
@@ -259,8 +264,8 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         if ready.cluster_id.startswith(EMBEDDED):
             _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
         else:
-            count = options.create_partitions or ready.partitions
-            made = _create(admin_of(ready.cluster), topic, count, timeout, where)
+            plan = _blueprint(options, Blueprint(ready.partitions, {}))
+            made = _create(admin_of(ready.cluster), topic, plan, timeout, where)
         metadata = _wait_until_there(ready.producer, ready.troubles, topic, timeout, stopped)
     embedded = ready.cluster_id.startswith(EMBEDDED)
     configs = {} if embedded else _answer(_ask_configs(admin_of(ready.cluster), topic))
@@ -400,12 +405,19 @@ def _create_by_asking(
     fetch_metadata(asking, troubles, timeout, topic, stopped)
 
 
-def _create(admin: Any, topic: str, partitions: int, timeout: float, where: str) -> bool:
+def _blueprint(options: TargetOptions, model: Blueprint) -> Blueprint:
+    """What a new topic is: as its model, but for what was asked for."""
+    asked = parse_blueprint(options.create_as) if options.create_as else BY_ITSELF
+    partitions = options.create_partitions or (asked.partitions if asked.partitions > 0 else model.partitions)
+    return Blueprint(partitions, {**model.config, **asked.config})
+
+
+def _create(admin: Any, topic: str, plan: Blueprint, timeout: float, where: str) -> bool:
     """Make a topic; False when somebody else was quicker."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
-    new = NewTopic(topic, num_partitions=partitions, replication_factor=-1)
+    new = NewTopic(topic, num_partitions=plan.partitions, replication_factor=-1, config=plan.config)
     try:
         admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)[topic].result(timeout + 1)
     except KafkaException as error:

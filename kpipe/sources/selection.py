@@ -47,6 +47,8 @@ class Selection:
     instance: str = ""
     protocol: str = "auto"
     columns: frozenset[str] = frozenset(("keys", "headers", "timestamps", "positions"))
+    idle: float = 0.0
+    """Seconds without a record after which the reading is over; 0: never."""
     min_age: float = 0.0
     """Seconds that a record must be old before it is read."""
     refresh: float = 10.0

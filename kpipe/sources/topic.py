@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["BEGINNING", "Hooks", "Selection", "TopicSource", "match_topics"]
 
 
+JOINING = 10.0
+"""Seconds that a member without a partition waits for one, beyond `--idle`, before it takes nothing for an answer."""
+
+
 class TopicSource:
     """Records of one or more topics. Call `open` before the first `read`."""
 
@@ -77,6 +81,7 @@ class TopicSource:
         if selection.shared:
             self._seat = Membership(reading, self._beginnings, self._watch, self._note)
         self._error: KpipeError | None = None
+        self._heard: tuple[int, float] | None = None
         self._topic: str | None = None
 
     # --- opening -----------------------------------------------------------------------------------------------
@@ -253,6 +258,17 @@ class TopicSource:
         if late is not None and time.time() * 1000 >= late and not self._tap.holds_back:
             self._fix_late_ends(late)
         self._seat.idle()
+        if self._selection.idle:
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """End when nothing came for so long. The wait for a place in the group does not count, up to JOINING."""
+        now, count = time.monotonic(), self._extents.progress.count
+        if self._heard is None or self._heard[0] != count:
+            self._heard = (count, now)
+        patience = self._selection.idle + (0 if self._extents.assigned else JOINING)
+        if now - self._heard[1] >= patience and not self._tap.holds_back:
+            self._extents.finished = True
 
     def _fix_late_ends(self, until_ms: int) -> None:
         extents = self._extents

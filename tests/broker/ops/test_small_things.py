@@ -1,0 +1,69 @@
+"""Making a target as it should be, ending when nothing comes, waiting for a cluster, and other tools' words."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.broker.lab.broker import free_port
+from tests.broker.ops.scenes import looked, name
+
+if TYPE_CHECKING:
+    from tests.broker.lab.cluster import Cluster
+    from tests.conftest import Kpipe
+
+
+def test_create_says_how_and_a_copy_is_like_its_source(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe) -> None:
+    made, copy, own = name("t"), name("t"), name("t")
+    done = kpipe.at(kafka.bootstrap)(
+        "produce", "--create=5,retention.ms=7200000,cleanup.policy=compact,delete", "-k", "k", made, stdin=b"x\n"
+    )
+    assert done.code == 0, done.err
+    (row,) = looked(kpipe.at(kafka.bootstrap), "topics", made)
+    assert (row["partitions"], row["config"]) == (5, {"cleanup.policy": "compact,delete", "retention.ms": "7200000"})
+    config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+    assert kpipe("forward", "-e", "--create", f"a:{made}", f"b:{copy}", config=config).code == 0
+    (there,) = looked(kpipe, "topics", f"b:{copy}", config=config)
+    assert (there["partitions"], there["config"]) == (row["partitions"], row["config"])
+    assert kpipe("forward", "-e", "--create=2,retention.ms=-1", f"a:{made}", f"b:{own}", config=config).code == 0
+    (there,) = looked(kpipe, "topics", f"b:{own}", config=config)
+    assert (there["partitions"], there["config"]) == (2, {"cleanup.policy": "compact,delete", "retention.ms": "-1"})
+    assert kpipe.at(kafka.bootstrap)("produce", "--create=many", name("t"), stdin=b"x\n").code == 2
+
+
+def test_idle_ends_a_reader_that_nothing_comes_for(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic(2)
+    kafka.write(topic, [b"1", b"2", b"3"])
+    for words, least in ((("--idle", "1s"), 1.0), (("--idle", "1s", "-G", name()), 1.0)):
+        started = time.monotonic()
+        done = kpipe.at(kafka.bootstrap)("consume", topic, *words)
+        assert (done.code, len(done.out.split())) == (0, 3)
+        assert time.monotonic() - started >= least
+    running = kpipe.at(kafka.bootstrap).start("consume", topic, "--idle", "3s", "-o", "end")
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        kafka.write(topic, [b"more"])
+        time.sleep(0.3)  # the time between records is what is tested
+    assert running.process.poll() is None
+    assert running.wait(20).code == 0
+    assert kpipe.at(kafka.bootstrap)("consume", topic, "--idle", "0").code == 2
+
+
+def test_check_waits_for_a_cluster_and_a_topic(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = name("later")
+    running = kpipe.at(kafka.bootstrap).start("check", "--wait", "40s", "--topic", topic)
+    time.sleep(1.5)  # so that it has looked at least once
+    assert running.process.poll() is None
+    kafka.topic(name=topic)
+    assert running.wait(40).code == 0
+    started = time.monotonic()
+    done = kpipe("check", "-b", f"127.0.0.1:{free_port()}", "--wait", "2s", "--timeout", "1s")
+    assert done.code == 4
+    assert 1.5 <= time.monotonic() - started < 15
+    assert kpipe("check", "-b", "127.0.0.1:1", "-X", "no.such=1", "--wait", "30s").code == 2
+
+
+def test_other_tools_words_lead_to_the_right_command(kafka: Cluster, kpipe: Kpipe) -> None:
+    for words in (("-L",), ("topics", "list", "-b", kafka.bootstrap), ("groups", "list", "-b", kafka.bootstrap)):
+        done = kpipe(*words)
+        assert (done.code, "kpipe topics" in done.err or "kpipe groups" in done.err) == (2, True)
