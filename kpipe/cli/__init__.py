@@ -33,6 +33,7 @@ COMMANDS = {
     "forward": "Send records from topics to a topic, here or on another cluster.",
     "tail": "Show the last records of topics, and what comes, for people.",
     "find": "Find records by key, content or place, and say how much was searched.",
+    "stat": "Say what the records of a topic are like: sizes, keys, headers, JSON, times.",
     "trace": "Show the way of one record back over the clusters, or find its copies.",
     "topics": "List topics: how much there is, how long it is kept, what is wrong.",
     "groups": "Show how far groups are behind, in records and in time.",

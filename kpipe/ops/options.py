@@ -292,3 +292,17 @@ class TraceBackOptions(Options):
         TRACE, "--trace-prefix", default="", metavar="TEXT",
         help="What stands before the names of trace headers.",
     )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StatOptions(Options):
+    """How much is read."""
+
+    sample: int = option(
+        SELECTION, "--sample", default=10_000, metavar="N", least=1, shown=True,
+        help="Read so many of the newest records, shared out among the partitions.",
+    )
+    all: bool = option(
+        SELECTION, "--all", default=False,
+        help="Read everything.",
+    )

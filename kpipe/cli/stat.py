@@ -1,0 +1,180 @@
+"""`kpipe stat SOURCE`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from kpipe.cli import tell
+from kpipe.cli.command import build_command
+from kpipe.cli.looking import json_line, look_of, write
+from kpipe.errors import UsageError, visible
+from kpipe.ops.options import LookingOptions, StatOptions
+from kpipe.options import PLACE, ConnectionOptions, Operand
+
+if TYPE_CHECKING:
+    from kpipe.ops.statistics import Sizes, Statistics
+
+HELP = (
+    "Say what the records of SOURCE are like: rate, sizes, keys (how many, which come most), headers, paths of JSON "
+    "values and how often they are absent, tombstones, times as a histogram. The newest records of each partition "
+    "are read, and it says so; --all reads everything. Sizes are those without compression. Nothing is changed."
+)
+EXAMPLES = (
+    ("the newest 10,000 records", "kpipe stat orders"),
+    ("all of them, for a program", "kpipe stat --all --json prod:orders"),
+)
+ARGUMENTS = {"source": Operand("SOURCE", "Topics: [CLUSTER:]NAME, GLOB or ^regex.", completion=PLACE)}
+COLUMNS = 60
+
+
+def stat(source: str, connection: ConnectionOptions, options: StatOptions, looking: LookingOptions) -> int:
+    """Read a sample, or everything, and tell."""
+    from kpipe.kafka import questions
+    from kpipe.kafka.questions import Failure
+    from kpipe.kafka.ranges import RangeReader, to_batch
+    from kpipe.ops.places import Clusters, choose
+    from kpipe.ops.statistics import Statistics
+
+    (entry,) = Clusters(connection, tell).asked([source])
+    cluster = entry.connection
+    metadata = cluster.metadata()
+    topics = choose(entry.patterns, metadata.topics, cluster.label, "topic")
+    if not topics:
+        raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
+    places = [(topic, number) for topic in topics for number in sorted(metadata.topics[topic].partitions)]
+    lows, ends = questions.earliest(cluster, places), questions.latest(cluster, places, committed=True)
+    ranges, total = {}, 0
+    share = -(-options.sample // len(places))
+    for place in places:
+        low, end = lows[place], ends[place]
+        for answer in (low, end):
+            if isinstance(answer, Failure):
+                raise answer.error(cluster.where(*place))
+        if not isinstance(low, Failure) and not isinstance(end, Failure):
+            total += end.offset - low.offset
+            ranges[place] = (low.offset if options.all else max(low.offset, end.offset - share), end.offset)
+    found = Statistics()
+    reader, shown = RangeReader(cluster), time.monotonic()
+    for messages in reader.records(ranges):
+        found.add(to_batch(messages, cluster.name))
+        if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
+            shown = time.monotonic()
+            sys.stderr.write(f"\r\x1b[Kread {found.records:,} records")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    reader.close()
+    read = sum(end - start for start, end in ranges.values())
+    name = cluster.where(" ".join(topics))
+    if looking.json:
+        write(json_line({"cluster": cluster.label, "topics": topics, **_as_json(found, total, sampled=read < total)}))
+    else:
+        write(_as_text(found, name, total, looking, sampled=read < total))
+    return 0
+
+
+def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, *, sampled: bool) -> str:
+    from kpipe.ops.table import moment, number, size
+
+    look = look_of(looking)
+    scope = (
+        f"the newest {found.records:,} records, of {total:,} offsets" if sampled else f"all {found.records:,} records"
+    )
+    lines = [f"{name}: {scope}"]
+    bars, first, last = (
+        found.times.bars(min(COLUMNS, (look.width or COLUMNS + 10) - 10)),
+        found.times.first,
+        found.times.last,
+    )
+    if bars:
+        seconds = max(0.001, (last - first) / 1000)
+        lines += [
+            f"times     {moment(first)} to {moment(last)}, {found.records / seconds:,.1f} records/s",
+            f"          {bars}",
+        ]
+    lines += [
+        f"values    {_sizes(found.values)}; {number(found.tombstones)} tombstones, {number(found.empty_values)} empty",
+        f"keys      {_sizes(found.keys)}; {number(found.null_keys)} null, {number(found.distinct.count())} different",
+    ]
+    if found.keys.count:
+        shares = ", ".join(
+            f"{visible(key.decode(errors='backslashreplace'))[:40]} {count / found.records:.1%}"
+            for key, count in found.heavy.top()
+        )
+        lines.append(f"          most often: {shares}")
+    lines.append(f"size      {size(found.size)} uncompressed, {size(found.size / max(1, found.records))} a record")
+    if found.headers:
+        names = ", ".join(
+            f"{visible(header)} {count / found.records:.0%}" for header, count in found.headers.most_common(20)
+        )
+        lines.append(f"headers   {names}")
+    lines += _json_lines(found, looking)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _json_lines(found: Statistics, looking: LookingOptions) -> list[str]:
+    from kpipe.ops.table import Table
+
+    if not found.json:
+        return []
+    table = Table(("PATH", "TYPES", ">ABSENT"))
+    for path, kinds in sorted(found.paths.items()):
+        present = max(kinds.values()) if "[]" in path else sum(kinds.values())
+        absent = "" if "[]" in path else f"{max(0, found.json - present) / found.json:.1%}"
+        table.add(path, ", ".join(kind for kind, _ in kinds.most_common()), absent)
+    more = ["(more paths were left out)"] if found.paths_left_out else []
+    return [f"JSON      {found.json:,} objects", *table.text(look_of(looking)).splitlines(), *more]
+
+
+def _sizes(sizes: Sizes) -> str:
+    from kpipe.ops.table import size
+
+    if not sizes.count:
+        return "none"
+    middle = f"half are at most about {size(sizes.quantile(0.5))}, 95 % {size(sizes.quantile(0.95))}"
+    return f"{size(sizes.least)} to {size(sizes.most)}, {middle}"
+
+
+def _as_json(found: Statistics, total: int, *, sampled: bool) -> dict[str, Any]:
+    def sizes(each: Sizes) -> dict[str, Any]:
+        known = bool(each.count)
+        return {
+            "count": each.count,
+            "bytes": each.total,
+            "least": each.least if known else None,
+            "most": each.most if known else None,
+            "median": each.quantile(0.5) if known else None,
+            "p95": each.quantile(0.95) if known else None,
+        }
+
+    return {
+        "records": found.records,
+        "sampled": sampled,
+        "offsets": total,
+        "first_ms": found.times.first if found.times else None,
+        "last_ms": found.times.last if found.times else None,
+        "values": sizes(found.values),
+        "keys": sizes(found.keys),
+        "tombstones": found.tombstones,
+        "empty_values": found.empty_values,
+        "null_keys": found.null_keys,
+        "distinct_keys": found.distinct.count(),
+        "top_keys": [[key.decode(errors="backslashreplace"), count] for key, count in found.heavy.top()],
+        "bytes": found.size,
+        "headers": dict(found.headers),
+        "json_objects": found.json,
+        "json_paths": {path: dict(kinds) for path, kinds in sorted(found.paths.items())},
+        "partitions": [[topic, number, count] for (topic, number), count in sorted(found.partitions.items())],
+    }
+
+
+app = build_command(
+    stat,
+    name="stat",
+    help=HELP,
+    examples=EXAMPLES,
+    arguments=ARGUMENTS,
+    groups=(ConnectionOptions, StatOptions, LookingOptions),
+    transforms=False,
+)

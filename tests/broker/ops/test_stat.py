@@ -1,0 +1,33 @@
+"""`kpipe stat`: a sample says that it is one, and what it says is what was written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.broker.lab.cluster import Rec
+from tests.broker.ops.scenes import looked
+
+if TYPE_CHECKING:
+    from tests.broker.lab.cluster import Cluster
+    from tests.conftest import Kpipe
+
+
+def test_a_sample_and_everything(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic(2)
+    kafka.write(
+        topic, [Rec(b'{"n":%d}' % n, b"key-%d" % (n % 10), (("h", b"x"),), partition=n % 2) for n in range(1000)]
+    )
+    kafka.write(topic, [Rec(None, b"gone", partition=0)])
+    at = kpipe.at(kafka.bootstrap)
+    (row,) = looked(at, "stat", topic, "--sample", "100")
+    assert (row["records"], row["sampled"], row["offsets"]) == (100, True, 1001)
+    (row,) = looked(at, "stat", "--all", topic)
+    assert (row["records"], row["sampled"], row["tombstones"]) == (1001, False, 1)
+    assert (row["distinct_keys"], row["json_paths"], row["headers"]) == (11, {".n": {"integer": 1000}}, {"h": 1000})
+    text = at("stat", topic).out.decode()
+    assert "all 1,001 records" in text
+    assert ".n" in text
+    assert "of 1,001 offsets" in at("stat", topic, "--sample", "100").out.decode()
+    empty = at("stat", kafka.topic())
+    assert (empty.code, "all 0 records" in empty.out.decode()) == (0, True)
+    assert at("stat", "no-such").code == 1
