@@ -49,7 +49,6 @@ CLIENT_DEFAULTS: dict[str, Any] = {
     # With all brokers away librdkafka 2.16 starts from its bootstrap list again and again, each time with its shortest
     # backoff, and leaves a thread behind that never rests: a group took 6-9 % of a core, and 0.3 % with this. What it
     # costs: brokers that all come back under other names are not found (kpipe.clusters.presence tells of that).
-    # Offsets that a transaction sends would hang, too: the coordinator is forgotten (confluentinc/librdkafka#5511).
     "metadata.recovery.strategy": "none",
 }
 
@@ -64,6 +63,8 @@ CONSUMER_DEFAULTS: dict[str, Any] = {
 }
 
 PRODUCER_DEFAULTS: dict[str, Any] = {
+    # A producer does not spin there, and its bootstrap address may be the only one of a cluster that answers.
+    "metadata.recovery.strategy": "rebootstrap",
     "enable.idempotence": True,
     "acks": "all",
     "linger.ms": 5,

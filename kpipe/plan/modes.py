@@ -105,6 +105,10 @@ def transaction_properties(group: str, instance: str, cluster: Cluster) -> dict[
     }
     if "delivery.timeout.ms" not in cluster.properties:
         own["delivery.timeout.ms"] = timeout
+    # When all connections break, librdkafka forgets its brokers, but not that one of them was the group's coordinator,
+    # and offsets sent to it hang until the transaction times out (confluentinc/librdkafka#5511).
+    if "metadata.recovery.strategy" not in cluster.properties:
+        own["metadata.recovery.strategy"] = "none"
     return own
 
 
