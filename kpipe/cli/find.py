@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import writer
+from kpipe.cli.looking import reads_internal, writer
 from kpipe.errors import Exit, Interrupted, UsageError
 from kpipe.ops.options import FindOptions, LookingOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
@@ -58,10 +58,11 @@ def find(source: str, given: str, connection: ConnectionOptions, options: FindOp
     topics = choose(entry.patterns, entry.connection.metadata().topics, entry.connection.label, "topic")
     if not topics:
         raise UsageError("no topic matches", where=entry.connection.where(" ".join(entry.patterns)))
-    write = writer(looking, expand=options.expand)
+    internal = reads_internal(options.decode, looking)
+    write = writer(looking, expand=options.expand, internal=internal)
     if place is not None:
         return _one(entry, topics, int(place[1]), int(place[2]), write)
-    wanted = _wanted(options, given if options.key is None else options.key)
+    wanted = _wanted(options, given if options.key is None else options.key, internal=internal)
     return _search(entry, topics, wanted, options, write)
 
 
@@ -75,7 +76,8 @@ def _one(entry: Asked, topics: Sequence[str], partition: int, offset: int, write
     return 0
 
 
-def _wanted(options: FindOptions, key: str) -> Wanted:
+def _wanted(options: FindOptions, key: str, *, internal: bool) -> Wanted:
+    from kpipe.formats.internal import decode
     from kpipe.ops.find import Wanted
     from kpipe.patterns import Patience
     from kpipe.plan.stages import build_stages
@@ -89,9 +91,10 @@ def _wanted(options: FindOptions, key: str) -> Wanted:
         return parse_time(text.removeprefix("@"), now, name=name) if text else None
 
     by_key = bool(key) or options.key is not None
+    tests = build_stages(steps, Patience())
     return Wanted(
         key=os.fsencode(key) if by_key else None,
-        tests=build_stages(steps, Patience()),
+        tests=[decode, *tests] if internal and tests else tests,
         since_ms=moment(options.since, "--since"),
         until_ms=moment(options.until, "--until"),
     )

@@ -56,7 +56,12 @@ def write(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def writer(looking: LookingOptions, *, expand: bool) -> Callable[[Batch], None]:
+def reads_internal(decode: str, looking: LookingOptions) -> bool:
+    """Whether Kafka's own topics are decoded: for people unless they do not want it, for programs when they ask."""
+    return decode == "internal" or (not decode and not looking.json)
+
+
+def writer(looking: LookingOptions, *, expand: bool, internal: bool = False) -> Callable[[Batch], None]:
     """Writes a batch whole, as envelopes or for people, and waits for its reader."""
     from kpipe import formats
 
@@ -68,6 +73,10 @@ def writer(looking: LookingOptions, *, expand: bool) -> Callable[[Batch], None]:
         encode = formats.make_encoder("pretty", width=look.width, color=look.color, expand=expand)
 
     def write(batch: Batch) -> None:
+        if internal:
+            from kpipe.formats.internal import decode
+
+            decode(batch)
         sys.stdout.flush()
         block = memoryview(encode(batch))
         while block:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import writer
+from kpipe.cli.looking import reads_internal, writer
 from kpipe.errors import UsageError
 from kpipe.ops.options import LookingOptions, TailOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
@@ -46,7 +46,7 @@ def tail(sources: list[str], connection: ConnectionOptions, options: TailOptions
             raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
         everything.append(Followed(cluster, topics, partitions))
         check_partitions(everything[-1])
-    write = writer(looking, expand=options.expand)
+    write = writer(looking, expand=options.expand, internal=reads_internal(options.decode, looking))
     past = []
     for followed in everything:
         starts = _since(followed, options)

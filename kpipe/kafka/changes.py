@@ -106,7 +106,8 @@ def commit(
 ) -> dict[TopicPartition, Failure]:
     """Commit for a group without members; what was not taken, by partition.
 
-    The client reports success as a whole while partitions failed, so each entry is looked at.
+    The client reports success as a whole while partitions failed, so each entry is looked at. It also sends a text with
+    the NUL that ends it in C (confluent-kafka 2.16, as in every commit of its consumers), and cuts it off at reading.
     """
     from confluent_kafka import ConsumerGroupTopicPartitions
     from confluent_kafka import TopicPartition as Asked

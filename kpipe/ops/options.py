@@ -120,6 +120,10 @@ class TailOptions(Options):
         OUTPUT, "--expand", default=False,
         help="Indent JSON values, a line a member.",
     )
+    decode: str = option(
+        OUTPUT, "--decode", default="", choices=("internal", "none"),
+        help="internal: __consumer_offsets and __transaction_state as JSON, as without --json; none: their bytes.",
+    )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -165,6 +169,10 @@ class FindOptions(Options):
     expand: bool = option(
         OUTPUT, "--expand", default=False,
         help="Indent JSON values, a line a member.",
+    )
+    decode: str = option(
+        OUTPUT, "--decode", default="", choices=("internal", "none"),
+        help="internal: __consumer_offsets and __transaction_state as JSON, as without --json; none: their bytes.",
     )
     quiet: bool = option(
         MESSAGES, "--quiet", "-q", default=False,
