@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import GROUP_DENIED, REBALANCING, Kind, is_unauthorised, kind_of
 from kpipe.shutdown import run_bounded
 

@@ -15,7 +15,7 @@ from kpipe.options import CLUSTER, CheckOptions, ConnectionOptions, Operand
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.clusters.checkup import Checkup, Step
+    from kpipe.kafka.checkup import Checkup, Step
 
 HELP = (
     "Connect to each CLUSTER of the configuration, the current one without a name, and say what is wrong in plain "
@@ -40,7 +40,7 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 def check(clusters: list[str], connection: ConnectionOptions, options: CheckOptions) -> int:
     """Check one after the other; the exit code is that of the worst."""
     from kpipe.clusters.address import check_group
-    from kpipe.clusters.checkup import examine
+    from kpipe.kafka.checkup import examine
     from kpipe.plan.places import read_profiles
     from kpipe.units import parse_duration
 

@@ -84,7 +84,7 @@ def _groups(cluster: Cluster) -> list[str]:
         return []
     from confluent_kafka import KafkaException
 
-    from kpipe.clusters.client import open_admin
+    from kpipe.kafka.client import open_admin
 
     try:
         asked = open_admin(cluster).list_consumer_groups(request_timeout=PATIENCE_S)
@@ -99,7 +99,7 @@ def _topics(cluster: Cluster) -> list[str]:
         return []
     from confluent_kafka import KafkaException
 
-    from kpipe.clusters.client import open_admin
+    from kpipe.kafka.client import open_admin
 
     try:
         found = open_admin(cluster).list_topics(timeout=PATIENCE_S).topics

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import EMBEDDED, fetch_metadata, label, open_consumer, open_watched_admin
+from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_consumer, open_watched_admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka.admin import AdminClient
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
 
 NEVER_CREATE = {"allow.auto.create.topics": False}
 READING = {

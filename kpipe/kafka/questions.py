@@ -10,8 +10,8 @@ import warnings
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kpipe.clusters.diagnosis import denied, plain_reason
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.diagnosis import denied, plain_reason
 from kpipe.kafka.errors import Kind, is_unauthorised, kind_of, name_of
 
 if TYPE_CHECKING:

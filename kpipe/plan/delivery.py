@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import label
 from kpipe.commit import NoCommit
+from kpipe.kafka.client import label
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.wiring import read_topics
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import Place
-from kpipe.clusters.client import label, open_admin
 from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.kafka.client import label, open_admin
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Delivery

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import label
 from kpipe.commit import GroupCommitter, Rebalancing
+from kpipe.kafka.client import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_cluster_name
-from kpipe.clusters.client import check_topic, fetch_metadata, label
 from kpipe.errors import UsageError
+from kpipe.kafka.client import check_topic, fetch_metadata, label
 from kpipe.plan.partitions import keep_partitions
 from kpipe.plan.target import Target, open_cluster
 from kpipe.sinks.homes import HomesSink

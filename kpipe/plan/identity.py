@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from kpipe.clusters.client import open_admin
+from kpipe.kafka.client import open_admin
 from kpipe.sources.identity import TopicIds
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.errors import Stage, UnreachableError, UsageError
+from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.kafka.errors import HELD_UP, name_of
 from kpipe.plan.identity import knows_topics
 from kpipe.resume import Resume, TargetTail
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.options import ForwardOptions, SelectionOptions
     from kpipe.parts import Committer

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import fetch_metadata, label
-from kpipe.clusters.diagnosis import ClusterFaultError
 from kpipe.errors import UnreachableError, UsageError
+from kpipe.kafka.client import fetch_metadata, label
+from kpipe.kafka.diagnosis import ClusterFaultError
 from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import target_place
 from kpipe.plan.target import (

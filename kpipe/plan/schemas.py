@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.client import label
 from kpipe.errors import UsageError
+from kpipe.kafka.client import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

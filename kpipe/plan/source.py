@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
-from kpipe.clusters.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
-from kpipe.clusters.group import GroupAdmin, choose_protocol
-from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
+from kpipe.kafka.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
 from kpipe.kafka.errors import NO_TOPIC, name_of
+from kpipe.kafka.group import GroupAdmin, choose_protocol
+from kpipe.kafka.offsets import Kind, Offset, Side, parse_offset
 from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.identity import TopicIds
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
     from kpipe.options import SelectionOptions
     from kpipe.pace import Pace
 

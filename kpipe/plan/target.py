@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.client import (
+from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.blueprints import Blueprint, parse_blueprint
+from kpipe.kafka.client import (
     EMBEDDED,
     PRODUCER_DEFAULTS,
     admin_of,
@@ -22,9 +24,7 @@ from kpipe.clusters.client import (
     open_producer,
     unknown_topic,
 )
-from kpipe.clusters.diagnosis import denied
-from kpipe.errors import KpipeError, Stage, UnreachableError
-from kpipe.kafka.blueprints import Blueprint, parse_blueprint
+from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import EXISTS, NO_TOPIC, Kind, is_unauthorised, kind_of, name_of
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.producing import Producing
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Producer
 
-    from kpipe.clusters.client import Troubles
-    from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.ledger import Ledger
     from kpipe.options import TargetOptions
     from kpipe.record import Batch
@@ -123,7 +123,7 @@ class Target:
 
     def column_sink(self, partition: str, ledger: Ledger) -> TopicSink | None:
         """The sink that takes values and keys by the column; None when the producer cannot."""
-        from kpipe.clusters.librdkafka import ColumnProducer
+        from kpipe.kafka.librdkafka import ColumnProducer
         from kpipe.sinks.columns import ColumnSink
 
         if not isinstance(self.producer, ColumnProducer):

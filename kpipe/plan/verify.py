@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import parse_partitions, place_name
-from kpipe.clusters.client import label
 from kpipe.errors import Interrupted, UsageError
+from kpipe.kafka.client import label
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import label, open_admin
-from kpipe.clusters.presence import Presence
+from kpipe.kafka.client import label, open_admin
+from kpipe.kafka.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
     from kpipe.ledger import Ledger
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError
 
-    from kpipe.clusters.librdkafka import ColumnProducer
+    from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.ledger import Flight, Ledger
     from kpipe.parts import Failure
     from kpipe.record import Batch

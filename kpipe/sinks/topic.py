@@ -12,8 +12,8 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.diagnosis import denied
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import (
     BAD_RECORD,
     CLUSTER_DENIED,
@@ -37,7 +37,7 @@ from kpipe.shutdown import run_bounded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.clusters.client import Troubles
+    from kpipe.kafka.client import Troubles
     from kpipe.ledger import DeliveryReport, Flight
     from kpipe.parts import Failure, Judge
     from kpipe.record import Batch

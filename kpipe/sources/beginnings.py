@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import denied
-from kpipe.clusters.offsets import Kind
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import MOVING, is_unauthorised
+from kpipe.kafka.offsets import Kind
 from kpipe.sources.bounds import PAUSE
 from kpipe.sources.selection import BEGINNING, where
 from kpipe.units import format_time

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.diagnosis import denied
-from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import MOVING, is_unauthorised
+from kpipe.kafka.offsets import Kind, Offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

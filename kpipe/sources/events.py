@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.diagnosis import denied, plain_reason
 from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.kafka.diagnosis import denied, plain_reason
 from kpipe.kafka.errors import (
     FATAL,
     GROUP_DENIED,

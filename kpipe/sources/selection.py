@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.kafka.offsets import Kind, Offset
 from kpipe.patterns import find_matches
 
 if TYPE_CHECKING:

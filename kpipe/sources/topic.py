@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.offsets import Kind, Offset
 from kpipe.errors import KpipeError
 from kpipe.header_names import read_headers
 from kpipe.kafka.errors import NO_START, PARTITION_END
+from kpipe.kafka.offsets import Kind, Offset
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 from kpipe.sources.alone import Alone

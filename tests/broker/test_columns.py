@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from kpipe.clusters.librdkafka import can_send_columns
+from kpipe.kafka.librdkafka import can_send_columns
 from tests.broker.lab.cluster import Cluster, until
 from tests.broker.lab.security import Fortress
 from tests.broker.test_security import allow, secrets_of, toml, ways_in
@@ -166,7 +166,7 @@ def test_which_way_is_taken(kafka: Cluster, kpipe: Kpipe, options: tuple[str, ..
     imported = set(re.findall(r"kpipe\.[a-z.]+", done.err))
     assert done.code == 0, done.err[-500:]
     assert "kpipe.sinks.topic" in imported
-    assert ("kpipe.clusters.librdkafka" in imported and "kpipe.sinks.columns" in imported) == by_column
+    assert ("kpipe.kafka.librdkafka" in imported and "kpipe.sinks.columns" in imported) == by_column
 
 
 def test_a_throttled_batch_arrives_in_order(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:

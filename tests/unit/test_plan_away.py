@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from kpipe.clusters.client import Troubles
-from kpipe.clusters.diagnosis import denied
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import KpipeError, UnreachableError
+from kpipe.kafka.client import Troubles
+from kpipe.kafka.diagnosis import denied
 from kpipe.patterns import Patience
 from kpipe.plan.outlet import Away
 from kpipe.plan.target import Target

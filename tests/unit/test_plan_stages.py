@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.clusters.offsets import Kind
 from kpipe.errors import UsageError
+from kpipe.kafka.offsets import Kind
 from kpipe.plan.source import parse_range
 from kpipe.plan.stages import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 from kpipe.record import Batch

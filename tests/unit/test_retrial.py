@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.clusters.client import Troubles
+from kpipe.kafka.client import Troubles
 from kpipe.ledger import Flight, Unsent
 from kpipe.sinks.retrial import PART, PART_BYTES, Retrial, Row, parts_of
 

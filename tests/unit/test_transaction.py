@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kpipe.clusters.client import Troubles
 from kpipe.errors import KpipeError, UnreachableError
+from kpipe.kafka.client import Troubles
 from kpipe.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
 
 OFFSETS = {("orders", 0): 7}

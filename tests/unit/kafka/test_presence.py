@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from kpipe.clusters.presence import AFTER, QUIET, Presence
+from kpipe.kafka.presence import AFTER, QUIET, Presence
 
 REFUSED = "10.0.0.1:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 SILENT = "b:9092/2: Connection setup timed out in state CONNECT (after 10037ms in state CONNECT)"

@@ -15,7 +15,7 @@ from kpipe.kafka.errors import is_login
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kpipe.clusters.probe import Sighting
+    from kpipe.kafka.probe import Sighting
 
 ILLEGAL_SASL_STATE = 34
 """The broker's answer to a SASL handshake on a listener without SASL (Kafka protocol, error codes)."""

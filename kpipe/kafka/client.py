@@ -19,11 +19,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpipe.clusters.address import place_name, plain_addresses
-from kpipe.clusters.diagnosis import denied, from_complaints, from_listeners, plain_reason
 from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
 from kpipe.environment import given
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
+from kpipe.kafka.diagnosis import denied, from_complaints, from_listeners, plain_reason
 from kpipe.kafka.errors import NO_CONNECTION, NO_TOPIC, NOBODY_UP, is_unauthorised, name_of
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Producer
     from confluent_kafka.admin import AdminClient
 
-    from kpipe.clusters.diagnosis import Finding
-    from kpipe.clusters.librdkafka import ColumnProducer
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.diagnosis import Finding
+    from kpipe.kafka.librdkafka import ColumnProducer
 
 CLIENT_DEFAULTS: dict[str, Any] = {
     "socket.keepalive.enable": True,  # idle connections die silently behind load balancers after 350 s
@@ -48,7 +48,7 @@ CLIENT_DEFAULTS: dict[str, Any] = {
     "reconnect.backoff.max.ms": 5_000,  # how long after its return a cluster may go unnoticed; the default is 10,000
     # With all brokers away librdkafka 2.16 starts from its bootstrap list again and again, each time with its shortest
     # backoff, and leaves a thread behind that never rests: a group took 6-9 % of a core, and 0.3 % with this. What it
-    # costs: brokers that all come back under other names are not found (kpipe.clusters.presence tells of that).
+    # costs: brokers that all come back under other names are not found (kpipe.kafka.presence tells of that).
     "metadata.recovery.strategy": "none",
 }
 
@@ -296,7 +296,7 @@ def open_column_producer(
     cluster: Cluster, own: Mapping[str, Any], topic: str
 ) -> tuple[ColumnProducer | Producer, Troubles]:
     """A producer for values and keys of one topic, or a usual one where the library cannot be called directly."""
-    from kpipe.clusters.librdkafka import ColumnProducer, can_send_columns
+    from kpipe.kafka.librdkafka import ColumnProducer, can_send_columns
 
     merged = _producer_properties(cluster, own, COLUMN_DEFAULTS)
     if not can_send_columns(merged):
@@ -431,8 +431,8 @@ def fetch_metadata(
 
 def find_fault(troubles: Troubles, timeout: float) -> Finding | None:
     """Why the client cannot connect: what it was told, else what a look at its addresses shows."""
-    from kpipe.clusters.diagnosis import diagnose
-    from kpipe.clusters.probe import look, split_address
+    from kpipe.kafka.diagnosis import diagnose
+    from kpipe.kafka.probe import look, split_address
 
     if (told := troubles.finding()) is not None:
         return told

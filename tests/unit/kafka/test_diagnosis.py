@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from kpipe.clusters.client import Troubles, find_fault
-from kpipe.clusters.diagnosis import Fault, diagnose, from_complaints, from_listeners, plain_reason
-from kpipe.clusters.probe import Sighting, look, split_address
 from kpipe.errors import Exit
+from kpipe.kafka.client import Troubles, find_fault
+from kpipe.kafka.diagnosis import Fault, diagnose, from_complaints, from_listeners, plain_reason
+from kpipe.kafka.probe import Sighting, look, split_address
 
 SASL_SSL = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "me"}
 

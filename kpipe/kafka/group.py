@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import open_watched_admin
+from kpipe.kafka.client import open_watched_admin
 from kpipe.kafka.errors import NO_TOPIC, name_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.client import EMBEDDED, fetch_metadata, label, open_watched_admin
-from kpipe.clusters.diagnosis import (
+from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_watched_admin
+from kpipe.kafka.diagnosis import (
     ClusterFaultError,
     Fault,
     Finding,
@@ -24,15 +25,14 @@ from kpipe.clusters.diagnosis import (
     is_sasl,
     mechanism,
 )
-from kpipe.clusters.probe import Sighting, look, split_address
-from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.kafka.errors import NO_GROUP, NO_TOPIC, is_unauthorised
+from kpipe.kafka.probe import Sighting, look, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.clusters.client import Troubles
     from kpipe.clusters.profiles import Cluster
+    from kpipe.kafka.client import Troubles
 
 SOON_DAYS = 30
 """A certificate that ends within so many days is worth a warning."""

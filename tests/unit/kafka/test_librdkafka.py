@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kpipe.clusters.librdkafka import ColumnProducer, can_send_columns
+from kpipe.kafka.librdkafka import ColumnProducer, can_send_columns
 
 
 def threads() -> int:

@@ -9,7 +9,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.diagnosis import from_listeners, plain_reason
+from kpipe.kafka.diagnosis import from_listeners, plain_reason
 from kpipe.kafka.errors import NOBODY_UP
 from kpipe.summary import clock_time
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.clusters.offsets import Kind, Offset, Side, parse_offset
 from kpipe.errors import UsageError
+from kpipe.kafka.offsets import Kind, Offset, Side, parse_offset
 
 NOW = 1_763_884_800_000  # 2025-11-23T08:00:00Z
 BERLIN = timezone(timedelta(hours=1))
