@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from kpipe import __version__
+from kpipe.cli.commands import COMMANDS, SUMMARY
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
 from kpipe.environment import PASSWORD, hide
@@ -26,25 +27,6 @@ from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-COMMANDS = {
-    "produce": "Send stdin or files to a topic.",
-    "consume": "Print the records of topics.",
-    "forward": "Send records from topics to a topic, here or on another cluster.",
-    "tail": "Show the last records of topics, and what comes, for people.",
-    "find": "Find records by key, content or place, and say how much was searched.",
-    "stat": "Say what the records of a topic are like: sizes, keys, headers, JSON, times.",
-    "trace": "Show the way of one record back over the clusters, or find its copies.",
-    "topics": "List topics: how much there is, how long it is kept, what is wrong.",
-    "groups": "Show how far groups are behind, in records and in time.",
-    "admin": "Change a cluster: offsets of groups, topics, records; shown before it is done.",
-    "check": "Say what is wrong between here and a cluster, and what to try.",
-    "config": "Show, find, start and import the configuration of clusters.",
-    "verify": "Compare a copy of a topic with its source.",
-    "broker": "Serve an embedded broker, in memory, for a first try.",
-    "transforms": "List the transforms, each with an example.",
-}
-SUMMARY = "The pipe fitting between Unix and Apache Kafka: nothing lost, nothing silently changed, every record traced."
 
 
 class LazyGroup(TyperGroup):
@@ -98,7 +80,7 @@ def _print_version(asked: bool) -> None:
 def _print_completion(shell: str) -> None:
     if not shell:
         return
-    from kpipe.cli.completion import SCRIPTS
+    from kpipe.cli.shells import SCRIPTS
 
     if shell not in SCRIPTS:
         raise UsageError(f"--completion {shell!r}: it takes {', '.join(SCRIPTS)}")

@@ -9,7 +9,7 @@ import difflib
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kpipe.cli import COMMANDS
+from kpipe.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from typer.main import get_command
 
 from kpipe import __version__
-from kpipe.cli import COMMANDS, SUMMARY, app, manual_text
-from kpipe.cli.completion import FILE_NAMES, SCRIPTS
+from kpipe.cli import app, manual_text
+from kpipe.cli.commands import COMMANDS, SUMMARY
+from kpipe.cli.shells import FILE_NAMES, SCRIPTS
 from kpipe.errors import EXIT_MEANING
 from kpipe.options import PANELS
 from kpipe.transform.connect import EQUIVALENTS

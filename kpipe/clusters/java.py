@@ -14,13 +14,11 @@ from kpipe.clusters.configfile import Setting, Table
 from kpipe.clusters.javakeys import is_java_key, take_registry
 from kpipe.clusters.logins import add_login, login_keys
 from kpipe.clusters.properties import ALL, CANONICAL, REFUSED_PROPERTIES
+from kpipe.clusters.stores import Entries, no_trust_store, store_type
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-Entries = dict[str, Setting]
-"""Keys as in the file; the origin of each is `FILE:LINE`."""
 
 MEMBERSHIP = {"group.instance.id": "use --instance NAME", "group.protocol": "use --group-protocol"}
 """What an application says of its own place in a group, and kpipe on its command line."""
@@ -129,14 +127,6 @@ def _add_trust(settings: Entries, entries: Entries, base: Path) -> list[str]:
     return []
 
 
-def no_trust_store(store: Setting, key: str) -> str:
-    """What to do about a trust store that is no PEM."""
-    return (
-        "librdkafka reads a trust store only as PEM; convert it with keytool -list -rfc -keystore "
-        f"{store.value} > ca.pem and write {key}=ca.pem"
-    )
-
-
 def _add_key(settings: Entries, entries: Entries, base: Path) -> None:
     """The key store: the client's own key and certificate. In PKCS12 the key has the store's password."""
     for java, ours in _INLINE_PEM.items():
@@ -157,21 +147,3 @@ def _add_key(settings: Entries, entries: Entries, base: Path) -> None:
     password = "ssl.key.password" if kind == "PEM" else "ssl.keystore.password"
     if password in entries:
         settings[password] = entries[password]
-
-
-def store_type(store: Setting, declared: Setting | None, base: Path) -> str:
-    """PEM, PKCS12 or JKS, by the file's first bytes: Java itself reads either of the last two whatever is declared."""
-    try:
-        with (base / store.value).open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise UsageError(
-            f"{store.value}: {error.strerror}; check the path and its rights", where=store.origin
-        ) from None
-    if start.startswith((b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")):
-        return "JKS"
-    if b"-----BEGIN " in start:
-        return "PEM"
-    if start.startswith(b"0"):  # a DER sequence
-        return "PKCS12"
-    return declared.value.upper() if declared is not None else "JKS"

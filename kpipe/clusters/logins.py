@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from kpipe.clusters.configfile import Setting, Table
 from kpipe.clusters.properties import KERBEROS
 from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.stores import no_trust_store, store_type
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kpipe.clusters.java import Entries
+    from kpipe.clusters.stores import Entries
+
 
 JAAS, HANDLER = "sasl.jaas.config", "sasl.login.callback.handler.class"
 _KEYS = (JAAS, HANDLER, "sasl.client.callback.handler.class", "sasl.login.class")
@@ -156,8 +158,6 @@ _CANONICAL_ID = {
 
 def _trust(value: str, options: dict[str, str], where: str, base: Path) -> Setting:
     """The authorities that the token endpoint is believed by."""
-    from kpipe.clusters.java import no_trust_store, store_type
-
     store, declared = Setting(value, where), options.get("oauth.ssl.truststore.type")
     if store_type(store, Setting(declared, where) if declared else None, base) != "PEM":
         raise UsageError(no_trust_store(store, _TRUST), where=where)

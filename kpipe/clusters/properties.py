@@ -8,7 +8,7 @@ A name that a newer librdkafka may have added is not refused: see `known_to_clie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
 
@@ -179,6 +179,26 @@ def for_producer(properties: Mapping[str, str]) -> dict[str, str]:
 def for_admin(properties: Mapping[str, str]) -> dict[str, str]:
     """What an admin client understands of these: it neither consumes nor produces."""
     return for_consumer(for_producer(properties))
+
+
+def protocol(properties: Mapping[str, Any]) -> str:
+    """security.protocol, in capitals."""
+    return str(properties.get("security.protocol", "PLAINTEXT")).upper()
+
+
+def is_encrypted(properties: Mapping[str, Any]) -> bool:
+    """Whether TLS is configured."""
+    return protocol(properties).endswith("SSL")
+
+
+def is_sasl(properties: Mapping[str, Any]) -> bool:
+    """Whether a login is configured."""
+    return protocol(properties).startswith("SASL")
+
+
+def mechanism(properties: Mapping[str, Any]) -> str:
+    """sasl.mechanism; GSSAPI is librdkafka's default."""
+    return str(properties.get("sasl.mechanism", "GSSAPI")).upper()
 
 
 def did_you_mean(word: str, candidates: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.properties import is_encrypted, is_sasl, mechanism
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_watched_admin
 from kpipe.kafka.diagnosis import (
@@ -21,9 +22,6 @@ from kpipe.kafka.diagnosis import (
     certificate_names,
     denied,
     diagnose,
-    is_encrypted,
-    is_sasl,
-    mechanism,
 )
 from kpipe.kafka.errors import NO_GROUP, NO_TOPIC, is_unauthorised
 from kpipe.kafka.probe import Sighting, look, split_address

@@ -9,6 +9,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpipe.clusters.properties import is_encrypted, is_sasl, mechanism
 from kpipe.errors import Exit, KpipeError, Stage, UnreachableError
 from kpipe.kafka.errors import is_login
 
@@ -241,26 +242,6 @@ def plain_reason(text: str) -> str:
         text = words[1]
     text = text.split(" (after ", 1)[0].removeprefix("SASL authentication error: ").strip().rstrip(".")
     return re.sub(r"error:[0-9A-F]{8}:", "", text)
-
-
-def protocol(properties: Mapping[str, Any]) -> str:
-    """security.protocol, in capitals."""
-    return str(properties.get("security.protocol", "PLAINTEXT")).upper()
-
-
-def is_encrypted(properties: Mapping[str, Any]) -> bool:
-    """Whether TLS is configured."""
-    return protocol(properties).endswith("SSL")
-
-
-def is_sasl(properties: Mapping[str, Any]) -> bool:
-    """Whether a login is configured."""
-    return protocol(properties).startswith("SASL")
-
-
-def mechanism(properties: Mapping[str, Any]) -> str:
-    """sasl.mechanism; GSSAPI is librdkafka's default."""
-    return str(properties.get("sasl.mechanism", "GSSAPI")).upper()
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.diagnosis import is_encrypted, is_sasl, mechanism
+from kpipe.clusters.properties import is_encrypted, is_sasl, mechanism
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ It sends no record.
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
 
@@ -14,8 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.pipeline import Stage as PipelineStage
-    from kpipe.plan.target import Target
     from kpipe.record import Batch
+
+
+class Partitioned(Protocol):
+    """A target topic: how many partitions it is known to have, and a look at how many there are by now."""
+
+    partitions: int
+
+    @property
+    def where(self) -> str:
+        """Its name for messages."""
+
+    def look_again(self) -> int:
+        """How many there are now; what was known when nobody answers."""
 
 
 def check_partition_word(text: str, option: str) -> None:
@@ -47,7 +59,7 @@ class MissingPartition(BadRecord):
     stage = Stage.SEND
 
 
-def refuse_missing(word: str, targets_of: Callable[[str | None], Sequence[Target]]) -> list[PipelineStage]:
+def refuse_missing(word: str, targets_of: Callable[[str | None], Sequence[Partitioned]]) -> list[PipelineStage]:
     """`same`: take records out whose partition is not there: elsewhere they would stand among those of other keys.
 
     `targets_of` gives where a record goes, by the topic that a route chose. Partitions that were added are seen.
@@ -87,7 +99,7 @@ def stick_keyless(partitions: int) -> Callable[[Batch], Iterable[int]]:
     return choose
 
 
-def choose_partition(word: str, keyless: str, ready: Target) -> Callable[[Batch], Iterable[int]] | None:
+def choose_partition(word: str, keyless: str, ready: Partitioned) -> Callable[[Batch], Iterable[int]] | None:
     """What gives the partition column; None leaves it to the partitioner. KpipeError: there is no such partition."""
     if word == "same":
         return keep_partitions

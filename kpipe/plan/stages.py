@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
     from kpipe.sinks.spill import SpillFile
-    from kpipe.transform.program import Evaluator
+    from kpipe.transform.results import Evaluator
     from kpipe.transform.step import Step
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.patterns import Patience
-    from kpipe.transform.program import Answer
+    from kpipe.transform.results import Answer
 
 LIMIT = 5.0
 """Seconds of CPU time for one record."""

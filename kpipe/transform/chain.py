@@ -19,7 +19,7 @@ from kpipe.transform.step import Stage, Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kpipe.transform.program import Evaluator
+    from kpipe.transform.results import Evaluator
 
 __all__ = ["Stage", "Step", "build"]
 

@@ -14,7 +14,7 @@ from kpipe.transform.document import Documents
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kpipe.transform.program import Evaluator
+    from kpipe.transform.results import Evaluator
     from kpipe.transform.step import Step
 
 

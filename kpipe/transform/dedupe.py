@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.expressions import Evaluate
+    from kpipe.transform.results import Evaluate
     from kpipe.transform.step import Stage
 
 DEFAULT_WINDOW = 100_000

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
     from kpipe.transform.path import Path
-    from kpipe.transform.program import Rows
+    from kpipe.transform.results import Evaluate, Rows
     from kpipe.transform.step import Stage, Step
 
 Write: TypeAlias = "Callable[[Batch, Sequence[bytes | None]], dict[int, str]]"
@@ -63,10 +63,6 @@ class Expression:
     def fuse(cls, parts: Sequence[Self], context: Context) -> list[Stage]:
         """One stage per run of neighbours that can share a program."""
         return [stage for run in _runs(parts) for stage in _stages(run, context)]
-
-
-Evaluate: TypeAlias = "Callable[[Batch], tuple[Rows, dict[int, BadRecord]]]"
-"""A row of results per record (None: filtered, or left alone), and the bad records by place."""
 
 
 def filter_(step: Step, _context: Context) -> Expression:

@@ -9,7 +9,7 @@ import re
 import time
 from base64 import b64encode
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,25 +21,18 @@ from kpipe.transform.columns import headers_of, key_column
 from kpipe.transform.document import NotJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from kpipe.errors import BadRecord
     from kpipe.record import Batch
     from kpipe.transform.context import Context
     from kpipe.transform.document import Documents
+    from kpipe.transform.results import Answer, Evaluator, Rows
     from kpipe.transform.step import Step
-
-Answer: TypeAlias = "list[str | None] | str | None"
-"""What jq says of one text: its results, or `number message` about what is wrong."""
-Evaluator: TypeAlias = "Callable[[Sequence[bytes]], Iterable[Answer]]"
-"""The answers to several texts, in order."""
 
 PAUSE = 0.5
 """Seconds of work after which the run is asked whether to go on: one match of jq's own may take a second."""
 _LOOPS = re.compile(r"\b(?:def|while|until|repeat|range|combinations|infinite|limit|recurse(?=\s*\())\b")
-
-Rows: TypeAlias = "list[Sequence[bytes | None] | None]"
-"""What a program says about each record: its results in order, or None (a fused program: filtered)."""
 
 # What would stop the program without a word, read other records, or read files; `import` and `include` cannot stand
 # behind a definition, so they are syntax errors.

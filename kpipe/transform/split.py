@@ -11,7 +11,7 @@ from kpipe.record import COLUMNS
 
 if TYPE_CHECKING:
     from kpipe.record import Batch
-    from kpipe.transform.expressions import Evaluate
+    from kpipe.transform.results import Evaluate
     from kpipe.transform.step import Stage
 
 

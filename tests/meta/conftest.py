@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kpipe.cli import COMMANDS
+from kpipe.cli.commands import COMMANDS
 from kpipe.cli.manual import load
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,6 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.stem for path in PACKAGE.iterdir() if (path.suffix == ".py" or (path / "__init__.py").exists()))
 ROOMS = [room for room in ROOMS if not room.startswith("__")]
 TABLES = {
-    "cli/completion.py": "the three shells' scripts stand in it",
     "cli/manual.py": "a page is many small pieces",
     "options.py": "the table of options",
     "transform/registry.py": "the table of transforms",

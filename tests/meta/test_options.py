@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kpipe.cli import COMMANDS, app
+from kpipe.cli import app
+from kpipe.cli.commands import COMMANDS
 from kpipe.cli.manual import ROFF, generate, load, main, names_of, roff
 from kpipe.errors import EXIT_MEANING
 from tests.meta.conftest import ROOT, all_commands

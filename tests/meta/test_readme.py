@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.cli import COMMANDS
+from kpipe.cli.commands import COMMANDS
 from kpipe.cli.manual import load
 from tests.meta.conftest import ROOT
 

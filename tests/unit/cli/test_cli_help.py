@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kpipe.cli import COMMANDS, run
+from kpipe.cli import run
+from kpipe.cli.commands import COMMANDS
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS
 
 LONG = ("produce", "consume", "forward")
