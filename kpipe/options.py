@@ -36,6 +36,8 @@ DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
 DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
 """How keys and values are decoded."""
+ENCODINGS = ("avro", "protobuf", "json", "same")
+"""How they are encoded."""
 _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
 
 
@@ -403,8 +405,8 @@ class SchemaOptions(Options):
         help="The same for keys.",
     )
     schema: str = option(
-        SCHEMAS, "--schema", default="", metavar="FILE", completion=FILE,
-        help="The schema of values that name none: FILE.avsc, FILE.proto, or a descriptor set of protoc.",
+        SCHEMAS, "--schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="The schema of values: FILE.avsc, FILE.proto, FILE.json or a descriptor set of protoc, or one of the registry.",
     )
     message: str = option(
         SCHEMAS, "--message", default="", metavar="NAME",
@@ -421,6 +423,46 @@ class SchemaOptions(Options):
     defaults: bool = option(
         SCHEMAS, "--defaults", default=False,
         help="Show also Protobuf fields that have their default value.",
+    )
+    no_schema_cache: bool = option(
+        SCHEMAS, "--no-schema-cache", default=False,
+        help="Ask the registry anew, and keep no schema on disk.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EncodeOptions(Options):
+    """How keys and values that are JSON are written by a schema."""
+
+    encode: str = option(
+        SCHEMAS, "--encode", default="", choices=ENCODINGS,
+        help="Write values, which are JSON, by --schema; same: each by the schema that its envelope names, as consume -J "
+        "--decode wrote it, and keys likewise.",
+    )
+    encode_key: str = option(
+        SCHEMAS, "--encode-key", default="", choices=(*ENCODINGS, "none"),
+        help="The same for keys, by --key-schema.",
+    )
+    schema: str = option(
+        SCHEMAS, "--schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="The schema of values. A FILE ends with .avsc, .proto, .json (JSON Schema) or .desc; the registry must have it "
+        "under TOPIC-value.",
+    )
+    key_schema: str = option(
+        SCHEMAS, "--key-schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="The schema of keys; a FILE under TOPIC-key.",
+    )
+    register: bool = option(
+        SCHEMAS, "--register", default=False,
+        help="Add a FILE to the registry where it has none such.",
+    )
+    framing: str = option(
+        SCHEMAS, "--framing", default="confluent", choices=("confluent", "header", "none"), shown=True,
+        help="How records name their schema: Confluent's prefix, its GUID in a header, or not at all.",
+    )
+    message: str = option(
+        SCHEMAS, "--message", default="", metavar="NAME",
+        help="The Protobuf message type of values, as pkg.Name; needed where the schema has several.",
     )
     no_schema_cache: bool = option(
         SCHEMAS, "--no-schema-cache", default=False,

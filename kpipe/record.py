@@ -60,7 +60,7 @@ class Shown:
     """What stands behind a key or value that is shown as JSON: `original` is as it was read.
 
     `text` is the JSON (None: it could not be decoded, `error` says why), `schema` what an envelope says of it; `back`
-    makes parsed JSON bytes of the same schema and framing (None: nothing can).
+    makes JSON text bytes of the same schema and framing (None: nothing can).
     """
 
     __slots__ = ("back", "error", "original", "schema", "text")
@@ -70,7 +70,7 @@ class Shown:
         original: bytes | None,
         text: bytes | None = None,
         schema: dict[str, Any] | None = None,
-        back: Callable[[Any], bytes] | None = None,
+        back: Callable[[bytes], bytes] | None = None,
         error: str = "",
     ) -> None:
         self.original, self.text, self.schema, self.back, self.error = original, text, schema, back, error

@@ -9,6 +9,7 @@ from kpipe.options import (
     FILE,
     PLACE,
     ConnectionOptions,
+    EncodeOptions,
     InputOptions,
     Operand,
     RecordOptions,
@@ -29,6 +30,10 @@ EXAMPLES = (
     ("one record", "echo hello | kpipe produce greetings"),
     ("key and value from each line", "kpipe produce -K : users < users.txt"),
     ("a lossless copy through a pipe", "kpipe consume -J -e a | kpipe produce --input json b"),
+    (
+        "Avro by a schema of the registry",
+        "echo '{\"id\":7}' | kpipe produce --encode avro --schema orders-value orders",
+    ),
     ("find names with any byte in them", "find . -print0 | kpipe produce -0 files"),
 )
 ARGUMENTS = {
@@ -45,6 +50,7 @@ def produce(
     record: RecordOptions,
     sending: TargetOptions,
     trace: TraceOptions,
+    schemas: EncodeOptions,
     run: RunOptions,
     steps: list[Step],
 ) -> int:
@@ -53,7 +59,7 @@ def produce(
     from kpipe.plan.produce import plan_produce
 
     def plan(stop: Any, say: Any) -> Any:
-        return plan_produce(target, files, connection, options, record, sending, trace, run, steps, stop, say)
+        return plan_produce(target, files, connection, options, record, sending, trace, schemas, run, steps, stop, say)
 
     return execute(plan, run, spill=sending.spill)
 
@@ -64,5 +70,5 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, InputOptions, RecordOptions, TargetOptions, TraceOptions, RunOptions),
+    groups=(ConnectionOptions, InputOptions, RecordOptions, TargetOptions, TraceOptions, EncodeOptions, RunOptions),
 )

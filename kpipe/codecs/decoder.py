@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kpipe.record import Headers
 
 FORMATS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
+CONFLUENT = "Confluent"
 LARGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
 
@@ -33,14 +34,14 @@ LARGEST_UNPACKED = 64 * 1024 * 1024
 class Decoded(NamedTuple):
     """A key or value as JSON text.
 
-    `schema` is what an envelope says of it (format, id, …); `note` is what the JSON does not show. `back` makes parsed
-    JSON a key or value of the same schema and framing (None: it cannot be written): NoFit where it does not fit.
+    `schema` is what an envelope says of it (format, id, …); `note` is what the JSON does not show. `back` makes JSON
+    text a key or value of the same schema and framing (None: it cannot be written): NoFit where it does not fit.
     """
 
     text: bytes
     schema: dict[str, Any]
     note: str = ""
-    back: Callable[[Any], bytes] | None = None
+    back: Callable[[bytes], bytes] | None = None
 
 
 class Undecodable(ValueError):
@@ -113,7 +114,15 @@ class Decoder:
                 return self._registered(payload, frame)
         if self._given is None:
             raise DataError(f"it names a schema of another kind of registry ({frame}); give that schema with --schema")
-        return _read(self._given, payload, frame, {"format": self._given.format, "framing": frame.framing})
+        if self._given.format == "protobuf" and frame.kind in (framing.ID, framing.GUID) and frame.beside is None:
+            # The type is given, too: what the index says of it is passed over.
+            frame = frame._replace(start=framing.read_index(payload, frame.start)[1])
+        about: dict[str, Any] = {"format": self._given.format, "framing": frame.framing}
+        if frame.start:
+            about["prefix"] = payload[: frame.start].hex()
+        if frame.compressed:
+            about["compressed"] = True
+        return _read(self._given, payload, frame, about)
 
     def _registered(self, payload: bytes, frame: Frame) -> Decoded | None:
         in_header = frame.start == 0
@@ -130,12 +139,25 @@ class Decoder:
                 return None
             raise DataError(f"{frame}: {error.what}") from None
         try:
-            return _read(known.codec, payload, frame, _about(known.text, frame))
+            return _read(known.codec, payload, frame, self._about(known.text, frame))
         except DataError:
             if known.fresh:
                 raise
         known = self._library.again(ref)
-        return _read(known.codec, payload, frame, _about(known.text, frame))
+        return _read(known.codec, payload, frame, self._about(known.text, frame))
+
+    def _about(self, text: SchemaText, frame: Frame) -> dict[str, Any]:
+        about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower())}
+        if frame.framing != CONFLUENT:
+            about["framing"] = frame.framing
+        for name in ("id", "guid", "subject", "version"):
+            if getattr(text, name):
+                about[name] = getattr(text, name)
+        if self._library is not None:
+            about["registry"] = self._library.registry.where
+        if text.has_rules:
+            about["rules"] = True  # fields may be encrypted
+        return about
 
 
 _BARE = framing.Frame("none", "", "", 0)
@@ -152,23 +174,11 @@ def _read(codec: Codec, payload: bytes, frame: Frame, about: dict[str, Any]) -> 
         raise DataError(f"it cannot be shown as JSON ({error})") from None
     prefix = payload[: frame.start]
 
-    def back(value: Any) -> bytes:
-        written = found.write(value)
+    def back(text: bytes) -> bytes:
+        written = found.write(text)
         return prefix + (zlib.compress(written) if frame.compressed else written)
 
     return Decoded(text, about, found.note, back)
-
-
-def _about(text: SchemaText, frame: Frame) -> dict[str, Any]:
-    about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower())}
-    if frame.framing != "Confluent":
-        about["framing"] = frame.framing
-    for name in ("id", "guid", "subject", "version"):
-        if getattr(text, name):
-            about[name] = getattr(text, name)
-    if text.has_rules:
-        about["rules"] = True  # fields may be encrypted
-    return about
 
 
 def _unpacked(data: bytes) -> bytes:

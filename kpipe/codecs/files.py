@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import orjson
 
 from kpipe.codecs import avro_schema, schema
 from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.registry import SchemaText
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from kpipe.codecs.proto import Messages
     from kpipe.codecs.schema import Codec, View
 
+DESCRIPTORS = (".desc", ".pb", ".binpb", ".protoset")
 LARGEST = 16 * 1024 * 1024
 
 
 def load_file(path: str, view: View) -> tuple[Codec, bytes]:
     """The codec of a schema file, and the fingerprint by which Avro's single objects name it (empty for others)."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise UsageError(f"--schema {path}: {error.strerror}; check the path") from None
-    if len(content) > LARGEST:
-        raise UsageError(f"--schema {path}: larger than 16 MiB; this is no schema")
+    content = _content(path)
     try:
         return _load(path, content, view)
     except SchemaError as error:
         raise UsageError(f"--schema {path}: {error}") from None
 
 
+def schema_text(path: str) -> SchemaText | None:
+    """The file as a registry takes it; None for a descriptor set, which has no text. UsageError where it is none."""
+    content = _content(path)
+    if path.endswith(DESCRIPTORS):
+        return None
+    try:
+        text = _text(content)
+    except SchemaError as error:
+        raise UsageError(f"--schema {path}: {error}") from None
+    if path.endswith(".proto"):
+        return SchemaText("PROTOBUF", text)
+    return SchemaText("JSON" if path.endswith(".json") and not _is_avro(text) else "AVRO", text)
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise UsageError(f"--schema {path}: {error.strerror}; check the path") from None
+    if len(content) > LARGEST:
+        raise UsageError(f"--schema {path}: larger than 16 MiB; this is no schema")
+    return content
+
+
 def _load(path: str, content: bytes, view: View) -> tuple[Codec, bytes]:
     if path.endswith(".proto"):
         from kpipe.codecs import proto, proto_source
 
-        files = proto_source.compile_file(path)
+        files = proto_source.compile_file(os.path.expanduser(path))
         return schema.Proto(_one(proto.Messages(files), view), view, indexed=False), b""
-    if path.endswith((".desc", ".pb", ".binpb", ".protoset")):
+    if path.endswith(DESCRIPTORS):
         from kpipe.codecs import proto
 
         return schema.Proto(_one(proto.from_descriptor(content), view), view, indexed=False), b""

@@ -70,6 +70,20 @@ class Library:
         except NotFound as error:
             self._missing[ref] = self._clock(), error
             raise
+        return self._fetched(ref, text)
+
+    def hold(self, text: SchemaText) -> Known:
+        """A schema that the registry has just given, with what it refers to."""
+        ref = text.id if text.id is not None else text.guid
+        return self._known.get(ref) or self._fetched(ref, text._replace(subject="", version=None))
+
+    def references(self, text: SchemaText) -> dict[str, str]:
+        """The texts of all that a schema refers to, by name, those that others need first."""
+        others: dict[str, str] = {}
+        self._follow(text, others, ())
+        return others
+
+    def _fetched(self, ref: int | str, text: SchemaText) -> Known:
         others: dict[str, str] = {}
         self._follow(text, others, ())
         descriptor = None

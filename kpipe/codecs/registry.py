@@ -146,7 +146,8 @@ class Registry:
     def lookup(self, subject: str, schema: SchemaText) -> SchemaText:
         """The subject's version that holds just this schema; NotFound where none does. Registers nothing."""
         found = self.ask("POST", f"/subjects/{_name(subject)}", body=_body(schema))
-        return schema._replace(id=int(found["id"]), subject=subject, version=int(found["version"]))
+        guid = str(found.get("guid") or "")
+        return schema._replace(id=int(found["id"]), subject=subject, version=int(found["version"]), guid=guid)
 
     def register(self, subject: str, schema: SchemaText) -> SchemaText:
         """Add a schema to a subject, or find it there; Incompatible where the registry refuses it."""

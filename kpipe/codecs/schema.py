@@ -5,19 +5,24 @@ It is given texts; it asks nobody for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
 from kpipe.codecs import avro_read, avro_schema, avro_write, framing
 from kpipe.codecs.avro_schema import SchemaError
 from kpipe.codecs.avro_text import NoFit
+from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.codecs.proto import Message, Messages
     from kpipe.codecs.registry import SchemaText
+
+
+Write: TypeAlias = "Callable[[bytes], bytes]"
+"""Makes the data of a schema of JSON text."""
 
 
 class DataError(ValueError):
@@ -27,11 +32,11 @@ class DataError(ValueError):
 class Read(NamedTuple):
     """What was read: `value` is what orjson writes, `note` what that does not show (empty: nothing).
 
-    `write` makes such a value bytes again, as the same type: NoFit where it does not fit. `message` is its name.
+    `write` makes JSON text bytes of the same type: NoFit where it does not fit. `message` is its name.
     """
 
     value: Any
-    write: Callable[[Any], bytes]
+    write: Write
     note: str = ""
     message: str = ""
 
@@ -47,12 +52,15 @@ class Codec(Protocol):
         `beside` is a Protobuf message index from a header.
         """
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
-        """Makes bytes of parsed JSON; NoFit where it does not fit.
+    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+        """Makes bytes of JSON text; NoFit where it does not fit, orjson's error where it is no JSON.
 
         A Protobuf schema has several types, `message` names one (empty: the first), and `indexed` puts its message
         index before the data. SchemaError where there is no such type.
         """
+
+    def index(self, message: str = "") -> bytes:
+        """Confluent's message index of that type, as it stands before data or in a header; empty but for Protobuf."""
 
 
 class View:
@@ -82,16 +90,23 @@ class Avro:
             raise DataError(str(error)) from None
         if end != len(data):
             raise DataError(f"{len(data) - end} of {len(data)} bytes are left over; it was written with another schema")
-        return Read(value, self._write_value)
+        return Read(value, self._write_text)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
         """Avro has one type a schema, and no index."""
-        return self._write_value
+        return self._write_text
 
-    def _write_value(self, value: Any) -> bytes:
+    def index(self, message: str = "") -> bytes:
+        """None."""
+        return b""
+
+    def _write_text(self, text: bytes) -> bytes:
         if self._write is None:
             self._write = avro_write.writer(self._root)
-        return bytes(self._write(value))
+        try:
+            return bytes(self._write(orjson.loads(text)))
+        except RecursionError:
+            raise NoFit("it nests too deeply") from None
 
 
 class Json:
@@ -109,24 +124,32 @@ class Json:
             orjson.loads(data[start:])
         except orjson.JSONDecodeError as error:
             raise DataError(f"it is not JSON ({error})") from None
-        return Read(orjson.Fragment(data[start:]), self._write_value)
+        return Read(orjson.Fragment(data[start:]), self._write_text)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
-        """Compact JSON, if it is valid."""
-        return self._write_value
+    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+        """The text itself, if it is valid: numbers keep their digits."""
+        return self._write_text
 
-    def _write_value(self, value: Any) -> bytes:
-        found = next(iter(self._valid().iter_errors(value)), None)
+    def index(self, message: str = "") -> bytes:
+        """None."""
+        return b""
+
+    def _write_text(self, text: bytes) -> bytes:
+        found = next(iter(self._valid().iter_errors(orjson.loads(text))), None)
         if found is not None:
             error = NoFit(found.message[:300])
             for step in reversed(list(found.instance_path)):
                 error = error.inside(f"[{step}]" if isinstance(step, int) else f".{step}")
             raise error
-        return orjson.dumps(value)
+        return text
 
     def _valid(self) -> Any:
         if self._validator is None:
-            import jsonschema_rs
+            try:
+                import jsonschema_rs
+            except ImportError:
+                what = "writing by a JSON Schema needs a library: pip install 'kpipe-cli[schemas]'"
+                raise UsageError(what) from None
 
             def fetch(uri: str) -> Any:
                 name = next((each for each in self._others if uri == each or uri.endswith("/" + each)), None)
@@ -171,13 +194,24 @@ class Proto:
             raise DataError(str(error)) from None
         numbers = ", ".join(map(str, unknown))
         note = f"the schema does not know the field{'s' * (len(unknown) > 1)} {numbers}" if unknown else ""
-        return Read(value, lambda changed: prefix + message.write(changed), note, message.name)
+        return Read(value, lambda text: prefix + message.write(orjson.loads(text)), note, message.name)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Callable[[Any], bytes]:
+    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
         """The type of that name, else that of `--message`, else the first one."""
-        chosen = self._messages.named(message) if message else (self._named or self._message((0,)))
-        prefix = framing.write_index(self._messages.index_of(chosen)) if indexed and self._indexed else b""
-        return lambda value: prefix + chosen.write(value)
+        chosen, prefix = self._chosen(message), self.index(message) if indexed else b""
+        return lambda text: prefix + chosen.write(orjson.loads(text))
+
+    @property
+    def types(self) -> list[str]:
+        """The names of its message types."""
+        return self._messages.names
+
+    def index(self, message: str = "") -> bytes:
+        """The place of the type in its file."""
+        return framing.write_index(self._messages.index_of(self._chosen(message)))
+
+    def _chosen(self, message: str) -> Message:
+        return self._messages.named(message) if message else (self._named or self._message((0,)))
 
     def _message(self, index: tuple[int, ...]) -> Message:
         if self._named is not None and not self._indexed:

@@ -1,4 +1,4 @@
-"""Two stages: behind the source keys and values become JSON, before the target they become what they were.
+"""Stages: behind the source keys and values become JSON, before the target they become what they were.
 
 The bytes that were read travel beside the JSON, so a record that no transform has changed leaves as it came, byte for
 byte; one that was changed is written with the schema that it was read with. A record never stops being itself because a
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.codecs.decoder import Decoder
+    from kpipe.codecs.encoder import Encoder
     from kpipe.record import Batch, Headers
 
 MOST_TOLD = 1000
@@ -134,8 +135,53 @@ def write_back(value: bytes, entry: Shown) -> bytes:
     if entry.back is None:
         raise BadRecord("cannot be written in the form it was read in", stage=Stage.ENCODE)
     try:
-        return entry.back(orjson.loads(value))
+        return entry.back(value)
     except orjson.JSONDecodeError:
         raise BadRecord("is not JSON, and its schema wants JSON", stage=Stage.ENCODE) from None
     except (NoFit, SchemaError) as error:
         raise BadRecord(f"does not fit its schema: {error}", stage=Stage.ENCODE) from None
+
+
+class Encode:
+    """The stage of produce: keys and values that are JSON become bytes of their schema; what does not fit is bad."""
+
+    def __init__(self, values: Encoder | None, keys: Encoder | None) -> None:
+        self._values, self._keys = values, keys
+
+    def __call__(self, batch: Batch) -> None:
+        """Put bytes in the place of JSON, and the headers that name schemas beside them."""
+        bad: dict[int, BadRecord] = {}
+        if self._keys is not None and batch.keys is not None:
+            batch.keys = _encoded("key", self._keys, batch.keys, batch.shown_keys, bad)
+            _name_in_headers(batch, self._keys.header, batch.keys)
+        if self._values is not None:
+            batch.values = _encoded("value", self._values, batch.values, batch.shown_values, bad)
+            _name_in_headers(batch, self._values.header, batch.values)
+        batch.shown_keys = batch.shown_values = None
+        batch.reject(bad)
+
+
+def _encoded(
+    side: str, encoder: Encoder, column: list[bytes | None], shown: list[Shown | None] | None, bad: dict[int, BadRecord]
+) -> list[bytes | None]:
+    written: list[bytes | None] = []
+    for place, text in enumerate(column):
+        entry = None if shown is None else shown[place]
+        try:
+            written.append(encoder.encode(text, None if entry is None else entry.schema))
+        except BadRecord as error:
+            error.what = f"the {side} {error.what}"
+            bad.setdefault(place, error)
+            written.append(text)
+    return written
+
+
+def _name_in_headers(batch: Batch, header: tuple[str, bytes] | None, column: list[bytes | None]) -> None:
+    """The header in place of one of its name that a record brought along; a null has no schema."""
+    if header is None:
+        return
+    name = header[0]
+    batch.headers = [
+        own if payload is None else [*(each for each in own or () if each[0] != name), header]
+        for own, payload in zip(batch.headers or [None] * len(batch), column, strict=True)
+    ]

@@ -8,7 +8,6 @@ Nothing is interpreted: text is a JSON string, bytes that are not UTF-8 go to a 
 
 from __future__ import annotations
 
-from base64 import b64encode
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from kpipe.errors import BadRecord
+from kpipe.formats.decoded import (
+    REASONS,
+    SCHEMAS,
+    json_bytes,
+    put_shown,
+    refuse_decoded,
+    schemas_of,
+    with_json,
+    without,
+)
 from kpipe.formats.fields import (
     MAX_LONG,
     MAX_PARTITION,
@@ -41,7 +50,7 @@ from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.record import Headers, Shown, Timestamp
+    from kpipe.record import Headers, Timestamp
 
 Fields: TypeAlias = dict[str, Any]
 Errors: TypeAlias = dict[int, BadRecord]
@@ -50,7 +59,7 @@ FIELDS = (
     "topic", "partition", "offset", "timestamp", "timestamp_type",
     "key", "key_base64", "value", "value_base64", "headers",
 )  # fmt: skip
-_KNOWN = frozenset(FIELDS)
+_KNOWN = frozenset((*FIELDS, *REASONS))
 _BOM = b"\xef\xbb\xbf"
 _PLACEHOLDER: Fields = {"value": None}
 _TEXT = {str, type(None)}
@@ -73,10 +82,19 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
     A twin is found by counting member names; only one that is written both as `"a":` and as `"a" :` goes unseen.
     """
 
-    def __init__(self, file: str, *, lenient: bool = False, max_record_bytes: int = MAX_RECORD_BYTES) -> None:
+    def __init__(
+        self,
+        file: str,
+        *,
+        lenient: bool = False,
+        encoded: Sequence[str] = (),
+        max_record_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        """`encoded` are the sides, `key` and `value`, that a later stage writes by their schema."""
         self._splitter = Splitter(b"\n", max_record_bytes)
         super().__init__(file, self._splitter)
         self._lenient = lenient
+        self._encoded = encoded
 
     def _batch(self, lines: list[bytes]) -> Batch:
         if not self._read and lines:
@@ -88,7 +106,7 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
         except orjson.JSONDecodeError:
             lines, numbers, envelopes, errors = self._load_singly(lines, numbers)
         batch = self._columns(lines, envelopes, errors)
-        refuse_twins(lines, envelopes, batch.values, errors)
+        refuse_twins(lines, envelopes, batch.values, errors, decoded=bool(batch.shown_values or batch.shown_keys))
         batch.file, batch.lines = self._file, numbers
         for place, error in errors.items():
             error.raw = lines[place]
@@ -129,13 +147,39 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
                     envelopes[place] = _PLACEHOLDER
         names: set[str] = set().union(*envelopes)
         if not (self._lenient or names <= _KNOWN):
-            for place, envelope in enumerate(envelopes):
-                for name in sorted(envelope.keys() - _KNOWN):
-                    errors.setdefault(place, unknown_field(name, FIELDS))
+            self._refuse_unknown(envelopes, errors)
+        if not names.isdisjoint(SCHEMAS.values()):
+            return self._decoded_columns(lines, envelopes, names, errors)
         read = _Reader(envelopes, names, errors, trusted=kinds == {dict})
+        return self._batch_of(read, read.values(lines), read.keys())
+
+    def _refuse_unknown(self, envelopes: list[Any], errors: Errors) -> None:
+        known = _KNOWN.union(SCHEMAS[side] for side in self._encoded)
+        for place, envelope in enumerate(envelopes):
+            for name in sorted(envelope.keys() - known):
+                undecoded = refuse_decoded(name) if name in SCHEMAS.values() else None
+                errors.setdefault(place, undecoded or unknown_field(name, FIELDS))
+
+    def _decoded_columns(self, lines: list[bytes], envelopes: list[Any], names: set[str], errors: Errors) -> Batch:
+        """Some keys or values stand there as JSON, with their schema."""
+
+        def reader(rest: list[Fields]) -> _Reader:
+            return _Reader(rest, names, errors, trusted=False)
+
+        told = {side: schemas_of(side, envelopes, errors) for side in self._encoded}
+        plain_values, plain_keys = (without(side, envelopes, told.get(side)) for side in ("value", "key"))
+        values = with_json("value", lines, reader(plain_values).values(lines), told.get("value"))
+        keys = with_json("key", lines, reader(plain_keys).keys(), told.get("key"))
+        batch = self._batch_of(reader(envelopes), values, keys)
+        batch.shown_values = told.get("value")
+        batch.shown_keys = None if batch.keys is None else told.get("key")
+        return batch
+
+    @staticmethod
+    def _batch_of(read: _Reader, values: list[bytes | None], keys: list[bytes | None]) -> Batch:
         return Batch(
-            read.values(lines),
-            keys=unless_empty(read.keys()),
+            values,
+            keys=unless_empty(keys),
             headers=read.headers(),
             timestamps=read.timestamps(),
             topics=unless_empty(read.words("topic")),
@@ -230,7 +274,9 @@ class _Reader:
         return column
 
 
-def refuse_twins(lines: list[bytes], envelopes: list[Any], values: list[bytes | None], errors: Errors) -> None:
+def refuse_twins(
+    lines: list[bytes], envelopes: list[Any], values: list[bytes | None], errors: Errors, *, decoded: bool = False
+) -> None:
     """Find the lines in which a field stands twice: the parser kept the last one without a word.
 
     Counting member names settles it for a whole block. Members of an embedded value are data, twins or not.
@@ -239,6 +285,10 @@ def refuse_twins(lines: list[bytes], envelopes: list[Any], values: list[bytes | 
         0 if type(envelope.get("value")) in _TEXT else member_names(value or b"")
         for envelope, value in zip(envelopes, values, strict=True)
     ]
+    for name in ("key", *SCHEMAS.values()) if decoded else ():
+        for place, envelope in enumerate(envelopes):
+            if type(envelope.get(name)) in (dict, Members, list):
+                inner[place] += member_names(member_text(lines[place], name))
     block = b"\n".join(lines)
     # Without JSON in any string one search is enough; both together cost 0.4-0.8 us per record of 300 bytes.
     expected = sum(map(len, envelopes)) + sum(inner)
@@ -419,9 +469,9 @@ class EnvelopeEncoder:
         stamp = NO_TIMESTAMP if batch.timestamps is None else batch.timestamps[place]
         if stamp != NO_TIMESTAMP:
             fields["timestamp"], fields["timestamp_type"] = stamp[1], TIMESTAMP_TYPES[stamp[0]]
-        _put_shown(fields, "key", None if batch.keys is None else batch.keys[place], batch.shown_keys, place)
+        put_shown(fields, "key", None if batch.keys is None else batch.keys[place], batch.shown_keys, place)
         value = batch.values[place]
-        _put_shown(fields, "value", value, batch.shown_values, place)
+        put_shown(fields, "value", value, batch.shown_values, place)
         if self._json_value and value is not None and type(fields.get("value")) is str:
             fields["value"] = orjson.Fragment(_embedded(value))
         fields["headers"] = orjson.Fragment(_header_text(batch.header(place)))
@@ -434,39 +484,7 @@ def _header_text(headers: Headers | None) -> bytes:
     try:
         return orjson.dumps([(name, None if value is None else value.decode()) for name, value in headers])
     except (UnicodeDecodeError, TypeError):  # TypeError: a name that is not UTF-8
-        return orjson.dumps([(_json_bytes(bytes_of(name)), _json_bytes(value)) for name, value in headers])
-
-
-def _json_bytes(value: bytes | None) -> str | dict[str, str] | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(value or b"").decode()}
-
-
-def _put(fields: Fields, name: str, entry: bytes | None) -> None:
-    encoded = _json_bytes(entry)
-    if isinstance(encoded, dict):
-        fields[f"{name}_base64"] = encoded["base64"]
-    else:
-        fields[name] = encoded
-
-
-def _put_shown(fields: Fields, name: str, entry: bytes | None, column: list[Shown | None] | None, place: int) -> None:
-    """A key or value that a schema shows as JSON is embedded, with what the schema is or why there is none."""
-    shown = None if column is None else column[place]
-    if shown is None or shown.text is None or entry is None:
-        _put(fields, name, entry)
-        if shown is not None and shown.error:
-            fields["decode_error" if name == "value" else f"{name}_decode_error"] = shown.error
-        return
-    try:
-        orjson.loads(entry)
-        fields[name] = orjson.Fragment(entry)
-    except orjson.JSONDecodeError:  # a transform made text of it
-        _put(fields, name, entry)
-        return
-    fields[f"{name}_schema"] = shown.schema
+        return orjson.dumps([(json_bytes(bytes_of(name)), json_bytes(value)) for name, value in headers])
 
 
 def _embedded(value: bytes | None) -> bytes:

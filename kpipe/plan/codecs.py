@@ -14,13 +14,13 @@ from kpipe.options import DUMPS
 from kpipe.units import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.options import InputOptions, OutputOptions
 
 
-def make_decoder(options: InputOptions) -> Callable[[str], formats.Decoder]:
-    """A constructor of decoders, one per file."""
+def make_decoder(options: InputOptions, encoded: Sequence[str] = ()) -> Callable[[str], formats.Decoder]:
+    """A constructor of decoders, one per file; `encoded` are the sides that a later stage writes by their schema."""
     chosen = [
         name
         for name, given in (
@@ -39,6 +39,8 @@ def make_decoder(options: InputOptions) -> Callable[[str], formats.Decoder]:
         raise UsageError("--lenient belongs to --input json and to other tools' dumps; add one")
     name, arguments, more = _input_format(options)
     more["max_record_bytes"] = limit
+    if encoded and name == "json":
+        more["encoded"] = encoded
     formats.make_decoder(name, "stdin", *arguments, **more)  # a wrong option is found before anything is opened
     return lambda file: formats.make_decoder(name, file, *arguments, **more)
 

@@ -19,6 +19,7 @@ from kpipe.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
+from kpipe.plan.encoding import check_encoding, encoding
 from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.plan.places import target_place
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
     from kpipe.backchannel.sender import AckSender
     from kpipe.clusters.profiles import Cluster
     from kpipe.formats import Decoder
-    from kpipe.options import ConnectionOptions, InputOptions, RecordOptions, RunOptions, TargetOptions, TraceOptions
+    from kpipe.options import (
+        ConnectionOptions,
+        EncodeOptions,
+        InputOptions,
+        RecordOptions,
+        RunOptions,
+        TargetOptions,
+        TraceOptions,
+    )
     from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
@@ -59,24 +68,27 @@ def plan_produce(
     record: RecordOptions,
     sending: TargetOptions,
     trace: TraceOptions,
+    schemas: EncodeOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
     say: Callable[[str], None],
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the cluster says."""
+    encoded = check_encoding(schemas, options)
     if record.restore:
-        options, trace = _restoring(files, options, record, sending, trace, steps)
+        options, trace = _restoring(files, options, record, sending, trace, steps, encoded)
     paths = [record.restore] if record.restore else list(files) or ["-"]
     place = target_place(target)
-    make = make_decoder(options)
+    make = make_decoder(options, encoded)
     wiring = Wiring(connection, run, steps, stop, say, sending)
     sending = wiring.sending
     _check_words(options, record, sending, paths)
-    also = also_places(sending.also, place)
-    stages = _first_stages(options, record, steps, wiring.patience)
-    stamping = fixed_timestamp(record.timestamp, keeps=True)
-    (cluster,) = wiring.resolve((place.cluster, "target"), also=also)
+    stages, stamping = (
+        _first_stages(options, record, steps, wiring.patience),
+        fixed_timestamp(record.timestamp, keeps=True),
+    )
+    (cluster,) = wiring.resolve((place.cluster, "target"), also=also_places(sending.also, place))
     rest = _open_rest(record.restore, make) if record.restore else None
     opened = {record.restore: rest.reopen()} if rest else {}
     tee = _tee(stop, shown=not record.raw) if record.tee else None
@@ -84,7 +96,7 @@ def plan_produce(
     one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
-    columns = wiring.policy.letters is None and _fits_columns(options, record, sending, trace, steps)
+    columns = wiring.policy.letters is None and not encoded and _fits_columns(options, record, sending, trace, steps)
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
     ready = prepare_target(
@@ -92,16 +104,15 @@ def plan_produce(
     )
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(
-        ready,
-        lambda topic: choose_partition(record.partition, sending.keyless, topic),
-        own,
-        DELIVERY_TIMEOUT_MS / 1000,
+        ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000
     )
-    letter_hop = Hop(prefix=trace.trace_prefix, host=socket.gethostname())
-    wiring.open_letters(letter_hop, DELIVERY_TIMEOUT_MS, None, (), outlet)
+    wiring.open_letters(
+        Hop(prefix=trace.trace_prefix, host=socket.gethostname()), DELIVERY_TIMEOUT_MS, None, (), outlet
+    )
     times = record.timestamp != "keep" or outlet.forgets_time
     missing = refuse_missing(record.partition, outlet.targets_of)
-    stages += [*_last_stages(outlet, ready, trace, steps, times=times), *stamping, *outlet.limits(), *missing]
+    encode = encoding(schemas, cluster, ready.topic, wiring.stopped, say)
+    stages += [*_last_stages(outlet, ready, trace, steps, encode, times=times), *stamping, *outlet.limits(), *missing]
     keeps_records = bool(sending.spill) or sending.dry_run
     ledger = Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None)
     if sending.dry_run:
@@ -167,10 +178,10 @@ def _may_be_refused(options: InputOptions) -> bool:
 
 
 def _last_stages(
-    outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step], *, times: bool
+    outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step], encode: list[Stage], *, times: bool
 ) -> list[Stage]:
-    """Routes to other topics, the guards of the further targets, and the trace."""
-    routes = outlet.open_routes() if routes_in(steps) else []
+    """Routes to other topics, which look at JSON; what encodes; the guards of the further targets, and the trace."""
+    routes = [*(outlet.open_routes() if routes_in(steps) else []), *encode]
     if trace.trace == "none":
         return [*routes, *outlet.guards(None)]
     hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "", times=times)
@@ -184,6 +195,7 @@ def _restoring(
     sending: TargetOptions,
     trace: TraceOptions,
     steps: Sequence[Step],
+    encoded: Sequence[str],
 ) -> tuple[InputOptions, TraceOptions]:
     """The options that a spill's records are sent with: as they are, and traced already."""
     for name, given in (
@@ -196,6 +208,7 @@ def _restoring(
         ("--timestamp", record.timestamp != "keep"),
         ("--tee", record.tee),
         ("--count", record.count is not None),
+        ("--encode", bool(encoded)),
         ("--spill", bool(sending.spill)),
         (f"--{steps[0].name}" if steps else "", bool(steps)),
     ):

