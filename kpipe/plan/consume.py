@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kpipe.commit import NoCommit
+from kpipe.delivery.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_encoder
@@ -27,9 +27,9 @@ from kpipe.trace import Hop
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.backchannel.channel import Channel
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.stages import Decode
+    from kpipe.delivery.backchannel.channel import Channel
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
     from kpipe.parts import Committer
     from kpipe.plan import Planned
@@ -120,7 +120,7 @@ def _check_acks(options: OutputOptions, selection: SelectionOptions) -> None:
 
 
 def _open_channel(encode: Callable[[Batch], bytes], options: OutputOptions) -> Channel:
-    from kpipe.backchannel.channel import Channel
+    from kpipe.delivery.backchannel.channel import Channel
 
     return Channel(options.commit_acked, encode, each=options.acks == "each")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import place_name
-from kpipe.commit import NoCommit
+from kpipe.delivery.commit import NoCommit
 from kpipe.kafka.client import label
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.wiring import read_topics
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.exactly_once import ExactlyOnce
+    from kpipe.delivery.exactly_once import ExactlyOnce
+    from kpipe.delivery.resume import Resume
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.options import ForwardOptions
     from kpipe.parts import Committer, Sink
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
     from kpipe.plan.wiring import Reading, Wiring
-    from kpipe.resume import Resume
     from kpipe.sources.topic import Hooks, Selection
 
 
@@ -70,7 +70,7 @@ class Delivery:
         """The source; with --resume-by-trace it gives nothing before it is known what is in the target."""
         reading = read_topics(self.opened)
         if self.resume is not None:
-            from kpipe.resume import ResumingSource
+            from kpipe.delivery.resume import ResumingSource
 
             reading.source = ResumingSource(self.opened.source, self.resume)
         return reading
@@ -83,7 +83,7 @@ class Delivery:
 
     def _exactly_once(self, make_sink: Callable[[], Sink]) -> ExactlyOnce:
         """Transactions; dead letters of the same cluster go into them."""
-        from kpipe.exactly_once import ExactlyOnce
+        from kpipe.delivery.exactly_once import ExactlyOnce
         from kpipe.plan.modes import GroupMember, check_one_cluster, open_line
 
         opened, ready, stop, letters = self.opened, self.ready, self.wiring.stop, self.wiring.letters

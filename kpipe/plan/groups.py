@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kpipe.clusters.address import place_name
-from kpipe.commit import GroupCommitter, Rebalancing
+from kpipe.delivery.commit import GroupCommitter, Rebalancing
 from kpipe.kafka.client import label
 
 if TYPE_CHECKING:

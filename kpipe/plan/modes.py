@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
+from kpipe.delivery.resume import Resume, TargetTail
+from kpipe.delivery.transaction import LEAST, SLICE, TransactionLine
 from kpipe.errors import Stage, UnreachableError, UsageError
 from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.kafka.errors import HELD_UP, name_of
 from kpipe.plan.identity import knows_topics
-from kpipe.resume import Resume, TargetTail
-from kpipe.transaction import LEAST, SLICE, TransactionLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,7 +15,7 @@ import termios
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.commit import NoCommit
+from kpipe.delivery.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
@@ -33,8 +33,9 @@ from kpipe.trace import Hop, Tracer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.backchannel.sender import AckSender
     from kpipe.clusters.profiles import Cluster
+    from kpipe.delivery.backchannel.sender import AckSender
+    from kpipe.delivery.restore import SpillRest
     from kpipe.formats import Decoder
     from kpipe.options import (
         ConnectionOptions,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
-    from kpipe.restore import SpillRest
     from kpipe.shutdown import Stop
     from kpipe.sinks.reports import DeliveryLines
     from kpipe.transform.step import Step
@@ -218,7 +218,7 @@ def _restoring(
 
 
 def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:
-    from kpipe.backchannel.sender import AckSender
+    from kpipe.delivery.backchannel.sender import AckSender
 
     acks = AckSender(path, lambda: source.finished)
     acks.connect(timeout, lambda: stop.requested)
@@ -226,7 +226,7 @@ def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> Ack
 
 
 def _open_rest(path: str, make: Callable[[str], Decoder]) -> SpillRest:
-    from kpipe.restore import SpillRest, check_spill
+    from kpipe.delivery.restore import SpillRest, check_spill
 
     rest = SpillRest(path)
     check_spill(rest, make)

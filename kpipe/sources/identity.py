@@ -58,7 +58,7 @@ class TopicIds:
     def contradicts(self, topic: str, metadata: str) -> bool:
         """Whether an offset that was committed with this metadata belongs to an earlier topic of the same name."""
         known = self.known.get(topic)
-        committed = metadata.partition(" ")[0]  # what follows is about the target, see `kpipe.resume`
+        committed = metadata.partition(" ")[0]  # what follows is about the target, see `kpipe.delivery.resume`
         return bool(known) and committed.startswith(_PREFIX) and committed != f"{_PREFIX}{known}"
 
     def look(self, topics: Iterable[str]) -> tuple[set[str], set[str]]:

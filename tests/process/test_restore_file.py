@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kpipe.delivery.restore import SpillRest
 from kpipe.errors import KpipeError, UsageError
 from kpipe.formats.envelope import EnvelopeDecoder
 from kpipe.ledger import Ledger
-from kpipe.restore import SpillRest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

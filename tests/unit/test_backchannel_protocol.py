@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.backchannel.protocol import END, LONGEST, read_message, write_acks
+from kpipe.delivery.backchannel.protocol import END, LONGEST, read_message, write_acks
 
 OFFSETS = st.lists(st.integers(0, 2**63 - 1), min_size=1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from kpipe.commit import INTERVAL, LETTING_GO, UNANSWERED, GroupCommitter, LetGo
+from kpipe.delivery.commit import INTERVAL, LETTING_GO, UNANSWERED, GroupCommitter, LetGo
 from kpipe.errors import KpipeError
 from kpipe.ledger import Ledger
 from kpipe.record import Batch

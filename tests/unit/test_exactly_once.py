@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from kpipe.delivery.exactly_once import ATTEMPTS, ExactlyOnce
+from kpipe.delivery.transaction import FencedError, Outcome
 from kpipe.errors import BadRecord, KpipeError, UndeliveredError
-from kpipe.exactly_once import ATTEMPTS, ExactlyOnce
 from kpipe.ledger import Flight, Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
 from kpipe.sinks.topic import NotSent
-from kpipe.transaction import FencedError, Outcome
 
 PLACE = ("orders", 0)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from kpipe.backchannel.protocol import read_message
+from kpipe.delivery.backchannel.protocol import read_message
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.formats.foreign import KafDecoder, KcatDecoder, KclDecoder, RpkDecoder
 from kpipe.json_depth import MAX_DEPTH, is_too_deep

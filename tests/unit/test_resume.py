@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpipe.delivery.resume import INTERVAL, MAX_METADATA, OffsetSet, Resume, ResumingSource
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
-from kpipe.resume import INTERVAL, MAX_METADATA, OffsetSet, Resume, ResumingSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from kpipe.delivery.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
 from kpipe.errors import KpipeError, UnreachableError
 from kpipe.kafka.client import Troubles
-from kpipe.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
 
 OFFSETS = {("orders", 0): 7}
 MEMBER = b"CGMDv2:" + (3).to_bytes(4, sys.byteorder, signed=True)

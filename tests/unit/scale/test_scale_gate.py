@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.backchannel.gate import Gate
+from kpipe.delivery.backchannel.gate import Gate
 from kpipe.record import Batch
 
 A, B = ("t", 0), ("t", 1)

@@ -11,11 +11,11 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from kpipe.backchannel.protocol import LONGEST, read_message
+from kpipe.delivery.backchannel.protocol import LONGEST, read_message
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from kpipe.backchannel.gate import Gate
+    from kpipe.delivery.backchannel.gate import Gate
 
 LONGEST_PATH = 107  # bytes; sockaddr_un holds no more (unix(7))
 

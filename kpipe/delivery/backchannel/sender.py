@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.backchannel.protocol import END, write_acks
+from kpipe.delivery.backchannel.protocol import END, write_acks
 from kpipe.errors import KpipeError, Stage
 
 if TYPE_CHECKING:

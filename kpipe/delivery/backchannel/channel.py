@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kpipe.backchannel.gate import Gate, GatedLedger
-from kpipe.backchannel.listener import Listener
+from kpipe.delivery.backchannel.gate import Gate, GatedLedger
+from kpipe.delivery.backchannel.listener import Listener
 from kpipe.errors import KpipeError, Stage
 from kpipe.pipeline import COMMIT_GRACE
 from kpipe.sinks.stdout import ReaderGone, StdoutSink, WriteError
@@ -17,7 +17,7 @@ from kpipe.sinks.stdout import ReaderGone, StdoutSink, WriteError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.commit import GroupCommitter
+    from kpipe.delivery.commit import GroupCommitter
     from kpipe.ledger import Flight, Ledger
     from kpipe.record import Batch
     from kpipe.shutdown import Stop

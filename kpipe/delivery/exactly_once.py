@@ -11,20 +11,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
 from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
 from kpipe.sinks.retrial import fell_with_its_batch
 from kpipe.sinks.suspects import Suspects
 from kpipe.sinks.topic import NotSent
-from kpipe.transaction import Outcome, generation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kpipe.delivery.transaction import TransactionLine
     from kpipe.ledger import Flight, Ledger, TopicPartition
     from kpipe.parts import Failure, Judge, Sink
     from kpipe.record import Batch
-    from kpipe.transaction import TransactionLine
 
 GATHERING = 2.0
 """Seconds in which the other reports of a transaction that broke are waited for."""
