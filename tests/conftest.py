@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.broker.lab.leash import leashed
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 for inherited in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(inherited) is signal.SIG_IGN:
         signal.signal(inherited, signal.default_int_handler if inherited is signal.SIGINT else signal.SIG_DFL)
+
+# How long an example takes is a matter of the machine's load, not of the code that is tested.
+settings.register_profile("kpipe", deadline=None)
+settings.load_profile("kpipe")
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "kpipe"
 
