@@ -33,10 +33,13 @@ EXAMPLES = (
         "only errors, with their service as the key",
         "kpipe forward -G errors --grep ERROR --key-field .service logs errors",
     ),
+    ("topics to another cluster under their names", "kpipe forward -G mirror --create 'prod:^orders' dr:"),
     ("the same partition numbers", "kpipe forward -e --to-partition same a:orders b:orders"),
 )
 ARGUMENTS = {
-    "places": Operand("SOURCE… TARGET", "Topics to read, then the topic to write.", many=True, completion=PLACE)
+    "places": Operand(
+        "SOURCE… TARGET", "Topics to read, then the topic to write; CLUSTER: keeps names.", many=True, completion=PLACE
+    )
 }
 
 

@@ -87,7 +87,8 @@ def _groups(cluster: Cluster) -> list[str]:
     from kpipe.kafka.client import open_admin
 
     try:
-        asked = open_admin(cluster).list_consumer_groups(request_timeout=PATIENCE_S)
+        admin = open_admin(cluster)  # kept until it has answered: one that is let go answers nothing
+        asked = admin.list_consumer_groups(request_timeout=PATIENCE_S)
         return sorted(each.group_id for each in asked.result(PATIENCE_S).valid)
     except (KafkaException, TimeoutError):
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import Place
+from kpipe.clusters.address import Place, check_cluster_name
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka.client import label, open_admin
 from kpipe.ledger import Ledger
@@ -27,6 +27,7 @@ from kpipe.plan.wiring import Wiring
 from kpipe.sinks.growth import GrowthWatch
 from kpipe.sources.topic import Hooks
 from kpipe.trace import Tracer
+from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import Selection
-    from kpipe.transform.step import Step
 
 
 END_TIMEOUT = 120.0
@@ -70,6 +70,9 @@ def plan_forward(
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
     origins, target = _read_places(places, forward)
+    mirrors = not (target.topic or forward.to_origin)
+    if mirrors:
+        steps = _keep_names(steps, target)
     name, topics = source_places(origins)
     wiring = Wiring(connection, run, steps, stop, say, sending)
     sending = wiring.sending
@@ -84,7 +87,8 @@ def plan_forward(
     wiring.watch.add_source(source_cluster, opened, topics[0])
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
-    ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
+    first = _first_of(opened, topics, source_cluster) if mirrors else target.topic
+    ready = _open_target(first, target_cluster, forward, wiring, own, opened, [first] if mirrors else topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
         stages.append(GrowthWatch(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say))
@@ -94,6 +98,8 @@ def plan_forward(
         own,
         END_TIMEOUT if selection.exit else None,
     )
+    if mirrors:
+        outlet.model = lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
     for further in outlet.targets[1:]:
         _keep_apart(opened, further, topics, wiring)
     cluster, times = opened.cluster_id, forward.timestamp == "now" or outlet.forgets_time
@@ -228,6 +234,21 @@ def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence
     return also_places(also, target)
 
 
+def _keep_names(steps: Sequence[Step], target: Place) -> list[Step]:
+    """`dr:` alone is a mirror: each record goes to the topic that is called like its source."""
+    if routing := routes_in(steps):
+        raise UsageError(f"{target.cluster}: keeps the names of topics, and --{routing} chooses them; name a target")
+    return [*steps, Step("rename-topic", r"^(.*)$=\1")]
+
+
+def _first_of(opened: OpenSource, topics: Sequence[str], cluster: Cluster) -> str:
+    """The topic that a mirror begins with; the others are looked up when their first record comes."""
+    names = opened.names(topics)
+    if not names:
+        raise KpipeError("no topic matches", where=f"{cluster.name}:{' '.join(topics)}", stage=Stage.CONFIG)
+    return names[0]
+
+
 def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[str], Place]:
     """The sources and the target; with --to-origin the target is a cluster only."""
     if forward.to_origin:
@@ -239,6 +260,8 @@ def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[s
         return origins, Place(cluster, "")
     if len(places) < 2:
         raise UsageError("forward needs SOURCE… and TARGET, as in: kpipe forward prod:orders staging:orders")
+    if places[-1].endswith(":") and places[-1] != ":":
+        return list(places[:-1]), Place(check_cluster_name(places[-1][:-1], where=repr(places[-1])), "")
     return list(places[:-1]), target_place(places[-1])
 
 

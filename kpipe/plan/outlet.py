@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kpipe.clusters.address import place_name
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Side
+    from kpipe.kafka.blueprints import Blueprint
     from kpipe.options import TargetOptions
     from kpipe.parts import Sink
     from kpipe.patterns import Patience
@@ -86,6 +88,8 @@ class Outlet:
     destinations: dict[str, Destination] = field(default_factory=dict)
     """The places that routes chose so far, as they wrote them, and as the trace knows them."""
     routes: Routes | None = None
+    model: Callable[[str], Blueprint] | None = None
+    """What a topic that a route made is like; without it, it has as many partitions as the target."""
     tell_made: Callable[[Target], None] = lambda _target: None
     """Told of each topic that a route made."""
     letters: Target | None = None
@@ -174,7 +178,8 @@ class Outlet:
 
     def _look_up(self, base: Target, topic: str) -> Target:
         like = base if base.partitions else replace(base, partitions=self.ready.partitions)
-        return add_topic(like, topic, self.options, self.timeout, self.away.given_up)
+        model = None if self.model is None else partial(self.model, topic)
+        return add_topic(like, topic, self.options, self.timeout, self.away.given_up, model)
 
     def guards(self, hop: Hop | None) -> list[PipelineStage]:
         """The loop guard of every further topic; a record that one of them refuses goes nowhere."""

@@ -253,7 +253,14 @@ def prepare_target(
     return Target(topic, cluster, cluster_id, producing, partitions, properties=properties, **limits_of)
 
 
-def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float, stopped: Callable[[], bool]) -> Target:
+def add_topic(
+    ready: Target,
+    topic: str,
+    options: TargetOptions,
+    timeout: float,
+    stopped: Callable[[], bool],
+    model: Callable[[], Blueprint] | None = None,
+) -> Target:
     """One more topic for the producer that is open: looked up once, created only with --create."""
     where = label(ready.cluster)
     metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
@@ -264,7 +271,7 @@ def add_topic(ready: Target, topic: str, options: TargetOptions, timeout: float,
         if ready.cluster_id.startswith(EMBEDDED):
             _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
         else:
-            plan = _blueprint(options, Blueprint(ready.partitions, {}))
+            plan = _blueprint(options, Blueprint(ready.partitions, {}) if model is None else model())
             made = _create(admin_of(ready.cluster), topic, plan, timeout, where)
         metadata = _wait_until_there(ready.producer, ready.troubles, topic, timeout, stopped)
     embedded = ready.cluster_id.startswith(EMBEDDED)

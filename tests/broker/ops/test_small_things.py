@@ -67,3 +67,23 @@ def test_other_tools_words_lead_to_the_right_command(kafka: Cluster, kpipe: Kpip
     for words in (("-L",), ("topics", "list", "-b", kafka.bootstrap), ("groups", "list", "-b", kafka.bootstrap)):
         done = kpipe(*words)
         assert (done.code, "kpipe topics" in done.err or "kpipe groups" in done.err) == (2, True)
+
+
+def test_a_mirror_keeps_names_partitions_and_settings(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe) -> None:
+    prefix = name("mirror")
+    one, two = kafka.topic(3, name=f"{prefix}.one"), kafka.topic(2, name=f"{prefix}.two", retention_ms=7_200_000)
+    kafka.write(one, [b"1", b"2"])
+    kafka.write(two, [b"3"])
+    config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+    done = kpipe("forward", "-e", "--create", f"a:^{prefix}", "b:", config=config)
+    assert done.code == 0, done.err
+    assert sorted(rec.value or b"" for rec in kafka_b.read(one)) == [b"1", b"2"]
+    assert [rec.value for rec in kafka_b.read(two)] == [b"3"]
+    found = {
+        row["topic"]: (row["partitions"], row["config"])
+        for row in looked(kpipe, "topics", f"b:{prefix}*", config=config)
+    }
+    assert found == {one: (3, {}), two: (2, {"retention.ms": "7200000"})}
+    refused = kpipe("forward", "-e", "--route", '"x"', "--route-allow", "x", f"a:{one}", "b:", config=config)
+    assert (refused.code, "keeps the names" in refused.err) == (2, True)
+    assert kpipe("forward", "-e", f"a:^no-{prefix}", "b:", config=config).code == 1
