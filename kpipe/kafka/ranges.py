@@ -27,7 +27,8 @@ Range = tuple[int, int]
 BATCH = 500
 PEEKING = {"fetch_message_max_bytes": 65_536, "queued_min_messages": 1, "fetch_wait_max_ms": 10}
 """For one record of many partitions: a partition's next batch comes in full however large, one in each fetch."""
-WHOLE = {"queued_max_messages_kbytes": 16_384}
+WHOLE = {"queued_max_messages_kbytes": 16_384, "fetch_wait_max_ms": 10}
+"""A range begins when the last fetch of the one before has been answered: with 100 ms each took 0.13 s, so 0.04."""
 
 
 class RangeReader:

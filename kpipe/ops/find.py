@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
 
-FIRST_WINDOW, GROWTH, LARGEST_WINDOW = 1_000, 4, 262_144
+FIRST_WINDOW, GROWTH, LARGEST_WINDOW = 1_000, 8, 262_144
 """Offsets of a partition that are read at once, from the end backwards: most of what is looked for is recent."""
 LATEST, ALL, FIRST = "latest", "all", "first"
 

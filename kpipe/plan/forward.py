@@ -69,10 +69,7 @@ def plan_forward(
     say: Callable[[str], None],
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
-    origins, target = _read_places(places, forward)
-    mirrors = not (target.topic or forward.to_origin)
-    if mirrors:
-        steps = _keep_names(steps, target)
+    origins, target, steps = _read_places(places, forward, steps)
     name, topics = source_places(origins)
     wiring = Wiring(connection, run, steps, stop, say, sending)
     sending = wiring.sending
@@ -87,8 +84,7 @@ def plan_forward(
     wiring.watch.add_source(source_cluster, opened, topics[0])
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
-    first = _first_of(opened, topics, source_cluster) if mirrors else target.topic
-    ready = _open_target(first, target_cluster, forward, wiring, own, opened, [first] if mirrors else topics)
+    ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
         stages.append(GrowthWatch(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say))
@@ -98,8 +94,7 @@ def plan_forward(
         own,
         END_TIMEOUT if selection.exit else None,
     )
-    if mirrors:
-        outlet.model = lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
+    outlet.model = _namesake(target, opened, ready, wiring)
     for further in outlet.targets[1:]:
         _keep_apart(opened, further, topics, wiring)
     cluster, times = opened.cluster_id, forward.timestamp == "now" or outlet.forgets_time
@@ -180,6 +175,9 @@ def _open_target(
         from kpipe.plan.homes import open_home
 
         return open_home(cluster, wiring.sending, wiring.connection.timeout, wiring.stopped, own)
+    if not topic:
+        topic = _first_of(opened, topics)
+        topics = [topic]
     ready = prepare_target(
         topic,
         cluster,
@@ -241,28 +239,38 @@ def _keep_names(steps: Sequence[Step], target: Place) -> list[Step]:
     return [*steps, Step("rename-topic", r"^(.*)$=\1")]
 
 
-def _first_of(opened: OpenSource, topics: Sequence[str], cluster: Cluster) -> str:
+def _first_of(opened: OpenSource, topics: Sequence[str]) -> str:
     """The topic that a mirror begins with; the others are looked up when their first record comes."""
     names = opened.names(topics)
     if not names:
-        raise KpipeError("no topic matches", where=f"{cluster.name}:{' '.join(topics)}", stage=Stage.CONFIG)
+        raise KpipeError("no topic matches", where=f"{opened.cluster.name}:{' '.join(topics)}", stage=Stage.CONFIG)
     return names[0]
 
 
-def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[str], Place]:
-    """The sources and the target; with --to-origin the target is a cluster only."""
+def _namesake(target: Place, opened: OpenSource, ready: Target, wiring: Wiring) -> Callable[[str], Blueprint] | None:
+    """What a topic that a mirror makes is like: the source of that name."""
+    if target.topic or not ready.topic:
+        return None
+    return lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
+
+
+def _read_places(
+    places: Sequence[str], forward: ForwardOptions, steps: Sequence[Step]
+) -> tuple[list[str], Place, Sequence[Step]]:
+    """The sources, the target, the transforms; with --to-origin, and for a mirror, the target is a cluster only."""
     if forward.to_origin:
         from kpipe.plan.homes import split_home
 
         if forward.to_partition:
             raise UsageError("--to-origin: a record goes to the partition it came from; drop --to-partition")
         origins, cluster = split_home(places)
-        return origins, Place(cluster, "")
+        return origins, Place(cluster, ""), steps
     if len(places) < 2:
         raise UsageError("forward needs SOURCE… and TARGET, as in: kpipe forward prod:orders staging:orders")
     if places[-1].endswith(":") and places[-1] != ":":
-        return list(places[:-1]), Place(check_cluster_name(places[-1][:-1], where=repr(places[-1])), "")
-    return list(places[:-1]), target_place(places[-1])
+        mirror = Place(check_cluster_name(places[-1][:-1], where=repr(places[-1])), "")
+        return list(places[:-1]), mirror, _keep_names(steps, mirror)
+    return list(places[:-1]), target_place(places[-1]), steps
 
 
 def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, cluster: Cluster) -> dict[str, Any]:
