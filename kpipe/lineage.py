@@ -22,6 +22,7 @@ HOPS = "trace_hops"
 NUMBERS = ("partition", "offset", "line")
 SHAPES = 4096
 """Sequences of header names that are remembered; the records of a topic have few."""
+SECOND_HOP = 2
 _name, _value = itemgetter(0), itemgetter(1)
 
 
@@ -109,6 +110,15 @@ class TraceNames:
             if not _is_place(rest, shape.origin_numbers):
                 return rest
             rest = [header for place, header in enumerate(rest) if place not in shape.origin]
+
+    def added_by_hop(self, headers: Headers) -> int:
+        """How many bytes of these headers the last hop has added; from the third on it replaces as much as it adds."""
+        shape = self.shape_of(headers)
+        counted, hops = _count(headers, shape)
+        if not shape.traced or hops > SECOND_HOP:
+            return 0
+        own = {*shape.source, *(shape.origin if hops == 1 else ())} | ({counted} if counted is not None else set())
+        return sum(len(headers[place][0].encode()) + len(headers[place][1] or b"") + 2 for place in own)
 
     def has_origin(self, headers: Headers) -> bool:
         """Whether the first hop is told apart from the last one."""

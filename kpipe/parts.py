@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Failure: TypeAlias = "tuple[Flight, int, object]"
 """A record, by its place in its flight, and what the failed delivery report said."""
+Sent: TypeAlias = "tuple[Flight, int]"
+"""A record that was sent, by its place in its flight."""
 Judge: TypeAlias = "Callable[[Flight, int, object], bool]"
 """Decides what becomes of a record that failed; says whether the run goes on."""
 
@@ -48,8 +50,8 @@ class Sink(Protocol):
     def poll(self) -> None:
         """Collect delivery reports that have come in."""
 
-    def explain(self, error: object, where: str) -> KpipeError:
-        """What a failed delivery report means, in words."""
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
+        """What a failed delivery report means, in words; with `record`, also what its headers have to do with it."""
 
     def refused(self, error: object) -> bool:
         """Whether a failed delivery report is a judgement on the record; only then `--on-error` may act."""

@@ -260,7 +260,7 @@ class Pipeline:
             self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
             self._refused.append((flight, index))
             return False
-        error = self.sink.explain(report, where)
+        error = self.sink.explain(report, where, (flight, index))
         if self.on_error != "stop" and not self._gave_up and self.sink.refused(report):
             self._take_out(flight, index, error)
             return True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kpipe.ledger import DeliveryReport, Flight, Ledger, TopicPartition
-    from kpipe.parts import Failure
+    from kpipe.parts import Failure, Sent
     from kpipe.record import Batch
 
 REFUSED, UNWRITTEN, UNKNOWN, NEVER, LATER = "refused", "unwritten", "unknown", "never", "later"
@@ -83,7 +83,7 @@ class ListSink:
         for report, fate in now:
             report(fate, None)
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, _record: Sent | None = None) -> KpipeError:
         return UndeliveredError(f"the sink says {error}", where=where)
 
     def refused(self, error: object) -> bool:

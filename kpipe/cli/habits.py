@@ -135,11 +135,20 @@ def instead_of_options(words: Sequence[str], options_of: Callable[[str], Any]) -
             return f"-Q {told} in kcat; type: {line_of(['consume', *keep, '-o', '@TIME', '-c', '1', '-J', 'TOPIC'])}"
         return f"-L {told} in kcat; type: {line_of([ours, *keep])}"
     command = "produce" if "-P" in words else "consume"
+    if not _is_known(words[0], options_of(command)):
+        near = difflib.get_close_matches(words[0], ("--help", "--version", "--completion"), n=1, cutoff=0.75)
+        return f"kpipe has no {words[0]}; {f'did you mean {near[0]}?' if near else 'see kpipe --help'}"
     rest = [word for word in words if word != command]
     changed = translate(rest, options_of(command))
     if not any(word in ("-t", "--topic", "-G") or word.startswith("-t") for word in words):
         changed.append("TOPIC")
     return f"kpipe's commands are words; type: {line_of([command, *changed])}"
+
+
+def _is_known(word: str, known: Iterable[str]) -> bool:
+    """Whether some tool, or the command that is meant, has this option."""
+    name, _ = _split(word, set(known))
+    return name in OPTIONS or _base(name) in known or name[:2] in known
 
 
 def _brokers(words: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kpipe.delivery.transaction import TransactionLine
     from kpipe.ledger import Flight, Ledger, TopicPartition
-    from kpipe.parts import Failure, Judge, Sink
+    from kpipe.parts import Failure, Judge, Sent, Sink
     from kpipe.record import Batch
 
 GATHERING = 2.0
@@ -177,9 +177,9 @@ class ExactlyOnce:
         if not self._line.check():
             self._broken = True
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """In the words of the topic's sink."""
-        return self._sink.explain(error, where)
+        return self._sink.explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """As the topic's sink knows it; a broker's word about a batch is no judgement on each of its records."""
@@ -393,7 +393,7 @@ class ExactlyOnce:
         origin = flight.origin
         if origin is None:
             return
-        error = self._sink.explain(report, origin.where_read(index))
+        error = self._sink.explain(report, origin.where_read(index), (flight, index))
         refusal = RefusedRecord(error.what, where=error.where)
         refusal.code = error.code
         for place, (topic, partition), offset in flight.positions():

@@ -26,7 +26,6 @@ from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
 from kpipe.plan.wiring import Wiring
 from kpipe.sinks.growth import GrowthWatch
 from kpipe.sources.topic import Hooks
-from kpipe.trace import Tracer
 from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def plan_forward(
     keying = [key_keyless] if sending.keyless == "key" else []
     routes = outlet.open_routes() if routes_in(steps) else []
     guards = outlet.guards(None if trace.trace == "none" else hop)
-    stamps: list[PipelineStage] = [] if trace.trace == "none" else [Tracer(hop, outlet.destinations)]
+    stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
     if forward.to_origin:
         stamps = _go_home(stamps, forward, trace, opened, ready, topics)
     missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
@@ -213,7 +212,7 @@ def _sink_maker(forward: ForwardOptions, outlet: Outlet, timeout: float) -> Call
     if forward.to_origin:
         from kpipe.plan.homes import home_sink
 
-        return lambda: home_sink(outlet.ready, timeout)
+        return lambda: home_sink(outlet.ready, timeout, outlet.away)
     outlet.choose(outlet.ready)  # a partition that is not there is found before anything is read
     return outlet.sink
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import TargetOptions
+    from kpipe.plan.outlet import Away
 
 
 def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:
@@ -39,15 +40,19 @@ def open_home(
     return replace(open_cluster(cluster, options, timeout, stopped, own), topic="its home")
 
 
-def home_sink(ready: Target, timeout: float) -> HomesSink:
-    """Sends to each record's own topic and partition."""
+def home_sink(ready: Target, timeout: float, away: Away) -> HomesSink:
+    """Sends to each record's own topic and partition; `away` waits for a cluster that does not answer."""
 
     def open_topic(topic: str) -> TopicSink:
-        metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic)
+        def look_up() -> Any:
+            return fetch_metadata(ready.producer, ready.troubles, timeout, topic, away.given_up)
+
+        metadata = away.wait_for(ready, topic, look_up)
         partitions = check_topic(metadata, topic, label(ready.cluster))
         where = label(ready.cluster)
         sink = TopicSink(ready.producing, topic, where, partition_of=keep_partitions, partitions=partitions)
         sink.epoch = ready.epoch
+        sink.trace = ready.trace
         return sink
 
     return HomesSink(ready.sink(None), open_topic)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import UnreachableError, UsageError
 from kpipe.kafka.client import fetch_metadata, label
 from kpipe.kafka.diagnosis import ClusterFaultError
+from kpipe.lineage import TraceNames
 from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import target_place
 from kpipe.plan.target import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kpipe.trace import Hop
     from kpipe.transform.step import Step
 
+    Found = TypeVar("Found")
     Choose: TypeAlias = Callable[[Target], "Callable[[Batch], Iterable[int]] | None"]
 
 ROUTING = ("route", "rename-topic")
@@ -189,6 +191,13 @@ class Outlet:
                 stages.append(_guard(hop._replace(target_cluster=target.cluster_id, target_topic=target.topic)))
         return stages
 
+    def tracer(self, hop: Hop) -> PipelineStage:
+        """The stage that writes the trace; the sinks know then by how much a record has grown."""
+        names = TraceNames(hop.prefix)
+        for target in (*self.targets, *self.clusters.values()):
+            target.trace = names
+        return Tracer(hop, self.destinations)
+
     def limits(self) -> list[PipelineStage]:
         """The stage that takes out what one of the topics would refuse, and a batch with it."""
         return refuse_unfit(self.targets, self.targets_of, routes=self.routes is not None)
@@ -282,7 +291,7 @@ class Away:
     limit: float | None = None
     clock: Callable[[], float] = time.monotonic
 
-    def wait_for(self, base: Target, topic: str, look_up: Callable[[], Target]) -> Target:
+    def wait_for(self, base: Target, topic: str, look_up: Callable[[], Found]) -> Found:
         """What `look_up` finds, once the cluster answers; UnreachableError when nobody waits for it any longer."""
         began, said = self.clock(), False
         while True:
@@ -298,7 +307,7 @@ class Away:
                 if not said:
                     said = True
                     where = place_name(label(base.cluster), topic)
-                    self.say(f"send: {where}: records are routed there, and {error.what}; still trying")
+                    self.say(f"send: {where}: records go there, and {error.what}; still trying")
 
 
 def _refuse_routes_to(letters: Target | None, destinations: Mapping[str, Destination]) -> list[PipelineStage]:

@@ -28,7 +28,7 @@ from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT, check_rate, refuse_together
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.sources.stdin import FileSource
-from kpipe.trace import Hop, Tracer
+from kpipe.trace import Hop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +185,7 @@ def _last_stages(
     if trace.trace == "none":
         return [*routes, *outlet.guards(None)]
     hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "", times=times)
-    return [*routes, *outlet.guards(hop), Tracer(hop, outlet.destinations)]
+    return [*routes, *outlet.guards(hop), outlet.tracer(hop)]
 
 
 def _restoring(

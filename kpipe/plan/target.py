@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kpipe.kafka.client import Troubles
     from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.ledger import Ledger
+    from kpipe.lineage import TraceNames
     from kpipe.options import TargetOptions
     from kpipe.record import Batch
     from kpipe.sinks.epoch import EpochTimes
@@ -77,6 +78,8 @@ class Target:
     made: bool = False
     """Whether --create has just made it."""
     epoch: EpochTimes | None = None
+    trace: TraceNames | None = None
+    """The names of the trace headers, where the run writes them."""
     _looked: float = 0.0
 
     @property
@@ -108,6 +111,7 @@ class Target:
             partitions=self.partitions,
         )
         sink.epoch = self.epoch if self.keeps_time else None
+        sink.trace = self.trace
         return sink
 
     def look_again(self) -> int:

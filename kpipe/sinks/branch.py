@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight, Parcel
-    from kpipe.parts import Failure, Judge, Sink
+    from kpipe.parts import Failure, Judge, Sent, Sink
     from kpipe.record import Batch
 
 
@@ -109,11 +109,11 @@ class Branching:
         for sink in (self.main, *self.others):
             sink.poll()
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """In the words of the sink whose report it is; its cluster and topic are named."""
         if isinstance(error, Elsewhere):
-            return error.sink.explain(error.error, where)
-        return self.main.explain(error, where)
+            return error.sink.explain(error.error, where, record)
+        return self.main.explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """Whether the report is its sink's judgement on the record."""

@@ -5,6 +5,7 @@ It never sends a record to another cluster than its own, and none more often tha
 
 from __future__ import annotations
 
+import time
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge
+    from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch, Headers
     from kpipe.sinks.topic import TopicSink
 
@@ -99,10 +100,17 @@ class HomewardBound:
 class HomesSink:
     """Several topics of one cluster, over one client. `open_topic` gives a topic's sink; KpipeError if it is gone."""
 
-    def __init__(self, first: TopicSink, open_topic: Callable[[str], TopicSink]) -> None:
+    AGAIN = 10.0
+    """Seconds after which a topic that was not there is looked for again."""
+
+    def __init__(
+        self, first: TopicSink, open_topic: Callable[[str], TopicSink], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._first = first
         self._open_topic = open_topic
-        self._topics: dict[str, TopicSink | KpipeError] = {}
+        self._clock = clock
+        self._topics: dict[str, TopicSink] = {}
+        self._gone: dict[str, tuple[float, KpipeError]] = {}
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Send each topic's records in their order."""
@@ -119,22 +127,26 @@ class HomesSink:
                 sink.send(part, flight, idle)
 
     def _sink_for(self, topic: str) -> TopicSink | KpipeError:
-        if topic not in self._topics:
-            try:
-                self._topics[topic] = self._open_topic(topic)
-            except KpipeError as error:
-                if error.exit_code is Exit.UNREACHABLE:
-                    return error
-                self._topics[topic] = error
-        return self._topics[topic]
+        if topic in self._topics:
+            return self._topics[topic]
+        until, gone = self._gone.get(topic, (0.0, None))
+        if gone is not None and self._clock() < until:
+            return gone
+        try:
+            sink = self._topics[topic] = self._open_topic(topic)
+        except KpipeError as error:
+            if error.exit_code is not Exit.UNREACHABLE:
+                self._gone[topic] = (self._clock() + self.AGAIN, error)
+            return error
+        return sink
 
     def poll(self) -> None:
         """Serve delivery reports."""
         self._first.poll()
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """In the words of a topic's sink; which home it was stands in the record's headers."""
-        return self._first.explain(error, where)
+        return self._first.explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """As a topic's sink knows it."""
@@ -151,11 +163,10 @@ class HomesSink:
     def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
         """Each home sends its own again."""
         for sink in self._topics.values():
-            if not isinstance(sink, KpipeError):
-                mine = [sink.has_sent(flight, index) for flight, index, _ in failures]
-                own = list(compress(failures, mine))
-                others = [failure for failure, is_mine in zip(failures, mine, strict=True) if not is_mine]
-                failures = [*others, *sink.resend(own, judge, idle)] if own else others
+            mine = [sink.has_sent(flight, index) for flight, index, _ in failures]
+            own = list(compress(failures, mine))
+            others = [failure for failure, is_mine in zip(failures, mine, strict=True) if not is_mine]
+            failures = [*others, *sink.resend(own, judge, idle)] if own else others
         return failures
 
     def flush(self, timeout: float) -> bool:

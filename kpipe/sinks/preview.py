@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge
+    from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
 
 MOST_LINES = 400
@@ -142,7 +142,7 @@ class Preview:
         if self._waiting:
             self._flush_notes()
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, _record: Sent | None = None) -> KpipeError:
         """Nothing is sent, so nothing is refused."""
         return BadRecord(str(error), where=where, stage=Stage.SEND)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge
+    from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
 
 
@@ -140,7 +140,7 @@ class StdoutSink:
     def poll(self) -> None:
         """Nothing to collect: a write is its own acknowledgement."""
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, _record: Sent | None = None) -> KpipeError:
         """Stdout has no delivery reports that could fail."""
         return KpipeError(str(error), where=where, stage=Stage.SEND)
 

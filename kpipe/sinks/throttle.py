@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kpipe.errors import KpipeError
     from kpipe.ledger import Flight
     from kpipe.pace import Pace
-    from kpipe.parts import Failure, Judge, Sink
+    from kpipe.parts import Failure, Judge, Sent, Sink
     from kpipe.record import Batch
 
 SLICE = 0.1
@@ -78,9 +78,9 @@ class Throttle:
         """As the sink behind it."""
         self.inner.poll()
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """As the sink behind it."""
-        return self.inner.explain(error, where)
+        return self.inner.explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """As the sink behind it."""

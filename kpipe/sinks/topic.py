@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from kpipe.kafka.client import Troubles
     from kpipe.ledger import DeliveryReport, Flight
-    from kpipe.parts import Failure, Judge
+    from kpipe.lineage import TraceNames
+    from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
     from kpipe.sinks.epoch import EpochTimes
     from kpipe.sinks.producing import Producing
@@ -52,6 +53,8 @@ UNKNOWN_BATCHES = 100
 """Batches after which a producer counts as known in partitions that are never written to."""
 NO_ROOM = "not sent: the run ended while the queue was full"
 ROOM_SLICE = 0.05
+EMPTY_BATCH = 70
+"""Bytes of a batch with one empty record (record batch v2: 61, and its record)."""
 
 
 class NotSent:
@@ -90,6 +93,8 @@ class TopicSink:
         self._limit_bytes = limit_bytes
         self._lines = lines
         self.epoch: EpochTimes | None = None
+        self.trace: TraceNames | None = None
+        """The names of the trace, where the run writes one."""
         self._partitions = partitions
         self._known: object = None
         """The producer of which every partition has taken a batch; see `_become_known`."""
@@ -240,7 +245,7 @@ class TopicSink:
         failure.code = name
         return failure
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """One line for a failed record: which limit, which permission, or why nobody can know."""
         place = place_name(self.cluster, self.topic)
         prefix = f"{where} -> {place}" if where else place
@@ -251,15 +256,12 @@ class TopicSink:
         if fatal is not None and (name == FATAL or name in PURGED):  # what became of the record does not say why
             return self._beyond_repair(*fatal, prefix)
         kind = UnreachableError if is_unauthorised(name) else UndeliveredError
-        failure = kind(self._reason(name, error), where=prefix, stage=Stage.SEND)
+        reason = self._too_large(record) if name in SIZES else self._reason(name, error)
+        failure = kind(reason, where=prefix, stage=Stage.SEND)
         failure.code = name or failure.code
         return failure
 
     def _reason(self, name: str, error: object) -> str:
-        if name in SIZES:
-            limit = f" ({self._limit_bytes:,} bytes)" if self._limit_bytes else ""
-            what = f"the record is larger than the topic's max.message.bytes{limit}"
-            return f"{what}; raise it or use --on-error dlq:TOPIC"
         if name == TIMED_OUT:
             cause = self._troubles.latest()
             because = f": {cause}" if cause else ""
@@ -275,6 +277,31 @@ class TopicSink:
         if name == BAD_RECORD:
             return "the broker refused the record (a compacted topic takes no record without a key)"
         return str(getattr(error, "str", lambda: error)())
+
+    def _too_large(self, record: Sent | None) -> str:
+        """Which limit it is, and whether the trace is what pushes the record over it."""
+        limit = f" ({self._limit_bytes:,} bytes)" if self._limit_bytes else ""
+        what = f"the record is larger than the topic's max.message.bytes{limit}"
+        size, added = (0, 0) if record is None else self._weigh(*record)
+        if not added:
+            return f"{what}; raise it or use --on-error dlq:TOPIC"
+        if self._limit_bytes is not None and size - added <= self._limit_bytes:
+            return f"{what} with its trace, which adds {added:,} bytes; use --trace none, or raise the limit"
+        trace = f"its trace, which --trace none leaves out, is {added:,} bytes of it"
+        return f"{what}; raise it or use --on-error dlq:TOPIC ({trace})"
+
+    def _weigh(self, flight: Flight, index: int) -> tuple[int, int]:
+        """Bytes of a record in a batch of its own, before compression; and how many of them its trace adds."""
+        if self.trace is None:
+            return 0, 0
+        for parcel in flight.parcels:
+            if parcel.sink is self and index in (indexes := indexes_of(parcel)):
+                batch, place = parcel.batch, indexes.index(index)
+                own = batch.header(place)
+                key = b"" if batch.keys is None else batch.keys[place] or b""
+                headers = sum(len(name.encode()) + len(value or b"") + 2 for name, value in own)
+                return EMPTY_BATCH + len(batch.values[place] or b"") + len(key) + headers, self.trace.added_by_hop(own)
+        return 0, 0
 
     def refused(self, error: object) -> bool:
         """True for a judgement on the record; once the producer is beyond repair, nothing is one."""

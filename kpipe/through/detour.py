@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sink
+    from kpipe.parts import Failure, Judge, Sent, Sink
     from kpipe.record import Batch
 
     PipelineStage: TypeAlias = Callable[[Batch], None]
@@ -205,14 +205,14 @@ class Detour:
         """As the sink behind it."""
         self.inner.poll()
 
-    def explain(self, error: object, where: str) -> KpipeError:
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """What became of a record on its way through the filter and behind it."""
         if isinstance(error, Unanswered):
             return FilterError(error.reason, where=where)
         if isinstance(error, Refused):
             error.error.where = error.error.where or where
             return error.error
-        return self.inner.explain(error, where)
+        return self.inner.explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """Whether the record was judged; after the filter's death nobody goes on with the next one."""

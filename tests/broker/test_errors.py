@@ -150,7 +150,7 @@ def test_an_oversize_record_can_be_skipped(kafka: Cluster, kpipe: Kpipe) -> None
         (("consume", "--ofset", "1", "t"), "--offset"),
         (("produce",), "TARGET"),
         (("forward", "only-one"), "forward needs SOURCE… and TARGET"),
-        (("consume", "-o", "yesterday", "t"), "not an offset"),
+        (("consume", "-o", "someday", "t"), "not an offset"),
         (("consume", "-p", "x", "t"), "not a partition"),
         (("consume", "-o", "stored", "t"), "needs a group"),
         (("consume", "-J", "-f", "%s", "t"), "contradict"),

@@ -70,7 +70,7 @@ def test_answers_go_to_stdout_and_complaints_to_stderr(kpipe: Kpipe) -> None:
     assert asked.out.startswith(b"Usage: kpipe")
     wrong = kpipe("--no-such-option")
     assert (wrong.code, wrong.out) == (2, b"")
-    assert wrong.err.startswith("kpipe: No such option: --no-such-option")
+    assert wrong.err.startswith("kpipe: kpipe has no --no-such-option; see kpipe --help")
     assert wrong.err.count("\n") == 1
 
 

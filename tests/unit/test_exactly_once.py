@@ -88,7 +88,7 @@ class FakeSink:
             self.lab.sent.append(value)
             report(error, None)
 
-    def explain(self, error: Any, where: str) -> KpipeError:
+    def explain(self, error: Any, where: str, _record: Any = None) -> KpipeError:
         return UndeliveredError(getattr(error, "reason", None) or error.name(), where=where)
 
     def refused(self, error: Any) -> bool:

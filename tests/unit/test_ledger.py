@@ -191,7 +191,7 @@ class Bookkeeping(RuleBasedStateMachine):
         assert ledger.complete == (not lost and not ledger.failed)
 
 
-Bookkeeping.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Bookkeeping.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestBookkeeping = Bookkeeping.TestCase
 
 

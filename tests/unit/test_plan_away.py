@@ -66,7 +66,7 @@ def unreachable() -> KpipeError:
 def test_it_is_waited_for_and_told_of_once() -> None:
     said: list[str] = []
     assert away(said).wait_for(base(), "orders", failing(5, unreachable)).cluster.name == "eu"
-    assert said == ["send: eu:orders: records are routed there, and no answer; still trying"]
+    assert said == ["send: eu:orders: records go there, and no answer; still trying"]
 
 
 def test_the_wait_ends_when_nobody_waits_any_longer() -> None:

@@ -65,7 +65,7 @@ class FakeSink:
     def poll(self):
         pass
 
-    def explain(self, error, where):
+    def explain(self, error, where, _record=None):
         return UndeliveredError(f"{self.name} says {error}", where=where)
 
     def refused(self, error):

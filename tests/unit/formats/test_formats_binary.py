@@ -16,7 +16,7 @@ from kpipe.formats.binary import BinaryDecoder, BinaryEncoder
 from kpipe.formats.rows import Row
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.builds(Row, nullable, nullable, st.just([])), max_size=5), cuts)
 def test_every_key_and_value_reads_back(records, places):
     data = BinaryEncoder()(batch(*records))

@@ -39,7 +39,7 @@ FULL = Row(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(rows, max_size=5), cuts)
 @example([FULL, Row(None, headers=[]), Row(b"", headers=[])], [1, 50])
 def test_decode_of_encode_is_the_record(records, places):
@@ -48,7 +48,7 @@ def test_decode_of_encode_is_the_record(records, places):
     assert decode(EnvelopeDecoder("stdin"), data, places) == (records, [])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(consumed, min_size=1, max_size=4))
 def test_templates_write_what_json_would(records):
     lines = EnvelopeEncoder()(batch(*records)).splitlines(keepends=True)
@@ -280,7 +280,7 @@ def test_json_value_embeds_json_on_one_line(value, embedded, timestamp):
     json.loads(line)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(rows, min_size=1, max_size=4))
 def test_json_value_loses_nothing_but_blanks(records):
     found, complaints = decode(EnvelopeDecoder("stdin"), EnvelopeEncoder(json_value=True)(batch(*records)))

@@ -76,7 +76,7 @@ def test_kcat_dumps_are_exact():
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.builds(Row, nullable, nullable, headers, st.just((1, 3)), st.just("t"), st.just(1), st.just(2)), max_size=4
@@ -172,7 +172,7 @@ RPK_ROWS = [
 
 @pytest.mark.parametrize("indent", [None, 2, 0])
 @pytest.mark.parametrize("between", ["\n", "", "\n\n", "\r\n"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(places=cuts)
 def test_rpk_objects_may_span_lines_or_stand_together(indent, between, places):
     data = between.join(json.dumps(record, indent=indent) for record in RPK).encode() + b"\n"

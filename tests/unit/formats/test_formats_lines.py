@@ -22,7 +22,7 @@ def values(decoder, data, places=()):
     return [row.value for row in decode(decoder, data, places)[0]]
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75)
 @given(
     st.lists(st.sampled_from([b"a", b"b", b":", b"\n", b"\r", b"|", b"\x00"]), max_size=30).map(b"".join),
     delimiters,
@@ -34,7 +34,7 @@ def test_any_blocks_are_cut_as_the_whole_would_be(data, delimiter, places):
     assert values(LineDecoder("stdin", delimiter=delimiter), data, places) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(nullable, max_size=6), delimiters)
 def test_output_not_called_ambiguous_reads_back(column, delimiter):
     encode = LineEncoder(delimiter, null_marker=b"\xfe\xfd")
@@ -43,7 +43,7 @@ def test_output_not_called_ambiguous_reads_back(column, delimiter):
     assert encode.ambiguous or values(decoder, data) == column
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(some_bytes, some_bytes), max_size=6), delimiters, st.sampled_from([b"\t", b"::", b": ", b"a"])
 )
@@ -131,7 +131,7 @@ def test_an_oversized_record_is_reported_once_at_once_and_dropped():
     assert list(last.lines) == [3, 5]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), max_size=8), cuts, st.sampled_from([b"\n", b"\r\n"]))
 def test_the_limit_holds_in_any_blocks(sizes, places, delimiter):
     data = delimiter.join(b"x" * size for size in [*sizes, 0])
@@ -187,7 +187,7 @@ def test_impossible_delimiters_are_refused(make, options):
         make(**options)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(some_bytes, cuts)
 def test_a_whole_file_is_one_record(data, places):
     assert decode(WholeDecoder("a.bin"), data, places) == ([Row(data, headers=[])], [])

@@ -113,7 +113,7 @@ def test_unknown_escapes_are_refused(text):
         "\\n%S %s", "%S\\n%K\\n%s%k",
     ],
 )  # fmt: skip
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(records=st.lists(consumed, max_size=4), places=cuts)
 def test_formats_with_lengths_read_back_every_byte(spec, records, places):
     data = FormatEncoder(spec)(batch(*records))
@@ -127,7 +127,7 @@ def test_formats_with_lengths_read_back_every_byte(spec, records, places):
         assert [row.timestamp[1] for row in found] == [row.timestamp[1] for row in records]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(some_bytes, nullable), max_size=5), cuts)
 def test_delimited_formats_read_back_what_does_not_hold_their_literals(pairs, places):
     pairs = [(k.replace(b" ", b"").replace(b"\n", b""), v and v.replace(b"\n", b"")) for k, v in pairs]

@@ -327,7 +327,7 @@ def _string(text: str) -> bytes:
     return _varint(len(text.encode())) + text.encode()
 
 
-_MANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+_MANY = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 @_MANY

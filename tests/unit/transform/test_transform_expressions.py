@@ -394,7 +394,7 @@ json_texts = st.recursive(
 PATHS = [".", ".a", ".b.a", ".[0]", ".a[-1]", '."a".b']
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.none() | json_texts, max_size=4), st.sampled_from(PATHS), st.data())
 def test_the_fast_path_does_what_jq_does(texts, path, data):
     name = data.draw(st.sampled_from(["filter", "map", "map-raw", "map-key", "map-header", "route", "dedupe"]))
