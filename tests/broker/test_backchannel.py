@@ -195,9 +195,9 @@ def test_who_waits_at_the_end_of_a_pipe_says_for_what(kafka: Cluster, pipe: Pipe
 def test_what_no_kpipe_wrote_is_neither_kept_nor_an_internal_error(kafka: Cluster, pipe: Pipe, noise: bytes) -> None:
     """A line of any length was read into memory, and one that is deep enough was an internal error."""
     running = pipe.kpipe.start("consume", "-G", pipe._name, "-J", "--commit-acked", pipe.path, pipe._source)
-    running.wait_for(pipe.path.exists, 20, "the socket")
     with socket.socket(socket.AF_UNIX) as far:
-        far.connect(str(pipe.path))
+        # The path is there before anybody listens.
+        running.wait_for(lambda: far.connect_ex(str(pipe.path)) == 0, 20, "the socket")
         far.settimeout(10)
         try:
             far.sendall(noise)
