@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from kpipe.record import Batch
-from kpipe.through.detour import Filter
+from kpipe.through.filtering import Filter
 from kpipe.through.envelopes import Envelopes
 from kpipe.through.lines import Lines
 from kpipe.transform.chain import build

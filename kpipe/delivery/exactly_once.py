@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
 from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
-from kpipe.sinks.retrial import fell_with_its_batch
-from kpipe.sinks.suspects import Suspects
+from kpipe.sinks.bisect_batch import fell_with_its_batch
+from kpipe.sinks.bisect_transaction import Suspects
 from kpipe.sinks.topic import NotSent
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
 from kpipe.plan.wiring import Wiring
-from kpipe.sinks.growth import GrowthWatch
+from kpipe.sinks.partition_growth import GrowthWatch
 from kpipe.sources.topic import Hooks
 from kpipe.transform.step import Step
 
@@ -294,7 +294,7 @@ def _go_home(
     topics: Sequence[str],
 ) -> list[PipelineStage]:
     """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
-    from kpipe.sinks.homes import HomewardBound
+    from kpipe.sinks.to_origin import HomewardBound
 
     return [
         HomewardBound(

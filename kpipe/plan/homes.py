@@ -13,7 +13,7 @@ from kpipe.errors import UsageError
 from kpipe.kafka.client import check_topic, fetch_metadata, label
 from kpipe.plan.partitions import keep_partitions
 from kpipe.plan.target import Target, open_cluster
-from kpipe.sinks.homes import HomesSink
+from kpipe.sinks.to_origin import HomesSink
 from kpipe.sinks.topic import TopicSink
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def _read_file(path: str) -> bytes:
 
 
 def _run_apart(source: str, patience: Patience) -> Evaluator:
-    from kpipe.through.apart import Apart
+    from kpipe.through.jq_process import Apart
 
     return Apart(source, patience)
 

@@ -147,7 +147,7 @@ class Target:
         """Blocks without keys go round, unless the partitioner sends all such records to one partition."""
         from confluent_kafka import KafkaException
 
-        from kpipe.sinks.turns import Turns
+        from kpipe.sinks.partition_rotation import Turns
 
         def led() -> Sequence[int]:
             try:

@@ -42,11 +42,11 @@ def build_detours(
     """Put every filter before the sink, with the stages behind it; what is left runs before the first filter."""
     if not filter_in(steps):
         return list(stages), sink
-    from kpipe.through.detour import Filter
     from kpipe.through.envelopes import Envelopes
+    from kpipe.through.filtering import Filter
     from kpipe.through.limit import Limited
     from kpipe.through.lines import Lines, refuse_newlines
-    from kpipe.transform.detour import Detour
+    from kpipe.transform.through import Detour
 
     sink = Limited(sink)
     behind: list[PipelineStage] = []

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from kpipe.lineage import TraceNames
     from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
+    from kpipe.sinks.bisect_batch import Row
     from kpipe.sinks.epoch import EpochTimes
     from kpipe.sinks.producing import Producing
     from kpipe.sinks.reports import DeliveryLines
-    from kpipe.sinks.retrial import Row
 
 FIRST_ANSWER = 1.0
 """Seconds that the answer to a new producer's first batches is waited for before the next one is sent all the same."""
@@ -345,7 +345,7 @@ class TopicSink:
 
     def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
         """Send again what was not written, in order; a record that is refused alone is judged."""
-        from kpipe.sinks.retrial import Retrial
+        from kpipe.sinks.bisect_batch import Retrial
 
         rows = self._rows(failures)
         stand = [failure for failure in failures if (id(failure[0]), failure[1]) not in rows]
@@ -383,7 +383,7 @@ class TopicSink:
         return rows
 
     def _row(self, flight: Flight, index: int, parcel: Parcel, place: int) -> Row:
-        from kpipe.sinks.retrial import Row
+        from kpipe.sinks.bisect_batch import Row
 
         batch, settled = parcel.batch, flight.settled.append
         note = None if self._lines is None else self._lines.noting(lambda _error, _message: None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 ANSWER = 1.0
 """Seconds for the answer; without one the next look asks again."""

@@ -24,7 +24,7 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 OTHER_MEMBERS = {
     NO_GROUP: "it has classic members, and the cluster does not convert it; "

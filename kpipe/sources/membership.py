@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
-from kpipe.sources.beginnings import NoAnswer
 from kpipe.sources.discovery import Discovery
+from kpipe.sources.start_offsets import NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.beginnings import Beginnings
-    from kpipe.sources.reading import Reading
-    from kpipe.sources.watch import Watch
+    from kpipe.sources.start_offsets import Beginnings
+    from kpipe.sources.state import Reading
+    from kpipe.sources.topic_watch import Watch
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
 """Seconds between looks at what the other members have committed, for one that is done: doubled from one to the next.

@@ -14,17 +14,17 @@ from kpipe.kafka.errors import NO_START, PARTITION_END
 from kpipe.kafka.offsets import Kind, Offset
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
-from kpipe.sources.alone import Alone
-from kpipe.sources.beginnings import PARTITIONS, Beginnings
+from kpipe.sources.assigned import Alone
 from kpipe.sources.events import Events
 from kpipe.sources.extents import Extents
+from kpipe.sources.fetching import BATCH, WAIT, Tap
 from kpipe.sources.gaps import Gaps
 from kpipe.sources.membership import Membership
-from kpipe.sources.reading import Reading
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
-from kpipe.sources.tap import BATCH, WAIT, Tap
+from kpipe.sources.start_offsets import PARTITIONS, Beginnings
+from kpipe.sources.state import Reading
+from kpipe.sources.topic_watch import Watch
 from kpipe.sources.transactions import OpenTransactions
-from kpipe.sources.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

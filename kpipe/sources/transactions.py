@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 LOOK = 10.0
 """Seconds between looks while there is nothing to read: that a transaction is open for a second or so is no news."""

@@ -20,7 +20,7 @@ from kpipe.errors import KpipeError
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
-from kpipe.through.detour import LAST_WORDS, NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
+from kpipe.through.filtering import LAST_WORDS, NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import Flight
     from kpipe.parts import Sink
     from kpipe.record import Batch, Timestamp
-    from kpipe.through.detour import Filter, PipelineStage
+    from kpipe.through.filtering import Filter, PipelineStage
 
 Place: TypeAlias = tuple[int, str, int]
 """Process, topic and partition: what one queue of open records belongs to."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.through.child import pump
-from kpipe.through.detour import NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
+from kpipe.through.filtering import NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable

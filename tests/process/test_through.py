@@ -17,8 +17,8 @@ from chain_fakes import FakeSink, ListSource, rows, run
 from kpipe.errors import BadRecord, UsageError
 from kpipe.through import envelopes
 from kpipe.through.child import LONGEST_LINE
-from kpipe.through.detour import Filter, FilterError, FilterMismatch
 from kpipe.through.envelopes import Envelopes
+from kpipe.through.filtering import Filter, FilterError, FilterMismatch
 from kpipe.through.lines import Lines, refuse_newlines
 from kpipe.trace import Hop, Tracer
 from kpipe.transform.chain import build

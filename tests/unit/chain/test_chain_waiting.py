@@ -8,7 +8,7 @@ from chain_fakes import FakeSink, ListSource, rows, run
 from kpipe.errors import UsageError
 from kpipe.pace import Pace, parse_rates
 from kpipe.sinks.throttle import Throttle
-from kpipe.sources.hold import MOST, Hold
+from kpipe.sources.min_age import MOST, Hold
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
 

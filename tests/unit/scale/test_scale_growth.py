@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 from kpipe.record import Batch
-from kpipe.sinks.growth import LOOK, GrowthWatch
+from kpipe.sinks.partition_growth import LOOK, GrowthWatch
 
 
 class Admin:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 
 class Watch:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.sources.tap import JOIN_WAIT, WAIT, Tap
+from kpipe.sources.fetching import JOIN_WAIT, WAIT, Tap
 
 
 class Client:

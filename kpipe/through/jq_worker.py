@@ -1,4 +1,4 @@
-"""The other side of `kpipe.through.apart`: a process that runs one jq program over what it is given, line by line.
+"""The other side of `kpipe.through.jq_process`: a process that runs one jq program over what it is given, line by line.
 
 It reads nothing else and ends with its input. A program that takes too long ends it, whatever it is busy with: the
 timer of its CPU time has the system's own effect, so neither jq nor the death of its parent can hold that up.

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.extents import Extents
+    from kpipe.sources.fetching import Tap
     from kpipe.sources.gaps import Gaps
     from kpipe.sources.identity import TopicIds
     from kpipe.sources.selection import Hooks, Selection
-    from kpipe.sources.tap import Tap
 
 
 @dataclass(slots=True, frozen=True)

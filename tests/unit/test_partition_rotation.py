@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kpipe.record import Batch
-from kpipe.sinks.turns import BULK, REFRESH, Turns
+from kpipe.sinks.partition_rotation import BULK, REFRESH, Turns
 
 BLOCK = Batch([b"v"] * BULK)
 

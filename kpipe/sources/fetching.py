@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
-from kpipe.sources.hold import Hold
+from kpipe.sources.min_age import Hold
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 
 class Alone:

@@ -9,7 +9,7 @@ import pytest
 
 from kpipe.kafka.client import Troubles
 from kpipe.ledger import Flight, Unsent
-from kpipe.sinks.retrial import PART, PART_BYTES, Retrial, Row, parts_of
+from kpipe.sinks.bisect_batch import PART, PART_BYTES, Retrial, Row, parts_of
 
 
 class Report:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
-    from kpipe.sources.reading import Reading
+    from kpipe.sources.state import Reading
 
 ANSWER = 10.0
 """Seconds for the coordinator's answer when partitions are taken over."""

@@ -11,7 +11,7 @@ from kpipe.errors import UndeliveredError
 from kpipe.patterns import Patience
 from kpipe.record import Batch
 from kpipe.through import apart
-from kpipe.through.apart import NOT_TRIED, TOO_SLOW, Apart
+from kpipe.through.jq_process import NOT_TRIED, TOO_SLOW, Apart
 from kpipe.transform.chain import build
 from kpipe.transform.program import answer, may_loop
 from kpipe.transform.step import Step

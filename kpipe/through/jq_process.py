@@ -67,7 +67,7 @@ class Apart:
                 raise UndeliveredError("the run ended while jq was at work", stage=Stage.TRANSFORM)
 
     def _start(self) -> Child:
-        command = f"exec {shlex.quote(sys.executable)} -P -m kpipe.through.jq_side"
+        command = f"exec {shlex.quote(sys.executable)} -P -m kpipe.through.jq_worker"
         try:
             child = Child(command, self._said.append)
         except OSError as error:

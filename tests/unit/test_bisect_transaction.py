@@ -8,7 +8,7 @@ import pytest
 
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
-from kpipe.sinks.suspects import GROUPS, Suspects, positions_in
+from kpipe.sinks.bisect_transaction import GROUPS, Suspects, positions_in
 
 
 def batch_of(count: int, partitions: int = 1) -> Batch:
