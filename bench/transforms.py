@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from kpipe.record import Batch
-from kpipe.through.filtering import Filter
 from kpipe.through.envelopes import Envelopes
+from kpipe.through.filtering import Filter
 from kpipe.through.lines import Lines
 from kpipe.transform.chain import build
 from kpipe.transform.registry import TRANSFORMS, Transform

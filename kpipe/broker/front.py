@@ -96,7 +96,7 @@ def connect(target: tuple[str, int]) -> socket.socket:
                 raise
 
 
-class Side:
+class RelayEnd:
     """One end of a relayed connection; `unsent` are bytes of the other end that its socket did not take yet."""
 
     __slots__ = ("events", "other", "sock", "unsent")
@@ -132,7 +132,7 @@ class Front:
                 if key.fileobj is self._woken:
                     self._close_all()
                     return
-                if isinstance(key.data, Side):
+                if isinstance(key.data, RelayEnd):
                     self._carry(key.data, events)
                 else:
                     self._accept()
@@ -148,14 +148,14 @@ class Front:
         except OSError:
             client.close()  # the broker behind is down: so is this address
             return
-        side, other = Side(client), Side(broker)
+        side, other = RelayEnd(client), RelayEnd(broker)
         side.other, other.other = other, side
         for end in (side, other):
             end.sock.setblocking(False)
             end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._watch(end)
 
-    def _carry(self, side: Side, events: int) -> None:
+    def _carry(self, side: RelayEnd, events: int) -> None:
         if side.sock.fileno() < 0:
             return  # its other end was closed earlier in this round
         try:
@@ -170,7 +170,7 @@ class Front:
         self._watch(side)
         self._watch(side.other)
 
-    def _receive(self, side: Side) -> bool:
+    def _receive(self, side: RelayEnd) -> bool:
         """Hand what has arrived to the other end; False when nothing will arrive any more."""
         if side.other.unsent:
             return True
@@ -181,7 +181,7 @@ class Front:
         side.other.unsent = block[_send(side.other.sock, block) :]
         return len(block) > 0
 
-    def _watch(self, side: Side) -> None:
+    def _watch(self, side: RelayEnd) -> None:
         """Ask for what can be done now: write what is unsent; read only when the other end has taken everything."""
         events = (0 if side.other.unsent else EVENT_READ) | (EVENT_WRITE if side.unsent else 0)
         if events == side.events:
@@ -194,7 +194,7 @@ class Front:
             self._selector.modify(side.sock, events, side)
         side.events = events
 
-    def _drop(self, side: Side) -> None:
+    def _drop(self, side: RelayEnd) -> None:
         # Kafka clients and brokers close a connection whole; at an EOF nothing this end sent is still unsent.
         for end in (side, side.other):
             if end.events:
@@ -204,7 +204,7 @@ class Front:
 
     def _close_all(self) -> None:
         for key in list(self._selector.get_map().values()):
-            if isinstance(key.data, Side):
+            if isinstance(key.data, RelayEnd):
                 self._drop(key.data)
         self._selector.close()
         self._listener.close()

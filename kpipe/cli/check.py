@@ -15,7 +15,7 @@ from kpipe.options import CLUSTER, CheckOptions, ConnectionOptions, Operand
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.kafka.checkup import Checkup, Step
+    from kpipe.kafka.checkup import CheckStep, Checkup
 
 HELP = (
     "Connect to each CLUSTER of the configuration, the current one without a name, and say what is wrong in plain "
@@ -98,7 +98,7 @@ def _print(checkup: Checkup) -> None:
             console.print(Padding(rest, (0, 0, 0, INDENT)))
 
 
-def _line(step: Step) -> Any:
+def _line(step: CheckStep) -> Any:
     from rich.text import Text
 
     took = f" ({step.milliseconds:g} ms)" if step.milliseconds is not None and step.name != "answer" else ""

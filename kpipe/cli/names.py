@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, load_profiles
 from kpipe.clusters.project import PROJECT_FILE
 from kpipe.clusters.properties import ALL
-from kpipe.clusters.secrets import Source
+from kpipe.clusters.secrets import SecretSource
 from kpipe.environment import given
 from kpipe.errors import UsageError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 0.7
 TOPIC = re.compile(r"[A-Za-z0-9._-]+")
-ASKING = (Source.COMMAND, Source.KEYRING)
+ASKING = (SecretSource.COMMAND, SecretSource.KEYRING)
 
 
 def properties() -> list[str]:

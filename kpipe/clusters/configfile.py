@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.clusters.address import check_cluster_name
 from kpipe.clusters.properties import canonical, did_you_mean
-from kpipe.clusters.secrets import Reference, Source, file_warning, holds_secret
+from kpipe.clusters.secrets import Reference, SecretSource, file_warning, holds_secret
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ OWN_KEYS: dict[str, Any] = {
     "aws_role_arn": str,
     "aws_role_session": str,
     **{
-        f"{prefix}_{source}": list[str] | str if source is Source.COMMAND else str
+        f"{prefix}_{source}": list[str] | str if source is SecretSource.COMMAND else str
         for prefix in SECRET_KEYS
-        for source in Source
-        if source is not Source.AWS
+        for source in SecretSource
+        if source is not SecretSource.AWS
     },
 }
 """kpipe's own keys of a cluster and the type of each."""
@@ -222,7 +222,7 @@ class _Reader:
                 raise UsageError(
                     f"{key}: {filled or 'the token'} is already given in this cluster; keep one", where=where
                 )
-            reference = self._refer(filled, Source(source), value, shell=bool(own.get("shell")), where=where)
+            reference = self._refer(filled, SecretSource(source), value, shell=bool(own.get("shell")), where=where)
             table.references[filled] = (reference, where)
 
     def _add_aws(self, table: Table, own: dict[str, Any], where: str) -> None:
@@ -232,21 +232,23 @@ class _Reader:
             raise UsageError("aws_region is the one source of the token; name a region and keep one", where=where)
         if named[1] and named[2]:
             raise UsageError("aws_profile and aws_role_arn are two logins; keep one", where=where)
-        table.references[""] = (Reference("", Source.AWS, tuple(named if named[2] else named[:2])), where)
+        table.references[""] = (Reference("", SecretSource.AWS, tuple(named if named[2] else named[:2])), where)
         table.settings.setdefault("security.protocol", Setting("SASL_SSL", where))
 
-    def _refer(self, filled: str, source: Source, value: str | list[str], *, shell: bool, where: str) -> Reference:
+    def _refer(
+        self, filled: str, source: SecretSource, value: str | list[str], *, shell: bool, where: str
+    ) -> Reference:
         """A key that says where a secret is, as a Reference."""
         if not value or not value[0]:
             raise UsageError(f"the {source.value} is empty; say where the secret is, or remove the line", where=where)
-        if source is Source.COMMAND and isinstance(value, str) and not shell:
+        if source is SecretSource.COMMAND and isinstance(value, str) and not shell:
             raise UsageError(
                 'a command is a list, as ["pass", "show", "kafka"]; a string needs shell = true', where=where
             )
-        if source is Source.FILE:
+        if source is SecretSource.FILE:
             value = self._resolve_path(str(value))
         target = (value,) if isinstance(value, str) else tuple(value)
-        return Reference(filled, source, target, shell=isinstance(value, str) and source is Source.COMMAND)
+        return Reference(filled, source, target, shell=isinstance(value, str) and source is SecretSource.COMMAND)
 
     def _resolve_path(self, path: str) -> str:
         """A path as written in this file: `~/` is the home directory, a relative path starts where the file is."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.clusters.configfile import Setting, Table
 from kpipe.clusters.properties import KERBEROS
-from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.secrets import Reference, SecretSource
 from kpipe.clusters.stores import no_trust_store, store_type
 from kpipe.errors import UsageError
 
@@ -117,7 +117,7 @@ def _add_aws(table: Table, entries: Entries) -> list[str]:
     if profile and role:
         raise UsageError(f"{_AWS}: awsProfileName and awsRoleArn together; {_TOKEN_COMMAND}", where=where)
     target = (region, "", role, session) if role else (region, profile)
-    table.references[""] = (Reference("", Source.AWS, target), where)
+    table.references[""] = (Reference("", SecretSource.AWS, target), where)
     ignored = [name for name in options if name in _AWS_NO_MATTER]
     return [f"left out of the login: {', '.join(ignored)}"] if ignored else []
 

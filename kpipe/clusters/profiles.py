@@ -18,15 +18,15 @@ from kpipe.clusters.address import is_address, plain_addresses
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
 from kpipe.clusters.project import PROJECT_FILE, others_write, read_project
 from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
-from kpipe.clusters.secrets import Reference, Source, gives_login, holds_secret, mask
+from kpipe.clusters.secrets import Reference, SecretSource, gives_login, holds_secret, mask
 from kpipe.environment import PASSWORD
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Side = Literal["source", "target"]
-SIDES: dict[str, Side] = {"source": "source", "target": "target"}
+Role = Literal["source", "target"]
+ROLES: dict[str, Role] = {"source": "source", "target": "target"}
 
 DEFAULT_BROKERS = "localhost:9092"
 ENVIRONMENT = {
@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "KPIPE_SASL_USERNAME": "sasl.username",
     "KPIPE_SCHEMA_REGISTRY_URL": "schema.registry.url",
 }
-PASSWORDS = {PASSWORD: Source.ENV, "KPIPE_SASL_PASSWORD_FILE": Source.FILE}
+PASSWORDS = {PASSWORD: SecretSource.ENV, "KPIPE_SASL_PASSWORD_FILE": SecretSource.FILE}
 """Variables that set a property of the current cluster; the password has its own, which stay references."""
 
 _BROKERS = "bootstrap.servers"
@@ -133,7 +133,7 @@ class Profiles:
         """The variables that hold a secret, as the files or kpipe itself have it."""
         tables = [table for file in self.files for table in file.clusters.values()]
         references = [reference for table in tables for reference, _ in table.references.values()]
-        named = [reference.target[0] for reference in references if reference.source is Source.ENV]
+        named = [reference.target[0] for reference in references if reference.source is SecretSource.ENV]
         return [PASSWORD, *named]
 
     @property
@@ -141,7 +141,7 @@ class Profiles:
         """The profile that is the current cluster; "" when it has no name."""
         return self._current.name
 
-    def resolve(self, name: str | None, side: Side | None = None) -> Cluster:
+    def resolve(self, name: str | None, side: Role | None = None) -> Cluster:
         """The cluster of a place: None is the current one; `-X source.` and `-X target.` need the side to apply.
 
         UsageError for an unknown name, or one without brokers.
@@ -183,7 +183,7 @@ class Profiles:
             and plain_addresses(name) == plain_addresses(brokers.value)
         )
 
-    def refuse_unused(self, uses: Iterable[tuple[str | None, Side]]) -> None:
+    def refuse_unused(self, uses: Iterable[tuple[str | None, Role]]) -> None:
         """UsageError for a flag that no place of this command can use: `uses` are the places' clusters and sides."""
         uses = [(None if name is not None and self._is_current(name) else name, side) for name, side in uses]
         if self._foreign.settings and all(name not in (None, self._current.name) for name, _ in uses):
@@ -369,16 +369,16 @@ def _from_environment(environ: Mapping[str, str]) -> Table:
             table.settings[name] = Setting(value, f"environment {variable}")
     for variable, source in PASSWORDS.items():
         if (value := read_variable(environ, variable)) is not None:
-            reference = Reference("sasl.password", source, (variable if source is Source.ENV else value,))
+            reference = Reference("sasl.password", source, (variable if source is SecretSource.ENV else value,))
             table.references["sasl.password"] = (reference, f"environment {variable}")
             break
     return table
 
 
-def _parse_properties(texts: Iterable[str]) -> tuple[dict[str, Setting], dict[Side, dict[str, Setting]]]:
+def _parse_properties(texts: Iterable[str]) -> tuple[dict[str, Setting], dict[Role, dict[str, Setting]]]:
     """-X: (what holds for both sides, what holds for one); the last of several for one property wins."""
     common: dict[str, Setting] = {}
-    sided: dict[Side, dict[str, Setting]] = {}
+    sided: dict[Role, dict[str, Setting]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
@@ -386,8 +386,8 @@ def _parse_properties(texts: Iterable[str]) -> tuple[dict[str, Setting], dict[Si
             shown = text if not holds_secret(text) else "…"
             raise UsageError("not a property; write -X NAME=VALUE", where=f"-X {shown!r}")
         side, _, rest = name.partition(".")
-        if side in SIDES:
-            sided.setdefault(SIDES[side], {})[canonical(rest, where=f"-X {name}")] = Setting(value, f"-X {name}")
+        if side in ROLES:
+            sided.setdefault(ROLES[side], {})[canonical(rest, where=f"-X {name}")] = Setting(value, f"-X {name}")
         else:
             common[canonical(name, where=f"-X {name}")] = Setting(value, f"-X {name}")
     return common, sided

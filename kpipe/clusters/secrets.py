@@ -25,7 +25,7 @@ DEFAULT_TOKEN_S = 300
 """How long a token is taken for good when neither the command nor the token itself says so."""
 
 
-class Source(StrEnum):
+class SecretSource(StrEnum):
     """Where a secret is; the ending of the key in a profile (`password_command`)."""
 
     COMMAND = "command"
@@ -45,12 +45,12 @@ class Reference(NamedTuple):
     """
 
     property: str
-    source: Source
+    source: SecretSource
     target: tuple[str, ...]
     shell: bool = False
 
     def __str__(self) -> str:
-        shown = self.target[0].split(maxsplit=1)[0] if self.source is Source.COMMAND else self.target[0]
+        shown = self.target[0].split(maxsplit=1)[0] if self.source is SecretSource.COMMAND else self.target[0]
         return f"(from {self.source.value} {shown})"  # a command's arguments may hold a secret themselves
 
 
@@ -77,7 +77,7 @@ def reveal(
             revealed[reference.property] = fetch(
                 reference, environ, where=where, username=properties.get("sasl.username", "")
             )
-            warnings += file_warning(Path(reference.target[0])) if reference.source is Source.FILE else []
+            warnings += file_warning(Path(reference.target[0])) if reference.source is SecretSource.FILE else []
     return revealed, warnings
 
 
@@ -85,17 +85,17 @@ def fetch(reference: Reference, environ: Mapping[str, str], *, where: str, usern
     """One secret. One newline at its end is not part of it."""
     what = reference.property or "token"
     match reference.source:
-        case Source.COMMAND:
+        case SecretSource.COMMAND:
             value = _run(reference, environ, where)
-        case Source.FILE:
+        case SecretSource.FILE:
             value = _read(Path(reference.target[0]), what, where)
-        case Source.ENV:
+        case SecretSource.ENV:
             if reference.target[0] not in environ:
                 raise UsageError(f"{what}: the variable {reference.target[0]} is not set; export it", where=where)
             value = environ[reference.target[0]]
-        case Source.KEYRING:
+        case SecretSource.KEYRING:
             value = _from_keyring(reference.target[0], username, where)
-        case Source.AWS:
+        case SecretSource.AWS:
             value = _sign_for_aws(*reference.target, where=where).value
     if not value:
         raise UsageError(f"{what} is empty {reference}; a secret cannot be empty", where=where)
@@ -106,7 +106,7 @@ def fetch(reference: Reference, environ: Mapping[str, str], *, where: str, usern
 
 def fetch_token(reference: Reference, environ: Mapping[str, str], now_s: float, *, where: str) -> Token:
     """What `token_command` printed, as a Token: the token, or JSON with `access_token` and `expires_in` (seconds)."""
-    if reference.source is Source.AWS:
+    if reference.source is SecretSource.AWS:
         return _sign_for_aws(*reference.target, where=where)
     return parse_token(fetch(reference, environ, where=where), now_s, where=where)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NAMES = {"s": "value", "k": "key", "t": "topic", "p": "partition", "o": "offset", "T": "timestamp"}
 
 
-class Step(NamedTuple):
+class TemplatePart(NamedTuple):
     """One part of a record: the field of `verb` up to `literal`, or of a known length; without verb only a literal.
 
     `sized`: the field's length was read before. `verb` R is a binary length, S and K are decimal ones.
@@ -63,19 +63,19 @@ class FormatDecoder(PieceDecoder["Row | BadRecord"]):
         return batch_of(rows, file=self._file, lines=self._number(len(rows)))
 
 
-def compile_steps(spec: str, where: str) -> list[Step]:
+def compile_steps(spec: str, where: str) -> list[TemplatePart]:
     """Return the steps to read one record; UsageError if the format cannot be read back."""
     parts = parse_format(spec, where=where)
     verbs = [part for part in parts if isinstance(part, Verb)]
     _check_verbs(verbs, where)
     sized = {SIZES[verb.letter] for verb in verbs if verb.letter in SIZES}
-    steps: list[Step] = []
+    steps: list[TemplatePart] = []
     for part, behind in zip(parts, [*parts[1:], b""], strict=True):
         if isinstance(part, bytes):
             if not steps or not _takes_literal(steps[-1]):
-                steps.append(Step("", part))
+                steps.append(TemplatePart("", part))
             continue
-        step = Step(part.letter, behind if isinstance(behind, bytes) else b"", part.letter in sized)
+        step = TemplatePart(part.letter, behind if isinstance(behind, bytes) else b"", part.letter in sized)
         if _takes_literal(step) and not step.literal:
             raise UsageError(
                 f"nothing tells where %{part.letter} at character {part.place} ends; put a literal behind it "
@@ -88,7 +88,7 @@ def compile_steps(spec: str, where: str) -> list[Step]:
     return steps
 
 
-def _takes_literal(step: Step) -> bool:
+def _takes_literal(step: TemplatePart) -> bool:
     """Whether the field of a step ends at the literal behind it."""
     return bool(step.verb) and not step.sized and step.verb != "R"
 
@@ -154,7 +154,7 @@ def _shown(field: bytes) -> str:
 class _Delimited:
     """Records cut by the literal at their end, then into fields by the literals inside."""
 
-    def __init__(self, steps: list[Step], null_marker: bytes | None, limit: int) -> None:
+    def __init__(self, steps: list[TemplatePart], null_marker: bytes | None, limit: int) -> None:
         *self._inner, self._last = steps
         self._null_marker = null_marker
         self._splitter = Splitter(self._last.literal, limit)
@@ -208,7 +208,7 @@ class _EndError(Exception):
 class _Sequential:
     """Records read field after field. The reading is a generator that waits wherever the bytes end."""
 
-    def __init__(self, steps: list[Step], null_marker: bytes | None, limit: int) -> None:
+    def __init__(self, steps: list[TemplatePart], null_marker: bytes | None, limit: int) -> None:
         self._steps = steps
         self._null_marker = null_marker
         self._limit = limit
@@ -304,7 +304,7 @@ class _Sequential:
         self._place = end
         return field
 
-    def _until(self, step: Step) -> Generator[None, None, bytes]:
+    def _until(self, step: TemplatePart) -> Generator[None, None, bytes]:
         searched = 0  # from the place on, which moves when read bytes go
         while (at := self._data.find(step.literal, self._place + searched)) < 0:
             if self._ended:
@@ -318,7 +318,7 @@ class _Sequential:
         self._place = min(at + len(step.literal), len(self._data))
         return field
 
-    def _expect(self, step: Step) -> Generator[None, None, None]:
+    def _expect(self, step: TemplatePart) -> Generator[None, None, None]:
         end = self._place + len(step.literal)
         while len(self._data) < end:
             if self._ended:

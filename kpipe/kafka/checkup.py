@@ -50,7 +50,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One line of the answer. `advice` and `fault` are empty for what is fine."""
 
     name: str
@@ -67,22 +67,22 @@ class Checkup:
 
     cluster: str
     brokers: str = ""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[CheckStep] = field(default_factory=list)
     exit_code: Exit = Exit.OK
 
     def passed(self, name: str, text: str, seconds: float | None = None) -> None:
         """A step that is fine."""
         took = None if seconds is None else round(seconds * 1000, 1)
-        self.steps.append(Step(name, State.OK, text, milliseconds=took))
+        self.steps.append(CheckStep(name, State.OK, text, milliseconds=took))
 
     def failed(self, name: str, finding: Finding) -> None:
         """A step that is not; the worst class of all decides the exit code."""
-        self.steps.append(Step(name, State.FAILED, finding.what, finding.advice, finding.fault.value))
+        self.steps.append(CheckStep(name, State.FAILED, finding.what, finding.advice, finding.fault.value))
         self.exit_code = max(self.exit_code, finding.exit_code)
 
     def warned(self, name: str, text: str, advice: str = "", fault: str = "") -> None:
         """Something worth knowing that stops nobody."""
-        self.steps.append(Step(name, State.WARNING, text, advice, fault))
+        self.steps.append(CheckStep(name, State.WARNING, text, advice, fault))
 
 
 def examine(

@@ -35,6 +35,6 @@ def librdkafka_partition(key: bytes, partitions: int) -> int:
     return zlib.crc32(key) % partitions
 
 
-def homes(key: bytes, partitions: int) -> list[int]:
+def partitions_for(key: bytes, partitions: int) -> list[int]:
     """The partitions a key may be in, the likelier first; a null or empty key has no home and is not asked for."""
     return list(dict.fromkeys((java_partition(key, partitions), librdkafka_partition(key, partitions))))

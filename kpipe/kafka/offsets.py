@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 
-class Kind(StrEnum):
+class OffsetKind(StrEnum):
     """What an Offset's value means."""
 
     BEGINNING = "beginning"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
     """value is ms since the epoch: the first record at or after it."""
 
 
-class Side(StrEnum):
+class RangeEnd(StrEnum):
     """Which end of a range the text itself named, as kcat's `s@` and `e@` do."""
 
     START = "start"
@@ -45,18 +45,18 @@ class Side(StrEnum):
 class Offset:
     """A place in a partition, not yet looked up; `side` is None unless the text said `s@` or `e@`."""
 
-    kind: Kind
+    kind: OffsetKind
     value: int = 0
-    side: Side | None = None
+    side: RangeEnd | None = None
 
     def __str__(self) -> str:
-        prefix = {None: "", Side.START: "s", Side.STOP: "e"}[self.side]
+        prefix = {None: "", RangeEnd.START: "s", RangeEnd.STOP: "e"}[self.side]
         match self.kind:
-            case Kind.TIME:
+            case OffsetKind.TIME:
                 return f"{prefix}@{self.value}"
-            case Kind.ABSOLUTE:
+            case OffsetKind.ABSOLUTE:
                 return str(self.value)
-            case Kind.TAIL:
+            case OffsetKind.TAIL:
                 return f"-{self.value}"
             case _:
                 return self.kind.value
@@ -65,18 +65,18 @@ class Offset:
 FORMS = "beginning, end, stored, N, -N (from the end), or a time: @03:10, @2025-11-23T10:00, @-15m, @EPOCH_MS"
 
 _WORDS = {
-    "beginning": Kind.BEGINNING,
-    "earliest": Kind.BEGINNING,
-    "oldest": Kind.BEGINNING,
-    "start": Kind.BEGINNING,
-    "end": Kind.END,
-    "latest": Kind.END,
-    "newest": Kind.END,
-    "stored": Kind.STORED,
+    "beginning": OffsetKind.BEGINNING,
+    "earliest": OffsetKind.BEGINNING,
+    "oldest": OffsetKind.BEGINNING,
+    "start": OffsetKind.BEGINNING,
+    "end": OffsetKind.END,
+    "latest": OffsetKind.END,
+    "newest": OffsetKind.END,
+    "stored": OffsetKind.STORED,
 }
 _INT64_MAX = 2**63 - 1
 _NUMBER = re.compile(r"(-?)([0-9]{1,19})")
-_SIDES = {"s@": Side.START, "e@": Side.STOP}
+_SIDES = {"s@": RangeEnd.START, "e@": RangeEnd.STOP}
 
 
 def parse_offset(text: str, now_ms: int, *, zone: tzinfo | None = None) -> Offset:
@@ -93,18 +93,18 @@ def parse_offset(text: str, now_ms: int, *, zone: tzinfo | None = None) -> Offse
     side = _SIDES.get(text[:2])
     if side is not None or text.startswith("@"):
         time = text[1:] if side is None else text[2:]
-        return Offset(Kind.TIME, parse_time(time, now_ms, zone=zone, name=text[: -len(time) or None]), side)
+        return Offset(OffsetKind.TIME, parse_time(time, now_ms, zone=zone, name=text[: -len(time) or None]), side)
     number = _NUMBER.fullmatch(text)
     if number is None:
-        return Offset(Kind.TIME, _time_without_mark(text, now_ms, zone))
+        return Offset(OffsetKind.TIME, _time_without_mark(text, now_ms, zone))
     value = int(number[2])
     if value > _INT64_MAX:
         raise UsageError("no offset is that large; the largest is 9223372036854775807", where=repr(text))
     if not number[1]:
-        return Offset(Kind.ABSOLUTE, value)
+        return Offset(OffsetKind.ABSOLUTE, value)
     if value == 0:
         raise UsageError("-0 could be the first offset or the end; write 0 or end", where=repr(text))
-    return Offset(Kind.TAIL, value)
+    return Offset(OffsetKind.TAIL, value)
 
 
 def _time_without_mark(text: str, now_ms: int, zone: tzinfo | None) -> int:

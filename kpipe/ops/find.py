@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
 from kpipe.kafka import questions
-from kpipe.kafka.hashing import homes
+from kpipe.kafka.hashing import partitions_for
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader, to_batch
 
@@ -109,7 +109,7 @@ class Finder:
                     raise KpipeError(what, where=self._connection.where(topic), stage=Stage.CONFIG)
                 chosen = sorted(numbers)
             elif key and not everywhere:
-                chosen = homes(key, len(partitions))
+                chosen = partitions_for(key, len(partitions))
             places += [(topic, number) for number in chosen]
         self.search.where = places
         return places

@@ -77,7 +77,7 @@ def plan_consume(
     decode = _decoding(schemas, cluster, wiring, opened, steps)
     stages = [*([] if decode is None else [decode]), *stages]
     channel = _open_channel(encode, options) if options.commit_acked else None
-    stages, sink = wiring.detour(stages, StdoutSink(encode) if channel is None else channel.sink)
+    stages, sink = wiring.through_filters(stages, StdoutSink(encode) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)
     wiring.open_letters(hop, 0, opened, chosen.topics)
     ledger = Ledger(keeps_offsets=chosen.group is not None)

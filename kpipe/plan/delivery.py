@@ -62,7 +62,7 @@ class Delivery:
             return Way([*stages, transaction.leave_out_refused], transaction, transaction, transaction)
         if self.wiring.sending.dry_run:
             return Way(*self.wiring.preview(stages, self.ready.topic), NoCommit())
-        stages, sink = self.wiring.detour(stages, make_sink(), waits=False)
+        stages, sink = self.wiring.through_filters(stages, make_sink(), waits=False)
         first = self._leave_out() if self.options.resume_by_trace else []
         return Way([*first, *stages], sink, self._at_least_once(sink))
 

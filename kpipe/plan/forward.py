@@ -24,7 +24,7 @@ from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
 from kpipe.plan.wiring import Wiring
-from kpipe.sinks.partition_growth import GrowthWatch
+from kpipe.sinks.partition_growth import PartitionGrowth
 from kpipe.sources.topic import Hooks
 from kpipe.transform.step import Step
 
@@ -86,7 +86,9 @@ def plan_forward(
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
-        stages.append(GrowthWatch(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say))
+        stages.append(
+            PartitionGrowth(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say)
+        )
     outlet = wiring.open_outlet(
         ready,
         lambda topic: _choose_partition(to_partition, sending, opened, topic, topics),
@@ -294,10 +296,10 @@ def _go_home(
     topics: Sequence[str],
 ) -> list[PipelineStage]:
     """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
-    from kpipe.sinks.to_origin import HomewardBound
+    from kpipe.sinks.to_origin import ToOrigin
 
     return [
-        HomewardBound(
+        ToOrigin(
             ready.cluster_id,
             opened.names(topics),
             stamps[0] if stamps else lambda _batch: None,

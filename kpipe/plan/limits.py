@@ -1,6 +1,6 @@
 """What a topic takes, asked of its configuration at the start: records beyond that are never sent.
 
-A broker refuses a whole batch for one of them. What it alone can know is found out afterwards (`kpipe.sinks.bisect_batch`).
+A broker refuses a whole batch for one of them; what it alone can know is found out there (`kpipe.sinks.bisect_batch`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kpipe.clusters.address import Place
-    from kpipe.clusters.profiles import Cluster, Side
+    from kpipe.clusters.profiles import Cluster, Role
     from kpipe.kafka.blueprints import Blueprint
     from kpipe.options import TargetOptions
     from kpipe.parts import Sink
@@ -60,7 +60,7 @@ def also_places(texts: Sequence[str], main: Place) -> list[Place]:
     return places
 
 
-def also_sides(places: Sequence[Place]) -> list[tuple[str | None, Side]]:
+def also_sides(places: Sequence[Place]) -> list[tuple[str | None, Role]]:
     """The clusters of `--also`, to be resolved with the other places."""
     return [(place.cluster, "target") for place in places]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import Place, parse_place, parse_target
-from kpipe.clusters.profiles import Cluster, Flags, Profiles, Side, load_profiles
+from kpipe.clusters.profiles import Cluster, Flags, Profiles, Role, load_profiles
 from kpipe.environment import given, hide
 from kpipe.errors import UsageError
 
@@ -61,7 +61,7 @@ def target_place(text: str) -> Place:
 
 
 def open_profiles(
-    profiles: Profiles, places: Sequence[tuple[str | None, Side]], warn: Callable[[str], None]
+    profiles: Profiles, places: Sequence[tuple[str | None, Role]], warn: Callable[[str], None]
 ) -> list[Cluster]:
     """The clusters of the places, in order; a flag that no place can use is refused.
 

@@ -12,7 +12,7 @@ from kpipe.errors import UsageError
 from kpipe.options import check_choice
 
 if TYPE_CHECKING:
-    from kpipe.clusters.profiles import Side
+    from kpipe.clusters.profiles import Role
 
 
 class Policy(NamedTuple):
@@ -22,7 +22,7 @@ class Policy(NamedTuple):
     letters: Place | None = None
 
     @property
-    def places(self) -> list[tuple[str | None, Side]]:
+    def places(self) -> list[tuple[str | None, Role]]:
         """The cluster of the dead letters, if there are any, to be resolved with the other places."""
         return [] if self.letters is None else [(self.letters.cluster, "target")]
 

@@ -120,7 +120,7 @@ def plan_produce(
     else:
         by_column = ready.column_sink(record.partition, ledger) if columns else None
         target_sink = by_column or outlet.sink(_delivery_lines(stop) if record.report else None)
-        stages, sink = wiring.detour(stages, target_sink)
+        stages, sink = wiring.through_filters(stages, target_sink)
     planned = wiring.plan(
         Reading(source, lambda: float(source.read_bytes), lambda: source.total_bytes),
         stages,

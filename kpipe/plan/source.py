@@ -14,7 +14,7 @@ from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
 from kpipe.kafka.errors import NO_TOPIC, name_of
 from kpipe.kafka.group import GroupAdmin, choose_protocol
-from kpipe.kafka.offsets import Kind, Offset, Side, parse_offset
+from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
 from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.identity import TopicIds
@@ -85,7 +85,7 @@ def parse_range(offsets: Sequence[str], end: str, group: str) -> tuple[Offset, O
     until = parse_offset(end, now) if end else None
     for text in offsets:
         spec = parse_offset(text, now)
-        if spec.side is Side.STOP:
+        if spec.side is RangeEnd.STOP:
             if until is not None:
                 raise UsageError(f"-o {text}: the end is given twice; drop one")
             until = spec
@@ -93,9 +93,9 @@ def parse_range(offsets: Sequence[str], end: str, group: str) -> tuple[Offset, O
             raise UsageError(f"-o {text}: the start is given twice; drop one")
         else:
             start = spec
-    if until is not None and until.kind is Kind.STORED:
+    if until is not None and until.kind is OffsetKind.STORED:
         raise UsageError("--until stored: a group's offset is a place to start, not to stop")
-    if start is not None and start.kind is Kind.STORED and not group:
+    if start is not None and start.kind is OffsetKind.STORED and not group:
         raise UsageError("-o stored needs a group; add -G GROUP")
     return start or BEGINNING, until
 
@@ -125,7 +125,7 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         topics=tuple(topics),
         start=start,
         until=until,
-        given_start=any(text not in ("stored", "") for text in options.offset) and start.kind is not Kind.STORED,
+        given_start=any(text not in ("stored", "") for text in options.offset) and start.kind is not OffsetKind.STORED,
         at_end=options.exit,
         partitions=partitions,
         group=options.group or None,

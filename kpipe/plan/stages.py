@@ -70,9 +70,9 @@ def _read_file(path: str) -> bytes:
 
 
 def _run_apart(source: str, patience: Patience) -> Evaluator:
-    from kpipe.through.jq_process import Apart
+    from kpipe.through.jq_process import JqProcess
 
-    return Apart(source, patience)
+    return JqProcess(source, patience)
 
 
 def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:

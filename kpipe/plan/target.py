@@ -147,7 +147,7 @@ class Target:
         """Blocks without keys go round, unless the partitioner sends all such records to one partition."""
         from confluent_kafka import KafkaException
 
-        from kpipe.sinks.partition_rotation import Turns
+        from kpipe.sinks.partition_rotation import PartitionRotation
 
         def led() -> Sequence[int]:
             try:
@@ -156,7 +156,7 @@ class Target:
                 return ()
 
         partitioner = str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
-        return Turns(led).take if partitioner.endswith("random") else lambda _batch: -1
+        return PartitionRotation(led).take if partitioner.endswith("random") else lambda _batch: -1
 
 
 BY_ITSELF = Blueprint(-1, {})

@@ -32,7 +32,7 @@ LEAST_MEMORY = 1 << 20
 
 
 @dataclass(slots=True)
-class Side:
+class ComparedTopic:
     """One of the two topics, ready to be read to its end of now."""
 
     where: str
@@ -45,7 +45,7 @@ class Side:
 class Verification:
     """Both topics and their comparison; `read` counts the records of both sides, out of `total`."""
 
-    def __init__(self, source: Side, target: Side, comparison: Comparison, watch: Watch) -> None:
+    def __init__(self, source: ComparedTopic, target: ComparedTopic, comparison: Comparison, watch: Watch) -> None:
         self.source, self.target = source, target
         self.read = 0
         self.watch = watch
@@ -130,9 +130,9 @@ def plan_verify(
 
 def _open(
     cluster: Cluster, selection: Selection, connection: ConnectionOptions, stop: Stop, say: Callable[[str], None]
-) -> Side:
+) -> ComparedTopic:
     opened = prepare_source(cluster, selection, Hooks(say=say), connection.timeout, lambda: stop.requested)
     opened.source.open(opened.metadata)
-    return Side(
+    return ComparedTopic(
         place_name(label(cluster), selection.topics[0]), selection.topics[0], opened, cluster, opened.cluster_id
     )

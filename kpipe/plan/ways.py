@@ -32,7 +32,7 @@ def filter_in(steps: Sequence[Step]) -> str:
     return next((step.name for step in steps if step.name in FILTERS), "")
 
 
-def build_detours(
+def put_filters(
     steps: Sequence[Step],
     stages: Sequence[PipelineStage],
     sink: Sink,
@@ -46,40 +46,40 @@ def build_detours(
     from kpipe.through.filtering import Filter
     from kpipe.through.limit import Limited
     from kpipe.through.lines import Lines, refuse_newlines
-    from kpipe.transform.through import Detour
+    from kpipe.transform.through import FilterMark
 
     sink = Limited(sink)
     behind: list[PipelineStage] = []
     for stage in reversed(stages):
-        if not isinstance(stage, Detour):
+        if not isinstance(stage, FilterMark):
             behind.insert(0, stage)
             continue
         what = Filter(stage.command, stage.title, stage.timeout, stage.jobs)
-        detour: Any = (Envelopes if stage.json else Lines)(what, sink, behind, say)
+        filtering: Any = (Envelopes if stage.json else Lines)(what, sink, behind, say)
         if preview is not None:
-            detour.note = preview.note
-        sink = cast("Sink", detour)
+            filtering.note = preview.note
+        sink = cast("Sink", filtering)
         behind = [] if stage.json else [refuse_newlines(stage.title)]
     return behind, sink
 
 
-def bind_detours(pipeline: Pipeline) -> None:
+def bind_filters(pipeline: Pipeline) -> None:
     """Tell the filters where to see that the input has ended, and count behind them what passes."""
-    detours = _detours(pipeline.sink)
-    if detours:
-        limited = detours[-1].inner
+    filters = _filters(pipeline.sink)
+    if filters:
+        limited = filters[-1].inner
         limited.left, pipeline.limit, pipeline.enough = pipeline.limit, None, limited.enough
-        for detour in detours:
-            detour.ending, detour.wanted = lambda: pipeline.draining, lambda: limited.left
+        for filtering in filters:
+            filtering.ending, filtering.wanted = lambda: pipeline.draining, lambda: limited.left
 
 
-def end_detours(sink: Sink) -> None:
+def end_filters(sink: Sink) -> None:
     """End the processes of all filters, at once."""
-    for detour in _detours(sink):
-        detour.end()
+    for filtering in _filters(sink):
+        filtering.end()
 
 
-def _detours(sink: Any) -> list[Any]:
+def _filters(sink: Any) -> list[Any]:
     found: list[Any] = []
     while sink is not None:
         if hasattr(sink, "ending"):
@@ -133,7 +133,7 @@ def build_preview(
 ) -> tuple[list[PipelineStage], Sink]:
     """The stages and the sink of a dry run; filters do run."""
     preview = make_preview(topic, stop)
-    before, sink = build_detours(steps, stages, preview, say, preview)
+    before, sink = put_filters(steps, stages, preview, say, preview)
     return [preview.enter, *before, preview.leave], sink
 
 

@@ -20,12 +20,12 @@ from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.stages import make_spill
 from kpipe.plan.watch import Watch
 from kpipe.plan.ways import (
-    bind_detours,
-    build_detours,
+    bind_filters,
     build_preview,
     dry_warning,
-    end_detours,
+    end_filters,
     make_pace,
+    put_filters,
     throttle,
     unsent,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.address import Place
-    from kpipe.clusters.profiles import Cluster, Side
+    from kpipe.clusters.profiles import Cluster, Role
     from kpipe.ledger import Ledger
     from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.parts import Committer, Sink, Source, Spill, Transaction
@@ -130,10 +130,10 @@ class Wiring:
         """Whether a signal has come."""
         return self.stop.requested
 
-    def resolve(self, *own: tuple[str | None, Side], also: Sequence[Place] = ()) -> list[Cluster]:
+    def resolve(self, *own: tuple[str | None, Role], also: Sequence[Place] = ()) -> list[Cluster]:
         """The clusters of the command's own places; those of dead letters, --also and routes are opened later."""
         self._also = also
-        routed: list[tuple[str | None, Side]] = [(name, "target") for name in self.routed]
+        routed: list[tuple[str | None, Role]] = [(name, "target") for name in self.routed]
         clusters = iter(
             open_profiles(self._profiles, [*own, *self.policy.places, *also_sides(also), *routed], self.warn)
         )
@@ -203,12 +203,12 @@ class Wiring:
         self.watch.add_target(ready, letters=True)
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
-    def detour(self, stages: Sequence[Stage], sink: Sink, *, waits: bool = True) -> tuple[list[Stage], Sink]:
+    def through_filters(self, stages: Sequence[Stage], sink: Sink, *, waits: bool = True) -> tuple[list[Stage], Sink]:
         """Filters and the throttle before the sink; the stages are those before the first filter.
 
         `waits` when the source does not keep the pace itself.
         """
-        return build_detours(self.steps, stages, throttle(sink, self.pace, waits=waits), self.say)
+        return put_filters(self.steps, stages, throttle(sink, self.pace, waits=waits), self.say)
 
     def preview(self, stages: Sequence[Stage], topic: str) -> tuple[list[Stage], Sink]:
         """A dry run's stages and sink."""
@@ -249,7 +249,7 @@ class Wiring:
             from kpipe.sinks.stdout import ReaderWatch
 
             pipeline.watch = ReaderWatch()
-        bind_detours(pipeline)
+        bind_filters(pipeline)
         self.patience.is_over = lambda: self.stop.forced
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
@@ -265,7 +265,7 @@ class Wiring:
         self.watch.start(ledger)
         planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
         planned.fell_short = lambda: self._epoch.count > 0
-        planned.end_filters = lambda: end_detours(sink)
+        planned.end_filters = lambda: end_filters(sink)
         planned.observers.append(self.watch)
         if dry:
             planned.outcome = "shown"

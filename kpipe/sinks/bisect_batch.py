@@ -39,7 +39,7 @@ class Row(NamedTuple):
         return len(self.arguments[1] or b"") + len(self.arguments[2] or b"") + 50
 
 
-class Retrial:
+class BatchBisection:
     """`judge` decides about a record that failed alone and says whether to go on; `idle` says whether to wait on."""
 
     def __init__(

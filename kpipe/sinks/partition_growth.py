@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOOK = 30.0  # seconds between looks; librdkafka itself sees new partitions after up to 5 min
 
 
-class GrowthWatch:
+class PartitionGrowth:
     """A stage that looks at nothing but the clock; `open_admin` is called at the first look."""
 
     def __init__(

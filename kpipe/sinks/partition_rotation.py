@@ -20,7 +20,7 @@ REFRESH = 60.0
 """Seconds between two looks at which partitions have a leader; librdkafka's own are 5 minutes apart."""
 
 
-class Turns:
+class PartitionRotation:
     """`led` says which partitions have a leader now; nothing when nobody answers."""
 
     def __init__(self, led: Callable[[], Sequence[int]], clock: Callable[[], float] = time.monotonic) -> None:

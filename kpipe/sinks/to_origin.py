@@ -30,7 +30,7 @@ class ExhaustedRecord(BadRecord):
     code = "TOO_MANY_ATTEMPTS"
 
 
-class HomewardBound:
+class ToOrigin:
     """The last stage of `--to-origin`: reads where each record came from, then lets `stamp` write this hop over it."""
 
     def __init__(

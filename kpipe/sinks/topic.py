@@ -345,7 +345,7 @@ class TopicSink:
 
     def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
         """Send again what was not written, in order; a record that is refused alone is judged."""
-        from kpipe.sinks.bisect_batch import Retrial
+        from kpipe.sinks.bisect_batch import BatchBisection
 
         rows = self._rows(failures)
         stand = [failure for failure in failures if (id(failure[0]), failure[1]) not in rows]
@@ -353,7 +353,7 @@ class TopicSink:
             return failures
         torn = self._producing.is_torn
         with self._producing.careful() as (producer, troubles):
-            Retrial(producer, troubles, judge, idle).run([row for same in rows.values() for row in same])
+            BatchBisection(producer, troubles, judge, idle).run([row for same in rows.values() for row in same])
         if torn:
             self._renew()
         return stand

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 
-class Alone:
+class Assigned:
     """A reader on its own; `widened` is told of partitions that are new."""
 
-    def __init__(self, reading: Reading, widened: Callable[[list[TopicPartition]], None]) -> None:
-        self._reading = reading
+    def __init__(self, state: SourceState, widened: Callable[[list[TopicPartition]], None]) -> None:
+        self._state = state
         self._widened = widened
-        self._discovery = Discovery(reading, self._widen) if reading.selection.partitions is None else None
+        self._discovery = Discovery(state, self._widen) if state.selection.partitions is None else None
 
     def start(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """Assign partitions at absolute offsets: OFFSET_BEGINNING costs 500 ms before the first record."""
-        extents = self._reading.extents
+        extents = self._state.extents
         extents.take(starts, bounds)
-        self._reading.tap.assign(starts, shared=False)
+        self._state.fetching.assign(starts, shared=False)
         extents.check_finished()
 
     def look(self) -> None:
@@ -40,15 +40,15 @@ class Alone:
             self._discovery.look()
 
     def _widen(self, places: list[TopicPartition]) -> None:
-        reading = self._reading
+        state = self._state
         topics = {topic for topic, _ in places}
-        self.drop([place for place in reading.extents.assigned if place[0] not in topics])
-        new = sorted(set(places) - reading.extents.assigned)
+        self.drop([place for place in state.extents.assigned if place[0] not in topics])
+        new = sorted(set(places) - state.extents.assigned)
         if new:
             self._widened(new)
-            bounds = reading.resolver.bounds(new)
-            starts = reading.resolver.starts(BEGINNING, bounds)
-            reading.hooks.began(starts)
+            bounds = state.resolver.bounds(new)
+            starts = state.resolver.starts(BEGINNING, bounds)
+            state.hooks.began(starts)
             self.start(starts, bounds)
 
     def idle(self) -> None:
@@ -57,9 +57,9 @@ class Alone:
     def drop(self, places: list[TopicPartition]) -> None:
         """These are gone from the cluster; the others are read on."""
         if places:
-            self._reading.hooks.lost(places)
-            self._reading.tap.drop(places)
-            self._reading.extents.let_go(places)
+            self._state.hooks.lost(places)
+            self._state.fetching.drop(places)
+            self._state.extents.let_go(places)
             if self._discovery is not None:
                 self._discovery.hasten()
 
@@ -68,4 +68,4 @@ class Alone:
         from confluent_kafka import KafkaException
 
         with suppress(KafkaException, RuntimeError):
-            self._reading.consumer.close()
+            self._state.consumer.close()

@@ -14,7 +14,7 @@ from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import MOVING, is_unauthorised
-from kpipe.kafka.offsets import Kind, Offset
+from kpipe.kafka.offsets import Offset, OffsetKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,13 +113,13 @@ class OffsetResolver:
         return {place: min(offset, bounds[place].high) for place, offset in self._resolve(spec, bounds).items()}
 
     def _resolve(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
-        if spec.kind is Kind.TIME:
+        if spec.kind is OffsetKind.TIME:
             found = self.find_time(bounds, spec.value)
             return {place: bounds[place].high if offset < 0 else offset for place, offset in found.items()}
-        if spec.kind is Kind.END:
+        if spec.kind is OffsetKind.END:
             return {place: bound.high for place, bound in bounds.items()}
-        if spec.kind is Kind.TAIL:
+        if spec.kind is OffsetKind.TAIL:
             return {place: bound.high - spec.value for place, bound in bounds.items()}
-        if spec.kind is Kind.ABSOLUTE:
+        if spec.kind is OffsetKind.ABSOLUTE:
             return dict.fromkeys(bounds, spec.value)
         return {place: bound.low for place, bound in bounds.items()}

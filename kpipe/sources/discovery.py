@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 ANSWER = 1.0
 """Seconds for the answer; without one the next look asks again."""
@@ -28,14 +28,14 @@ class Discovery:
 
     def __init__(
         self,
-        reading: Reading,
+        state: SourceState,
         found: Callable[[list[TopicPartition]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._reading = reading
+        self._state = state
         self._found = found
         self._clock = clock
-        self._next = clock() + reading.selection.refresh
+        self._next = clock() + state.selection.refresh
         self._topics: set[str] | None = None
 
     def look(self) -> None:
@@ -43,18 +43,18 @@ class Discovery:
         now = self._clock()
         if now < self._next:
             return
-        reading, selection = self._reading, self._reading.selection
+        state, selection = self._state, self._state.selection
         self._next = now + selection.refresh
-        if reading.extents.ends or reading.extents.bounded:
+        if state.extents.ends or state.extents.bounded:
             return
         from confluent_kafka import KafkaException
 
         with suppress(KafkaException, KpipeError):  # looked at again; what is assigned goes on
             if len(selection.topics) == 1 and not is_pattern(selection.topics[0]):
-                metadata = reading.consumer.list_topics(selection.topics[0], timeout=ANSWER)
+                metadata = state.consumer.list_topics(selection.topics[0], timeout=ANSWER)
             else:
-                metadata = reading.consumer.list_topics(timeout=ANSWER)
-            places = find_places(selection, metadata, reading.cluster, reading.left_out)
+                metadata = state.consumer.list_topics(timeout=ANSWER)
+            places = find_places(selection, metadata, state.cluster, state.left_out)
             self._say_change({topic for topic, _ in places})
             self._found(places)
 
@@ -63,13 +63,13 @@ class Discovery:
         self._next = self._clock()
 
     def _say_change(self, topics: set[str]) -> None:
-        reading = self._reading
+        state = self._state
         if self._topics is None:
-            self._topics = {topic for topic, _ in reading.known}
+            self._topics = {topic for topic, _ in state.known}
         for topic in sorted(topics - self._topics):
             what = "a new topic that matches; read from its beginning"
-            reading.hooks.say(f"read: {where(reading.cluster, topic)}: {what}")
+            state.hooks.say(f"read: {where(state.cluster, topic)}: {what}")
         for topic in sorted(self._topics - topics):
             what = "the topic was deleted; the others that match are read on"
-            reading.hooks.say(f"read: {where(reading.cluster, topic)}: {what}")
+            state.hooks.say(f"read: {where(state.cluster, topic)}: {what}")
         self._topics = topics

@@ -24,7 +24,7 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 OTHER_MEMBERS = {
     NO_GROUP: "it has classic members, and the cluster does not convert it; "
@@ -44,10 +44,10 @@ FATAL_WORDS = {
 class Events:
     """The client's events of one source."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self._cluster = reading.cluster
-        self._group = reading.selection.group
+    def __init__(self, state: SourceState) -> None:
+        self._state = state
+        self._cluster = state.cluster
+        self._group = state.selection.group
 
     def explain(self, message: Message) -> KpipeError | None:
         """What a message that is no record means; None when it passes."""
@@ -68,9 +68,9 @@ class Events:
         if name in NO_PLACE:
             return self._explain_gone(message.topic(), at)
         if name in OTHER_MEMBERS:
-            return KpipeError(OTHER_MEMBERS[name], where=self._reading.group, stage=Stage.READ)
+            return KpipeError(OTHER_MEMBERS[name], where=self._state.group, stage=Stage.READ)
         if name == POLLED_TOO_LATE:
-            self._reading.hooks.say(f"read: {at}: {text}; joining the group again")
+            self._state.hooks.say(f"read: {at}: {text}; joining the group again")
             return None
         if error.retriable() and not error.fatal():
             return None
@@ -78,7 +78,7 @@ class Events:
 
     def _explain_gone(self, topic: str | None, at: str) -> KpipeError | None:
         """A topic that only a pattern meant may go: the others that match are read on."""
-        selection = self._reading.selection
+        selection = self._state.selection
         if selection.has_patterns and topic not in selection.topics:
             return None
         return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)

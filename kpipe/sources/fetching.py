@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
-from kpipe.sources.min_age import Hold
+from kpipe.sources.min_age import MinAge
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ MOST_STASHED, MOST_STASHED_BYTES = 64, 4 << 20
 SEEK_TIMEOUT = 10.0  # seconds
 
 
-class Tap:
+class Fetching:
     """The fetching of one consumer. `incremental`: the group takes and gives partitions one by one (KIP-429)."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Tap:
         self._extents = extents
         self._cluster = cluster
         self._incremental = incremental
-        self._hold = Hold(min_age, self.pause, self._go_on) if min_age else None
+        self._min_age = MinAge(min_age, self.pause, self._go_on) if min_age else None
         self._stash: list[Message] = []
         self._rewinds: dict[TopicPartition, int] = {}
         self._stashed = 0
@@ -87,14 +87,14 @@ class Tap:
         """Those that may be read now."""
         if self._rewinds:  # a rebalance in this very call took records back; these are read again
             messages = [m for m in messages if (m.topic(), m.partition()) not in self._rewinds]
-        if self._hold is not None:
-            messages = [*self._hold.release(), *self._hold.sift(messages)]
+        if self._min_age is not None:
+            messages = [*self._min_age.release(), *self._min_age.sift(messages)]
         return messages
 
     @property
     def holds_back(self) -> bool:
         """Whether records are kept until they are old enough."""
-        return self._hold is not None and bool(self._hold.held)
+        return self._min_age is not None and bool(self._min_age.held)
 
     def keep_alive(self) -> None:
         """Poll, so that a full sink never costs us our place in the group, and answer to its rebalances.
@@ -178,7 +178,7 @@ class Tap:
 
     def _resume(self) -> None:
         self._paused = False
-        self._resume_these(self._extents.assigned - (self._hold.paused if self._hold is not None else set()))
+        self._resume_these(self._extents.assigned - (self._min_age.paused if self._min_age is not None else set()))
 
     def _resume_these(self, places: set[TopicPartition]) -> None:
         from confluent_kafka import TopicPartition
@@ -191,8 +191,8 @@ class Tap:
         """What was fetched of these partitions and not read: they went away, or are read again."""
         gone = set(places)
         self._stash = [m for m in self._stash if (m.topic(), m.partition()) not in gone]
-        if self._hold is not None:
-            self._hold.drop(gone)
+        if self._min_age is not None:
+            self._min_age.drop(gone)
 
     # --- elsewhere ---------------------------------------------------------------------------------------------
 

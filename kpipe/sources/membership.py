@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.start_offsets import Beginnings
-    from kpipe.sources.state import Reading
-    from kpipe.sources.topic_watch import Watch
+    from kpipe.sources.start_offsets import StartOffsets
+    from kpipe.sources.state import SourceState
+    from kpipe.sources.topic_watch import TopicWatch
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
 """Seconds between looks at what the other members have committed, for one that is done: doubled from one to the next.
@@ -43,15 +43,15 @@ class Membership:
     """One member; `note` keeps an error of a callback for the next read."""
 
     def __init__(
-        self, reading: Reading, beginnings: Beginnings, watch: Watch, note: Callable[[KpipeError], None]
+        self, state: SourceState, start_offsets: StartOffsets, watch: TopicWatch, note: Callable[[KpipeError], None]
     ) -> None:
-        self._reading = reading
-        self._consumer = reading.consumer
-        self._selection = reading.selection
-        self._extents = reading.extents
-        self._tap = reading.tap
-        self._beginnings = beginnings
-        self._watch = watch
+        self._state = state
+        self._consumer = state.consumer
+        self._selection = state.selection
+        self._extents = state.extents
+        self._fetching = state.fetching
+        self._start_offsets = start_offsets
+        self._topic_watch = watch
         self._note = note
         self._between_looks = REFRESH
         self._next_look = time.monotonic() + REFRESH
@@ -59,7 +59,7 @@ class Membership:
         self._joining = False
         self._leaving = False
         self._topics: set[str] = set()
-        self._discovery = Discovery(reading, self._subscribe) if self._selection.has_patterns else None
+        self._discovery = Discovery(state, self._subscribe) if self._selection.has_patterns else None
 
     def join(self, places: list[TopicPartition]) -> None:
         """Ask for partitions of these places' topics; they come in a callback of a later poll."""
@@ -101,7 +101,7 @@ class Membership:
         except KpipeError as error:
             self._note(error)
         except Exception as error:
-            self._note(KpipeError(f"cannot take over partitions: {error}", where=self._reading.cluster))
+            self._note(KpipeError(f"cannot take over partitions: {error}", where=self._state.cluster))
 
     def _take_nothing(self) -> None:
         """The join came to its end after all: to ask where to begin would wait for a client that is being closed."""
@@ -112,38 +112,38 @@ class Membership:
 
     def _take_over(self, places: list[TopicPartition]) -> None:
         again: set[str] = set()
-        if self._watch.knows_topics:
-            again = self._watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
+        if self._topic_watch.knows_topics:
+            again = self._topic_watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
         if places:
             self._patience = None
             self._between_looks = FIRST_LOOK
             self._next_look = time.monotonic() + FIRST_LOOK
-        bounds = self._reading.resolver.bounds(places)
-        starts = self._beginnings.find(bounds, again)
-        self._reading.hooks.began(starts)
+        bounds = self._state.resolver.bounds(places)
+        starts = self._start_offsets.find(bounds, again)
+        self._state.hooks.began(starts)
         self._extents.take(starts, bounds)
-        self._tap.assign(starts, shared=True)
+        self._fetching.assign(starts, shared=True)
         self._extents.check_finished()
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
-        self._let_go(partitions, self._reading.hooks.revoked)
+        self._let_go(partitions, self._state.hooks.revoked)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
-        self._let_go(partitions, self._reading.hooks.lost)
+        self._let_go(partitions, self._state.hooks.lost)
 
     def _let_go(self, partitions: list[ClientPartition], hook: Callable[[list[TopicPartition]], None]) -> None:
         try:
             places = [(entry.topic, entry.partition) for entry in partitions]
-            self._tap.forget(places)
+            self._fetching.forget(places)
             try:
                 hook(places)
             finally:
                 self._extents.let_go(places)
-                self._tap.unassign(partitions)
+                self._fetching.unassign(partitions)
         except KpipeError as error:
             self._note(error)
         except Exception as error:
-            self._note(KpipeError(f"cannot let partitions go: {error}", where=self._reading.cluster))
+            self._note(KpipeError(f"cannot let partitions go: {error}", where=self._state.cluster))
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -153,13 +153,13 @@ class Membership:
         if self._patience is not None and now >= self._patience:
             self._patience = None
             what = "no partition came yet: other members have them; one that died keeps them until its session ends"
-            self._reading.hooks.say(f"read: {self._reading.group}: {what}")
+            self._state.hooks.say(f"read: {self._state.group}: {what}")
         if now >= self._next_look and self._extents.ends and self._extents.share_is_done:
             self._between_looks = min(2 * self._between_looks, REFRESH)
             self._next_look = now + self._between_looks
             others = self._extents.others()
             with suppress(NoAnswer):
-                committed = self._beginnings.committed(others, timeout=SHORT)
+                committed = self._start_offsets.committed(others, timeout=SHORT)
                 self._extents.finished = all(committed[place][0] >= end for place, end in others.items())
 
     def close(self, timeout: float) -> None:

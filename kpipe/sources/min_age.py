@@ -23,7 +23,7 @@ OVERHEAD = 200
 """Bytes that a message takes beside its value."""
 
 
-class Hold:
+class MinAge:
     """Messages that are younger than `min_age` seconds, per partition.
 
     `pause` and `resume` are called with the partitions that need not, or need, be fetched; `paused` are those now.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UsageError
-from kpipe.kafka.offsets import Kind, Offset
+from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.patterns import find_matches
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
 
-BEGINNING = Offset(Kind.BEGINNING, 0)
+BEGINNING = Offset(OffsetKind.BEGINNING, 0)
 INTERNAL = "__"
 """What the names of a cluster's own topics begin with: `__consumer_offsets`, `__transaction_state`. A pattern leaves
 them out: each commit of a group that read them would make the next record."""

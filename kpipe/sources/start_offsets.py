@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import MOVING, is_unauthorised
-from kpipe.kafka.offsets import Kind
+from kpipe.kafka.offsets import OffsetKind
 from kpipe.sources.bounds import PAUSE
 from kpipe.sources.selection import BEGINNING, where
 from kpipe.units import format_time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import Bounds
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 ANSWER = 10.0
 """Seconds for the coordinator's answer when partitions are taken over."""
@@ -36,11 +36,11 @@ class NoAnswer(UnreachableError):
     """The group's coordinator did not say what is committed."""
 
 
-class Beginnings:
+class StartOffsets:
     """Starts of the partitions of one source."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, state: SourceState) -> None:
+        self._state = state
         self._judged: set[str] = set()
         self._said = False
 
@@ -50,19 +50,19 @@ class Beginnings:
         Topics in `again` were created again since this run read them: the coordinator takes them away and forgets their
         commits before it gives the new ones out, and a group without a commit would begin there without a word.
         """
-        reading = self._reading
-        if reading.selection.group is not None and reading.selection.start.kind is not Kind.BEGINNING:
+        state = self._state
+        if state.selection.group is not None and state.selection.start.kind is not OffsetKind.BEGINNING:
             self._find_added({topic for topic, _ in bounds} - self._judged)
-        starts = reading.resolver.starts(reading.selection.start, bounds)
+        starts = state.resolver.starts(state.selection.start, bounds)
         self._say_past_end(starts, bounds)
-        added = {place: bound for place, bound in bounds.items() if place not in reading.known}
-        starts.update(reading.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
-        if reading.selection.group is not None:
+        added = {place: bound for place, bound in bounds.items() if place not in state.known}
+        starts.update(state.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
+        if state.selection.group is not None:
             left_off = self._left_off(bounds, again)
-            if left_off and reading.selection.given_start and not self._said:
+            if left_off and state.selection.given_start and not self._said:
                 self._said = True
-                reading.hooks.say(
-                    f"read: {reading.group}: goes on where it left off; -o is only for partitions without a committed "
+                state.hooks.say(
+                    f"read: {state.group}: goes on where it left off; -o is only for partitions without a committed "
                     "offset (another -G starts anew)"
                 )
             starts.update(left_off)
@@ -70,25 +70,25 @@ class Beginnings:
 
     def _say_past_end(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """An offset that was typed and does not exist yet: what is read there is what comes when the log has grown."""
-        selection, now_ms = self._reading.selection, time.time() * 1000
-        if selection.start.kind is Kind.TIME and selection.start.value > now_ms and not self._said:
+        selection, now_ms = self._state.selection, time.time() * 1000
+        if selection.start.kind is OffsetKind.TIME and selection.start.value > now_ms and not self._said:
             self._said = True
             when = format_time(selection.start.value)
-            self._reading.hooks.say(f"read: -o: {when} is in the future; reading starts at the end of now")
-        if selection.start.kind is not Kind.ABSOLUTE:
+            self._state.hooks.say(f"read: -o: {when} is in the future; reading starts at the end of now")
+        if selection.start.kind is not OffsetKind.ABSOLUTE:
             return
         for place, offset in sorted(starts.items()):
             if offset > bounds[place].high:
-                at = where(self._reading.cluster, *place)
+                at = where(self._state.cluster, *place)
                 what = f"-o {offset} is past the end ({bounds[place].high})"
-                self._reading.hooks.say(f"read: {at}: {what}; nothing is read before it comes")
-                self._reading.not_before[place] = offset
+                self._state.hooks.say(f"read: {at}: {what}; nothing is read before it comes")
+                self._state.not_before[place] = offset
                 starts[place] = bounds[place].high
 
     def _find_added(self, topics: set[str]) -> None:
         """Partitions that were added since the group last read these topics are not among those known at the start."""
         self._judged |= topics
-        known = self._reading.known
+        known = self._state.known
         commits = self.committed([place for place in known if place[0] in topics])
         counts: dict[str, int] = {}
         for (topic, _), (offset, metadata) in commits.items():
@@ -100,7 +100,7 @@ class Beginnings:
 
     def _left_off(self, bounds: dict[TopicPartition, Bounds], again: Collection[str]) -> dict[TopicPartition, int]:
         """Committed offsets of the group that still exist; `--on-gap` decides about the others."""
-        ids, gaps = self._reading.ids, self._reading.gaps
+        ids, gaps = self._state.ids, self._state.gaps
         topics = {topic for topic, _ in bounds}
         ids.accept(topics.intersection(again))
         ids.learn(topics)
@@ -125,7 +125,7 @@ class Beginnings:
         while True:
             try:
                 left = max(0.1, deadline - time.monotonic())
-                answers = self._reading.consumer.committed(asked, timeout=left) if asked else []
+                answers = self._state.consumer.committed(asked, timeout=left) if asked else []
                 break
             except KafkaException as error:
                 if error.args[0].name() not in MOVING or time.monotonic() >= deadline:
@@ -138,8 +138,8 @@ class Beginnings:
 
     def _explain(self, error: Any) -> KpipeError:
         if is_unauthorised(error):
-            return denied(f"group {self._reading.selection.group}", "READ").error(self._reading.group, Stage.READ)
-        return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._reading.group)
+            return denied(f"group {self._state.selection.group}", "READ").error(self._state.group, Stage.READ)
+        return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._state.group)
 
 
 def _partitions_in(metadata: str) -> int:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.extents import Extents
-    from kpipe.sources.fetching import Tap
+    from kpipe.sources.fetching import Fetching
     from kpipe.sources.gaps import Gaps
     from kpipe.sources.identity import TopicIds
     from kpipe.sources.selection import Hooks, Selection
 
 
 @dataclass(slots=True, frozen=True)
-class Reading:
+class SourceState:
     """One source's parts; `cluster` is its name for messages, maybe empty."""
 
     consumer: Consumer
@@ -32,7 +32,7 @@ class Reading:
     ids: TopicIds
     gaps: Gaps
     extents: Extents
-    tap: Tap
+    fetching: Fetching
     known: set[TopicPartition] = field(default_factory=set)
     """The partitions that were there at the start; any other is read from its beginning, whatever -o says."""
     not_before: dict[TopicPartition, int] = field(default_factory=dict)

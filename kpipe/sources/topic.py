@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from kpipe.errors import KpipeError
 from kpipe.header_names import read_headers
 from kpipe.kafka.errors import NO_START, PARTITION_END
-from kpipe.kafka.offsets import Kind, Offset
+from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
-from kpipe.sources.assigned import Alone
+from kpipe.sources.assigned import Assigned
 from kpipe.sources.events import Events
 from kpipe.sources.extents import Extents
-from kpipe.sources.fetching import BATCH, WAIT, Tap
+from kpipe.sources.fetching import BATCH, WAIT, Fetching
 from kpipe.sources.gaps import Gaps
 from kpipe.sources.membership import Membership
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
-from kpipe.sources.start_offsets import PARTITIONS, Beginnings
-from kpipe.sources.state import Reading
-from kpipe.sources.topic_watch import Watch
+from kpipe.sources.start_offsets import PARTITIONS, StartOffsets
+from kpipe.sources.state import SourceState
+from kpipe.sources.topic_watch import TopicWatch
 from kpipe.sources.transactions import OpenTransactions
 
 if TYPE_CHECKING:
@@ -68,18 +68,22 @@ class TopicSource:
         self._resolver = resolver
         self._hooks = hooks
         self._extents = extents = Extents(bounded=selection.at_end, shared=selection.shared)
-        self._tap = tap = Tap(consumer, extents, cluster, incremental=selection.incremental, min_age=selection.min_age)
-        self._reading = reading = Reading(consumer, cluster, selection, resolver, hooks, ids, self.gaps, extents, tap)
-        self._beginnings = Beginnings(reading)
-        self._watch = Watch(reading, self._drop)
-        self._events = Events(reading)
-        self._transactions = OpenTransactions(reading) if resolver.open_reader is not None else None
+        self._fetching = fetching = Fetching(
+            consumer, extents, cluster, incremental=selection.incremental, min_age=selection.min_age
+        )
+        self._state = state = SourceState(
+            consumer, cluster, selection, resolver, hooks, ids, self.gaps, extents, fetching
+        )
+        self._start_offsets = StartOffsets(state)
+        self._topic_watch = TopicWatch(state, self._drop)
+        self._events = Events(state)
+        self._transactions = OpenTransactions(state) if resolver.open_reader is not None else None
         self._stable: dict[TopicPartition, int] = {}
         """Ends that are those of what is committed: an open transaction may hold records back behind them."""
         self._held_checked = False
-        self._seat: Alone | Membership = Alone(reading, self._widen)
+        self._assignment: Assigned | Membership = Assigned(state, self._widen)
         if selection.shared:
-            self._seat = Membership(reading, self._beginnings, self._watch, self._note)
+            self._assignment = Membership(state, self._start_offsets, self._topic_watch, self._note)
         self._error: KpipeError | None = None
         self._heard: tuple[int, float] | None = None
         self._topic: str | None = None
@@ -88,8 +92,8 @@ class TopicSource:
 
     def open(self, metadata: Any) -> None:
         """Fix the ends, then join the group or assign the partitions at absolute offsets."""
-        places = find_places(self._selection, metadata, self.cluster, self._reading.left_out)
-        self._reading.known.update(places)
+        places = find_places(self._selection, metadata, self.cluster, self._state.left_out)
+        self._state.known.update(places)
         names = {topic for topic, _ in places}
         if len(names) == 1 and not self._selection.has_patterns:
             self._topic = names.pop()
@@ -97,12 +101,12 @@ class TopicSource:
         ends = self._find_ends(bounds)
         self._extents.fix(ends, bounds)
         self._stable = {place: end for place, end in ends.items() if place in bounds and end == bounds[place].high}
-        if isinstance(self._seat, Membership):
-            self._seat.join(places)
+        if isinstance(self._assignment, Membership):
+            self._assignment.join(places)
         else:
-            starts = self._beginnings.find(bounds)
+            starts = self._start_offsets.find(bounds)
             self._hooks.began(starts)
-            self._seat.start(starts, bounds)
+            self._assignment.start(starts, bounds)
             if not self._extents.ends:
                 self.ids.ask({topic for topic, _ in places})
         self._finish()
@@ -114,11 +118,11 @@ class TopicSource:
 
     def leave_out(self, topics: Iterable[str]) -> None:
         """No pattern means these, which the run itself writes to; before `open`."""
-        self._reading.left_out.update(topics)
+        self._state.left_out.update(topics)
 
     def note(self, topic: str) -> str:
         """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
-        partitions = sum(place[0] == topic for place in self._reading.known)
+        partitions = sum(place[0] == topic for place in self._state.known)
         return (
             f"{self.ids.metadata(topic)} {PARTITIONS}{partitions}".strip() if partitions else self.ids.metadata(topic)
         )
@@ -127,10 +131,10 @@ class TopicSource:
         until, at_end = self._selection.until, self._selection.at_end
         if until is None:
             return {place: bound.high for place, bound in bounds.items()} if at_end else {}
-        if until.kind is Kind.TIME and until.value > time.time() * 1000 and not at_end:
+        if until.kind is OffsetKind.TIME and until.value > time.time() * 1000 and not at_end:
             self._extents.late_end = until.value
             return {}
-        if until.kind is Kind.ABSOLUTE and not at_end:
+        if until.kind is OffsetKind.ABSOLUTE and not at_end:
             return dict.fromkeys(bounds, until.value)
         return self._resolver.ends(until, bounds)
 
@@ -140,7 +144,7 @@ class TopicSource:
             self._topic = None
 
     def _drop(self, places: list[TopicPartition]) -> None:
-        self._seat.drop(places)
+        self._assignment.drop(places)
 
     def _note(self, error: KpipeError) -> None:
         self._error = error
@@ -150,33 +154,33 @@ class TopicSource:
     # Hot path: `make bench` (consume, forward).
     def read(self) -> Batch | None:
         """Up to 500 records; waits at most 0.1 s for the first."""
-        self._watch.look()
-        self._seat.look()
-        tap = self._tap
+        self._topic_watch.look()
+        self._assignment.look()
+        fetching = self._fetching
         if self._pace is not None:
             return self._read_at_pace(self._pace)
-        return self._read(tap.fetch())
+        return self._read(fetching.fetch())
 
     def _read_at_pace(self, pace: Pace) -> Batch | None:
         """As many as the rate allows now: the rest waits in the client's queue, which a pause would throw away."""
         most, wait = pace.most(BATCH)
         if not most:
             time.sleep(min(WAIT, wait))
-            self._tap.keep_alive()
+            self._fetching.keep_alive()
             return None
-        batch = self._read(self._tap.fetch(most))
+        batch = self._read(self._fetching.fetch(most))
         pace.note_read(batch.read if batch is not None else 0)
         return batch
 
     def _read(self, messages: list[Message]) -> Batch | None:
-        tap = self._tap
+        fetching = self._fetching
         if not messages and self._error is None and not self._extents.finished:
-            messages = tap.wait()
+            messages = fetching.wait()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        messages = tap.sift(messages)
-        if self._reading.not_before:
+        messages = fetching.sift(messages)
+        if self._state.not_before:
             messages = self._skip(messages)
         batch: Batch | None = None
         if not messages:
@@ -190,7 +194,7 @@ class TopicSource:
 
     def _skip(self, messages: list[Message]) -> list[Message]:
         """Leave out what lies before an offset that was asked for and did not exist at the start."""
-        first = self._reading.not_before
+        first = self._state.not_before
         return [
             message
             for message in messages
@@ -220,7 +224,7 @@ class TopicSource:
             batch.offsets = list(map(Message.offset, messages))
         if ends:
             for place in self._extents.cut(batch):
-                self._tap.finish(place)
+                self._fetching.finish(place)
         self._extents.progress.count += len(batch)
         return batch if len(batch) else None
 
@@ -235,7 +239,7 @@ class TopicSource:
             place = (str(message.topic()), int(message.partition() or 0))
             if error.name() == PARTITION_END:
                 if self._extents.reach(place, int(message.offset() or 0)):
-                    self._tap.finish(place)
+                    self._fetching.finish(place)
             elif error.name() == NO_START:
                 self._cross_gap(place)
             elif explained := self._events.explain(message):
@@ -246,7 +250,7 @@ class TopicSource:
 
     def _cross_gap(self, place: TopicPartition) -> None:
         try:
-            self._watch.cross_gap(place)
+            self._topic_watch.cross_gap(place)
         except KpipeError as error:
             self._error = error  # after what was read before it
 
@@ -255,9 +259,9 @@ class TopicSource:
         if self._transactions is not None and not self._stable:
             self._transactions.look()
         late = self._extents.late_end
-        if late is not None and time.time() * 1000 >= late and not self._tap.holds_back:
+        if late is not None and time.time() * 1000 >= late and not self._fetching.holds_back:
             self._fix_late_ends(late)
-        self._seat.idle()
+        self._assignment.idle()
         if self._selection.idle:
             self._look_at_clock()
 
@@ -267,17 +271,17 @@ class TopicSource:
         if self._heard is None or self._heard[0] != count:
             self._heard = (count, now)
         patience = self._selection.idle + (0 if self._extents.assigned else JOINING)
-        if now - self._heard[1] >= patience and not self._tap.holds_back:
+        if now - self._heard[1] >= patience and not self._fetching.holds_back:
             self._extents.finished = True
 
     def _fix_late_ends(self, until_ms: int) -> None:
         extents = self._extents
         extents.late_end = None
         bounds = self._resolver.bounds(extents.assigned)
-        extents.ends = self._resolver.ends(Offset(Kind.TIME, until_ms), bounds)
-        for place, offset in self._tap.position(extents.ends).items():
+        extents.ends = self._resolver.ends(Offset(OffsetKind.TIME, until_ms), bounds)
+        for place, offset in self._fetching.position(extents.ends).items():
             if extents.is_past(place, max(offset, extents.at_eof.get(place, -1))):
-                self._tap.finish(place)
+                self._fetching.finish(place)
         extents.check_finished()
 
     # --- for those who look on ---------------------------------------------------------------------------------
@@ -314,17 +318,17 @@ class TopicSource:
 
     def rewind(self, offsets: dict[TopicPartition, int], count: int) -> None:
         """Read again from these offsets, `count` records; what was fetched behind them is dropped."""
-        self._tap.rewind(offsets)
+        self._fetching.rewind(offsets)
         self._extents.reopen(offsets, count)
         self.finished = False
 
     def keep_alive(self) -> None:
         """Stay in the group without reading."""
-        self._tap.keep_alive()
+        self._fetching.keep_alive()
 
     def leave(self) -> None:
         """Nothing to do: records are only taken by `read`."""
 
     def close(self, timeout: float) -> None:
         """Leave the group and close; a frozen broker does not hold us longer than `timeout` seconds."""
-        run_bounded(lambda: self._seat.close(timeout), timeout)
+        run_bounded(lambda: self._assignment.close(timeout), timeout)

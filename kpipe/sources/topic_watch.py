@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 
-class Watch:
+class TopicWatch:
     """The topics of one source, as long as it reads them; `gone` is told of partitions that no longer exist."""
 
-    def __init__(self, reading: Reading, gone: Callable[[list[TopicPartition]], None]) -> None:
-        self._reading = reading
+    def __init__(self, state: SourceState, gone: Callable[[list[TopicPartition]], None]) -> None:
+        self._state = state
         self._gone = gone
-        self._extents = reading.extents
-        self._ids = reading.ids
+        self._extents = state.extents
+        self._ids = state.ids
 
     @property
     def knows_topics(self) -> bool:
@@ -38,7 +38,7 @@ class Watch:
         Topics that were asked for by name count also without a partition: the group takes a deleted one's away first.
         """
         if time.monotonic() >= self._ids.next_look:
-            named = self._ids.known.keys() & set(self._reading.selection.topics)
+            named = self._ids.known.keys() & set(self._state.selection.topics)
             self._judge(*self._ids.look(named | {topic for topic, _ in self._extents.assigned}))
 
     def check(self, topics: Iterable[str]) -> set[str]:
@@ -56,30 +56,30 @@ class Watch:
     def _judge(self, again: set[str], gone: set[str]) -> None:
         """Topics that are not the ones that were opened: the client would go on silently in the new one."""
         for topic in sorted(gone):
-            if topic in self._reading.selection.topics:
-                raise KpipeError("the topic was deleted", where=where(self._reading.cluster, topic), stage=Stage.READ)
+            if topic in self._state.selection.topics:
+                raise KpipeError("the topic was deleted", where=where(self._state.cluster, topic), stage=Stage.READ)
             self._ids.known.pop(topic, None)
             self._gone([place for place in self._extents.assigned if place[0] == topic])
         places = sorted(place for place in self._extents.assigned if place[0] in again)
         if places:
-            self._reading.hooks.lost(places)  # offsets of the old topic must not be committed for the new one
+            self._state.hooks.lost(places)  # offsets of the old topic must not be committed for the new one
             self._move(places, created_again=True)
             self._ids.accept({topic for topic, _ in places})
 
     def _move(self, places: list[TopicPartition], *, created_again: bool) -> None:
         """Go on where the policy says, if what was to be read next is not there."""
         extents = self._extents
-        bounds = self._reading.resolver.bounds(places)
+        bounds = self._state.resolver.bounds(places)
         targets: dict[TopicPartition, int] = {}
-        for place, reached in self._reading.tap.position(places).items():
+        for place, reached in self._state.fetching.position(places).items():
             offset = reached if reached >= 0 else extents.progress.starts.get(place, 0)
             if created_again or not bounds[place].low <= offset <= bounds[place].high:
-                targets[place] = self._reading.gaps.cross(place, offset, bounds[place], created_again=created_again)
+                targets[place] = self._state.gaps.cross(place, offset, bounds[place], created_again=created_again)
         if targets:
-            self._reading.tap.move(targets, shared=extents.shared)
-        if self._reading.selection.group is not None:
-            self._reading.hooks.began(targets)
+            self._state.fetching.move(targets, shared=extents.shared)
+        if self._state.selection.group is not None:
+            self._state.hooks.began(targets)
         for place, offset in targets.items():
             extents.at_eof.pop(place, None)
             if extents.is_past(place, offset):
-                self._reading.tap.finish(place)
+                self._state.fetching.finish(place)

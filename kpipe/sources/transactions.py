@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import Reading
+    from kpipe.sources.state import SourceState
 
 LOOK = 10.0
 """Seconds between looks while there is nothing to read: that a transaction is open for a second or so is no news."""
@@ -49,12 +49,12 @@ class OpenTransactions:
 
     def __init__(
         self,
-        reading: Reading,
+        state: SourceState,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.held: list[Held] = []
         """What the ends that were fixed at the start leave out."""
-        self._reading = reading
+        self._state = state
         self._clock = clock
         self._next = clock() + LOOK
         self._stood: dict[TopicPartition, int] = {}
@@ -83,11 +83,11 @@ class OpenTransactions:
                             beyond[place] = high
                 finally:
                     reader.close()
-            stable = {place: bound.high for place, bound in self._reading.resolver.bounds(beyond).items()}
+            stable = {place: bound.high for place, bound in self._state.resolver.bounds(beyond).items()}
             stuck = {place: high for place, high in beyond.items() if stable[place] == ends[place]}
             self.held = self._describe({place: (ends[place], high) for place, high in stuck.items()})
         for held in self.held:
-            self._reading.hooks.say(f"read: {held.told(self._reading.cluster)}; they were not read")
+            self._state.hooks.say(f"read: {held.told(self._state.cluster)}; they were not read")
 
     def look(self) -> None:
         """While there is nothing to read: a transaction that is open for some time is a wait, and is told once."""
@@ -95,7 +95,7 @@ class OpenTransactions:
         if now < self._next:
             return
         self._next = now + LOOK
-        stands = {place: at for place, at in self._reading.extents.at_eof.items() if self._high(place) > at}
+        stands = {place: at for place, at in self._state.extents.at_eof.items() if self._high(place) > at}
         waiting = {
             place: (at, self._high(place))
             for place, at in stands.items()
@@ -104,13 +104,13 @@ class OpenTransactions:
         self._stood = stands
         for held in self._describe(waiting):
             self._told.add((held.place, held.offset))
-            self._reading.hooks.say(f"read: {held.told(self._reading.cluster)}; waiting for its end")
+            self._state.hooks.say(f"read: {held.told(self._state.cluster)}; waiting for its end")
 
     def _open(self) -> Consumer:
         """A consumer that also sees what is not committed."""
-        open_reader = self._reading.resolver.open_reader
+        open_reader = self._state.resolver.open_reader
         if open_reader is None:
-            raise UnreachableError("the consumer sees all records itself", where=self._reading.cluster)
+            raise UnreachableError("the consumer sees all records itself", where=self._state.cluster)
         return open_reader()
 
     def _high(self, place: TopicPartition) -> int:
@@ -119,7 +119,7 @@ class OpenTransactions:
         from confluent_kafka import TopicPartition as Asked
 
         try:
-            known = self._reading.consumer.get_watermark_offsets(Asked(*place), cached=True)
+            known = self._state.consumer.get_watermark_offsets(Asked(*place), cached=True)
         except KafkaException:
             return -1
         return known[1] if known else -1

@@ -20,7 +20,7 @@ from kpipe.errors import KpipeError
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
-from kpipe.through.filtering import LAST_WORDS, NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
+from kpipe.through.filtering import LAST_WORDS, NOT_ANSWERED, TURN, FilterMismatch, FilterSink, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,7 @@ class Open:
     answered: bool = False
 
 
-class Envelopes(Detour):
+class Envelopes(FilterSink):
     """The envelope mode: it writes ahead, takes what comes, and settles what is known to be over."""
 
     def __init__(self, what: Filter, inner: Sink, stages: Sequence[PipelineStage], tell: Callable[[str], None]) -> None:

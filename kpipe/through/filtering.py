@@ -71,7 +71,7 @@ class Filter:
     jobs: int = 1
 
 
-class Detour:
+class FilterSink:
     """The part of a way through a filter that does not depend on what is written to it.
 
     `stages` run on what came back; `ending` says whether the input has ended, `wanted` how many records may still

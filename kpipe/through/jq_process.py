@@ -32,7 +32,7 @@ TOO_SLOW = f"0 it was still running after {LIMIT:g} s of CPU time"
 NOT_TRIED = "0 not tried: the one before took too long"
 
 
-class Apart:
+class JqProcess:
     """Answers of one program, by a process that is started with the first text and ends with this one."""
 
     def __init__(self, source: str, patience: Patience, limit: float = LIMIT) -> None:

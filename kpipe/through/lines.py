@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.through.child import pump
-from kpipe.through.filtering import NOT_ANSWERED, TURN, Detour, FilterMismatch, Unanswered, slices
+from kpipe.through.filtering import NOT_ANSWERED, TURN, FilterMismatch, FilterSink, Unanswered, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def refuse_newlines(title: str) -> Callable[[Batch], None]:
     return refuse
 
 
-class Lines(Detour):
+class Lines(FilterSink):
     """The line mode: a slice of a batch is written, its answers are awaited and counted, then it is passed on."""
 
     _proved: frozenset[int] = frozenset()

@@ -291,7 +291,7 @@ TRANSFORMS: tuple[Transform, ...] = (
         "Send the value of each record, as a line, through a Unix filter that answers each line with one, in order and "
         "without holding back; a value with a newline is a bad record, tombstones pass by.",
         "'sed -u s/foo/bar/'",
-        "detour:through",
+        "through:through",
     ),
     Transform(
         "through-json",
@@ -300,7 +300,7 @@ TRANSFORMS: tuple[Transform, ...] = (
         "Send each record, as an envelope, through a Unix filter that may change, drop and add records; it keeps "
         "topic, partition, offset and the order in a partition.",
         "'jq -c --unbuffered \"select(.key)\"'",
-        "detour:through_json",
+        "through:through_json",
     ),
     Transform(
         "hash-salt",

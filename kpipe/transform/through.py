@@ -20,7 +20,7 @@ MAX_JOBS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Detour:
+class FilterMark:
     """`command` for the shell, `title` for messages, `timeout` in seconds, `jobs` processes of it."""
 
     command: str
@@ -34,20 +34,20 @@ class Detour:
         raise KpipeError(f"{self.title}: filters are not run here", stage=Stage.TRANSFORM)
 
 
-def through(step: Step, context: Context) -> Detour:
+def through(step: Step, context: Context) -> FilterMark:
     """`--through COMMAND`: a line for each value, and a line back."""
-    return _detour(step, context, json=False)
+    return _mark(step, context, json=False)
 
 
-def through_json(step: Step, context: Context) -> Detour:
+def through_json(step: Step, context: Context) -> FilterMark:
     """`--through-json COMMAND`: an envelope for each record, and any number back."""
-    return _detour(step, context, json=True)
+    return _mark(step, context, json=True)
 
 
-def _detour(step: Step, context: Context, *, json: bool) -> Detour:
+def _mark(step: Step, context: Context, *, json: bool) -> FilterMark:
     if not step.text.strip():
         raise step.usage(f"the command is empty; write --{step.name} COMMAND, for example 'sed -u s/a/b/'")
-    return Detour(step.text, step.title, json, _timeout(context), _jobs(context))
+    return FilterMark(step.text, step.title, json, _timeout(context), _jobs(context))
 
 
 def _timeout(context: Context) -> float:

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from kpipe.broker import BrokerError, EmbeddedBroker
-from kpipe.broker.front import Side
+from kpipe.broker.front import RelayEnd
 from kpipe.errors import Exit
 from tests import broker_faults as faults
 
@@ -204,7 +204,7 @@ def holds_back(front, seconds) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(RuntimeError, KeyError):  # the relay's thread changes the map while we look
-            if any(key.data.unsent for key in front._selector.get_map().values() if isinstance(key.data, Side)):
+            if any(key.data.unsent for key in front._selector.get_map().values() if isinstance(key.data, RelayEnd)):
                 return True
         time.sleep(0.01)
     return False

@@ -10,8 +10,8 @@ import pytest
 from kpipe.errors import UndeliveredError
 from kpipe.patterns import Patience
 from kpipe.record import Batch
-from kpipe.through import apart
-from kpipe.through.jq_process import NOT_TRIED, TOO_SLOW, Apart
+from kpipe.through import jq_process
+from kpipe.through.jq_process import NOT_TRIED, TOO_SLOW, JqProcess
 from kpipe.transform.chain import build
 from kpipe.transform.program import answer, may_loop
 from kpipe.transform.step import Step
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Apart]]:
+def start() -> Iterator[Callable[..., JqProcess]]:
     """Give programs that end with the test."""
-    started: list[Apart] = []
+    started: list[JqProcess] = []
 
-    def begin(source: str, patience: Patience | None = None, **limit: float) -> Apart:
-        started.append(Apart(source, patience or Patience(), **limit))
+    def begin(source: str, patience: Patience | None = None, **limit: float) -> JqProcess:
+        started.append(JqProcess(source, patience or Patience(), **limit))
         return started[-1]
 
     yield begin
@@ -37,7 +37,7 @@ def start() -> Iterator[Callable[..., Apart]]:
 LOOPS = "if . == 1 then until(false; .) else [tojson] end"
 
 
-def test_the_answers_are_those_of_jq_here(start: Callable[..., Apart]) -> None:
+def test_the_answers_are_those_of_jq_here(start: Callable[..., JqProcess]) -> None:
     import jq
 
     source = 'def twice: . + .; if type == "number" then [twice | tojson] else error("0 no number") end'
@@ -46,18 +46,20 @@ def test_the_answers_are_those_of_jq_here(start: Callable[..., Apart]) -> None:
     assert start(source)(texts) == [answer(run, text) for text in texts]
 
 
-def test_a_text_on_which_it_never_ends_is_bad_and_its_neighbours_are_not(start: Callable[..., Apart]) -> None:
+def test_a_text_on_which_it_never_ends_is_bad_and_its_neighbours_are_not(start: Callable[..., JqProcess]) -> None:
     texts = [b"0", b"1", b"2", b"1", b"3"]
     assert start(LOOPS, limit=0.3)(texts) == [["0"], TOO_SLOW, ["2"], TOO_SLOW, ["3"]]
 
 
-def test_what_stands_behind_the_first_bad_one_is_not_tried_when_that_ends_the_run(start: Callable[..., Apart]) -> None:
+def test_what_stands_behind_the_first_bad_one_is_not_tried_when_that_ends_the_run(
+    start: Callable[..., JqProcess],
+) -> None:
     patience = Patience()
     patience.first_bad_ends = True
     assert start(LOOPS, patience, limit=0.3)([b"0", b"1", b"1", b"2"]) == [["0"], TOO_SLOW, NOT_TRIED, NOT_TRIED]
 
 
-def test_a_run_that_must_end_waits_for_nothing(start: Callable[..., Apart]) -> None:
+def test_a_run_that_must_end_waits_for_nothing(start: Callable[..., JqProcess]) -> None:
     patience, began = Patience(), time.monotonic()
     patience.go_on = lambda: time.monotonic() < began + 1
     running = start(LOOPS, patience)
@@ -67,15 +69,15 @@ def test_a_run_that_must_end_waits_for_nothing(start: Callable[..., Apart]) -> N
     assert running._child is None
 
 
-def test_more_answers_than_pipes_hold_are_no_deadlock(start: Callable[..., Apart]) -> None:
+def test_more_answers_than_pipes_hold_are_no_deadlock(start: Callable[..., JqProcess]) -> None:
     texts = [b'"%b"' % (b"x" * 100_000)] * 50
     assert len(start("[., .]")(texts)) == 50
 
 
-def test_only_programs_that_can_loop_go_apart(start: Callable[..., Apart]) -> None:
+def test_only_programs_that_can_loop_go_apart(start: Callable[..., JqProcess]) -> None:
     asked: list[str] = []
 
-    def run_apart(source: str, patience: Patience) -> Apart:
+    def run_apart(source: str, patience: Patience) -> JqProcess:
         asked.append(source)
         return start(source, patience)
 
@@ -99,4 +101,4 @@ def test_words_that_can_loop_are_known(text: str, *, loops: bool) -> None:
 
 
 def test_the_limit_is_said_as_it_is() -> None:
-    assert f"{apart.LIMIT:g} s" in TOO_SLOW
+    assert f"{jq_process.LIMIT:g} s" in TOO_SLOW

@@ -53,16 +53,16 @@ class Following(ListSource):
 def through(kind, command, *batches, sink=None, stages=(), jobs=1, timeout=20.0, on_error="stop", source=ListSource):
     said = []
     target = sink or FakeSink()
-    detour = kind(Filter(command, f"--through {command}", timeout, jobs), target, list(stages), said.append)
+    filtering = kind(Filter(command, f"--through {command}", timeout, jobs), target, list(stages), said.append)
     done = run(
         source(*batches),
         [refuse_newlines("--through")] if kind is Lines else [],
-        detour,
+        filtering,
         on_error=on_error,
         flush_timeout=60,
     )
     assert done.ledger.balanced
-    assert not detour.children
+    assert not filtering.children
     done.values, done.told, done.sink = target.values, said, target
     return done
 
@@ -322,8 +322,8 @@ def test_what_was_not_given_to_a_dying_filter_is_known_to_be_unsent(monkeypatch)
 
 def test_a_copy_keeps_its_record_open_until_it_is_acknowledged():
     sink = FakeSink(acks=False)
-    detour = Envelopes(Filter("jq -c '.,.'", "--through-json"), sink, [], print)
-    done = run(ListSource(rows(b"a")), [], detour, flush_timeout=1)
+    filtering = Envelopes(Filter("jq -c '.,.'", "--through-json"), sink, [], print)
+    done = run(ListSource(rows(b"a")), [], filtering, flush_timeout=1)
     assert sink.values == [b"a", b"a"]
     assert done.committed == {}
 

@@ -9,7 +9,7 @@ import pytest
 
 from kpipe.kafka.client import Troubles
 from kpipe.ledger import Flight, Unsent
-from kpipe.sinks.bisect_batch import PART, PART_BYTES, Retrial, Row, parts_of
+from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Row, parts_of
 
 
 class Report:
@@ -77,7 +77,7 @@ class Trial:
             return not stop and not isinstance(report, Unsent)
 
         rows = [row(number, value) for number, value in enumerate(values)]
-        Retrial(broker, Troubles("c"), judge, lambda: idle).run(rows)
+        BatchBisection(broker, Troubles("c"), judge, lambda: idle).run(rows)
 
 
 def values_of(count: int) -> list[bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.sources.fetching import JOIN_WAIT, WAIT, Tap
+from kpipe.sources.fetching import JOIN_WAIT, WAIT, Fetching
 
 
 class Client:
@@ -25,16 +25,16 @@ class Client:
 def test_partitions_that_come_in_the_middle_of_a_wait_are_noticed_soon_after_but_a_spare_member_does_not_spin() -> None:
     """The client waits to the end of its time, whatever a rebalance brings meanwhile."""
     client, extents = Client(), SimpleNamespace(assigned=set())
-    tap = Tap(client, extents, "c", incremental=True, min_age=0)  # type: ignore[arg-type]
+    fetching = Fetching(client, extents, "c", incremental=True, min_age=0)  # type: ignore[arg-type]
     for _ in range(100):
-        tap.wait()
+        fetching.wait()
     waits = client.waits
     assert (waits[0], waits[-1]) == (JOIN_WAIT, WAIT)
     assert waits == sorted(waits)
     assert max(after / before for before, after in pairwise(waits)) < 1.3
     assert waits.count(WAIT) > 85
     extents.assigned.add(("t", 0))
-    tap.wait()
+    fetching.wait()
     assert client.waits[-1] == WAIT
 
 
@@ -68,22 +68,22 @@ def test_a_wait_for_the_sink_polls_once_a_second_and_pauses_only_when_polls_have
     now = [1000.0]
     client = Flowing(size)
     extents = SimpleNamespace(assigned={("t", 0)}, done=set())
-    tap = Tap(client, extents, "c", incremental=True, min_age=0, clock=lambda: now[0])  # type: ignore[arg-type]
+    fetching = Fetching(client, extents, "c", incremental=True, min_age=0, clock=lambda: now[0])  # type: ignore[arg-type]
     for _ in range(16 * polls):
         now[0] += 0.0625
-        tap.keep_alive()
+        fetching.keep_alive()
     assert client.calls.count("pause") == 0
     assert polls - 2 <= client.calls.count("poll") <= polls
     for _ in range(48):
         now[0] += 0.0625
-        tap.keep_alive()
+        fetching.keep_alive()
     assert client.calls.count("pause") == 1
-    assert len(tap.fetch()) == client.calls.count("poll")
+    assert len(fetching.fetch()) == client.calls.count("poll")
     assert client.calls[-1] == "resume"
 
 
 def test_a_consumer_that_has_its_partitions_waits_for_records_at_once() -> None:
     client = Client()
-    tap = Tap(client, SimpleNamespace(assigned={("t", 0)}), "c", incremental=True, min_age=0)  # type: ignore[arg-type]
-    tap.wait()
+    fetching = Fetching(client, SimpleNamespace(assigned={("t", 0)}), "c", incremental=True, min_age=0)  # type: ignore[arg-type]
+    fetching.wait()
     assert client.waits == [WAIT]

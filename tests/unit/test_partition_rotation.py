@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kpipe.record import Batch
-from kpipe.sinks.partition_rotation import BULK, REFRESH, Turns
+from kpipe.sinks.partition_rotation import BULK, REFRESH, PartitionRotation
 
 BLOCK = Batch([b"v"] * BULK)
 
@@ -15,7 +15,7 @@ class Cluster:
         self.led = led
         self.now = 0.0
         self.looks = 0
-        self.turns = Turns(self.look, lambda: self.now)
+        self.turns = PartitionRotation(self.look, lambda: self.now)
 
     def look(self) -> tuple[int, ...]:
         self.looks += 1

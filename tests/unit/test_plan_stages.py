@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kpipe.errors import UsageError
-from kpipe.kafka.offsets import Kind
+from kpipe.kafka.offsets import OffsetKind
 from kpipe.plan.source import parse_range
 from kpipe.plan.stages import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 from kpipe.record import Batch
@@ -82,15 +82,19 @@ def test_no_timestamps(text: str, keeps: bool) -> None:
 @pytest.mark.parametrize(
     ("options", "start", "until"),
     [
-        ({}, (Kind.BEGINNING, 0), None),
-        ({"offset": ["-10"]}, (Kind.TAIL, 10), None),
-        ({"offset": ["5"], "until": "9"}, (Kind.ABSOLUTE, 5), (Kind.ABSOLUTE, 9)),
-        ({"offset": ["s@1763884800000", "e@1763884900000"]}, (Kind.TIME, 1763884800000), (Kind.TIME, 1763884900000)),
-        ({"offset": ["e@1763884900000"]}, (Kind.BEGINNING, 0), (Kind.TIME, 1763884900000)),
-        ({"offset": ["stored"], "group": "g"}, (Kind.STORED, 0), None),
+        ({}, (OffsetKind.BEGINNING, 0), None),
+        ({"offset": ["-10"]}, (OffsetKind.TAIL, 10), None),
+        ({"offset": ["5"], "until": "9"}, (OffsetKind.ABSOLUTE, 5), (OffsetKind.ABSOLUTE, 9)),
+        (
+            {"offset": ["s@1763884800000", "e@1763884900000"]},
+            (OffsetKind.TIME, 1763884800000),
+            (OffsetKind.TIME, 1763884900000),
+        ),
+        ({"offset": ["e@1763884900000"]}, (OffsetKind.BEGINNING, 0), (OffsetKind.TIME, 1763884900000)),
+        ({"offset": ["stored"], "group": "g"}, (OffsetKind.STORED, 0), None),
     ],
 )
-def test_ranges(options: dict[str, Any], start: tuple[Kind, int], until: tuple[Kind, int] | None) -> None:
+def test_ranges(options: dict[str, Any], start: tuple[OffsetKind, int], until: tuple[OffsetKind, int] | None) -> None:
     first, last = parse_range(options.get("offset", ()), options.get("until", ""), options.get("group", ""))
     assert (first.kind, first.value) == start
     assert (None if last is None else (last.kind, last.value)) == until

@@ -8,7 +8,7 @@ from chain_fakes import FakeSink, ListSource, rows, run
 from kpipe.errors import UsageError
 from kpipe.pace import Pace, parse_rates
 from kpipe.sinks.throttle import Throttle
-from kpipe.sources.min_age import MOST, Hold
+from kpipe.sources.min_age import MOST, MinAge
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
 
@@ -94,7 +94,7 @@ class Message:
 
 def test_a_hold_keeps_the_order_of_each_partition_and_pauses_those_that_wait_only_when_it_holds_much():
     now, calls = [100.0], []
-    hold = Hold(
+    min_age = MinAge(
         10,
         lambda places: calls.append(("pause", places)),
         lambda places: calls.append(("resume", places)),
@@ -104,25 +104,25 @@ def test_a_hold_keeps_the_order_of_each_partition_and_pauses_those_that_wait_onl
     others = [Message(1, 7, 1_000), Message(2, 1, -1, kind=0)]
     ready = Message(0, 0, 90_000)
     small = Message(3, 1, 95_000)
-    assert hold.sift([small]) == []
+    assert min_age.sift([small]) == []
     assert calls == []  # what the client has fetched of a paused partition is thrown away
-    hold.drop([("t", 3)])
-    assert hold.sift([ready, young, old, end, *others]) == [ready, *others]
-    assert hold.held == {("t", 0): [young, old, end]}
-    assert hold.sift([old]) == []  # behind one that waits
+    min_age.drop([("t", 3)])
+    assert min_age.sift([ready, young, old, end, *others]) == [ready, *others]
+    assert min_age.held == {("t", 0): [young, old, end]}
+    assert min_age.sift([old]) == []  # behind one that waits
     assert calls == [("pause", [("t", 0)])]
-    assert hold.release() == []
+    assert min_age.release() == []
     now[0] = 105.0
-    assert hold.release() == [young, old, end, old]
+    assert min_age.release() == [young, old, end, old]
     assert calls[1:] == [("resume", [("t", 0)])]
-    assert hold.held == {}
+    assert min_age.held == {}
 
 
 def test_a_hold_forgets_partitions_that_went_away():
-    hold = Hold(10, lambda _places: None, lambda _places: None, lambda: 100.0)
-    hold.sift([Message(0, 1, 99_000), Message(1, 1, 99_000)])
-    hold.drop([("t", 0)])
-    assert list(hold.held) == [("t", 1)]
+    min_age = MinAge(10, lambda _places: None, lambda _places: None, lambda: 100.0)
+    min_age.sift([Message(0, 1, 99_000), Message(1, 1, 99_000)])
+    min_age.drop([("t", 0)])
+    assert list(min_age.held) == [("t", 1)]
 
 
 def test_max_age_keeps_what_is_young_or_has_no_age():

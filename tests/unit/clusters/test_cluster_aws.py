@@ -10,7 +10,7 @@ import pytest
 from kpipe.clusters.configfile import read_config
 from kpipe.clusters.foreign import read_client_file, read_foreign
 from kpipe.clusters.profiles import Flags, load_profiles
-from kpipe.clusters.secrets import Reference, Source, fetch_token
+from kpipe.clusters.secrets import Reference, SecretSource, fetch_token
 from kpipe.errors import UsageError
 
 BROKER = "b-1.demo.abc.c2.kafka.eu-west-1.amazonaws.com:9098"
@@ -61,7 +61,7 @@ def test_a_profile_of_the_sdk(tmp_path: Path, signer: None) -> None:
 
 def test_an_sdk_without_credentials_says_so_and_tells_nothing_else(signer: None) -> None:
     with pytest.raises(UsageError, match="AWS SDK gave no credentials") as caught:
-        fetch_token(Reference("", Source.AWS, ("eu-west-1", "expired")), {}, 0.0, where="msk")
+        fetch_token(Reference("", SecretSource.AWS, ("eu-west-1", "expired")), {}, 0.0, where="msk")
     assert "AKIA" not in str(caught.value)
 
 
@@ -69,7 +69,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer.MSKAuthTokenProvider", None)
     with pytest.raises(UsageError, match=r"pip install 'kpipe\[aws\]'"):
-        fetch_token(Reference("", Source.AWS, ("eu-west-1", "")), {}, 0.0, where="msk")
+        fetch_token(Reference("", SecretSource.AWS, ("eu-west-1", "")), {}, 0.0, where="msk")
 
 
 def test_a_region_and_a_token_command_are_one_too_many(tmp_path: Path) -> None:
@@ -92,6 +92,6 @@ def test_a_java_file_of_amazon_works_as_it_is(tmp_path: Path) -> None:
     cluster = load_profiles(Flags(config_file=str(file)), {}, tmp_path).resolve(None)
 
     assert notes == []
-    assert table.references[""][0] == Reference("", Source.AWS, ("eu-west-1", "ops"))
+    assert table.references[""][0] == Reference("", SecretSource.AWS, ("eu-west-1", "ops"))
     assert cluster.properties["sasl.mechanism"] == "OAUTHBEARER"
     assert read_foreign(file).clusters["client"]["aws_region"] == "eu-west-1"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.clusters.configfile import MAX_BYTES, OWN_KEYS, SECRET_KEYS, read_config
-from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.secrets import Reference, SecretSource
 from kpipe.errors import UsageError
 
 
@@ -86,20 +86,20 @@ def test_a_file_without_end_is_refused():
 def test_every_secret_key_becomes_a_reference(read, tmp_path):
     for prefix, filled in SECRET_KEYS.items():
         for source, value, target in (
-            (Source.COMMAND, '["a", "b c"]', ("a", "b c")),
-            (Source.FILE, '"s/x"', (str(tmp_path / "s/x"),)),
-            (Source.ENV, '"NAME"', ("NAME",)),
-            (Source.KEYRING, '"service/me"', ("service/me",)),
+            (SecretSource.COMMAND, '["a", "b c"]', ("a", "b c")),
+            (SecretSource.FILE, '"s/x"', (str(tmp_path / "s/x"),)),
+            (SecretSource.ENV, '"NAME"', ("NAME",)),
+            (SecretSource.KEYRING, '"service/me"', ("service/me",)),
         ):
             table = read(f"[clusters.x]\n{prefix}_{source} = {value}\n").clusters["x"]
             assert [reference for reference, _ in table.references.values()] == [Reference(filled, source, target)]
-    assert len(OWN_KEYS) == 9 + len(SECRET_KEYS) * (len(Source) - 1)  # all but AWS, which has keys of its own
+    assert len(OWN_KEYS) == 9 + len(SECRET_KEYS) * (len(SecretSource) - 1)  # all but AWS, which has keys of its own
 
 
 def test_a_string_command_needs_shell(read):
     table = read('[clusters.x]\nshell = true\npassword_command = "pass kafka | head -1"\n').clusters["x"]
     assert table.references["sasl.password"][0] == Reference(
-        "sasl.password", Source.COMMAND, ("pass kafka | head -1",), shell=True
+        "sasl.password", SecretSource.COMMAND, ("pass kafka | head -1",), shell=True
     )
     table = read('[clusters.x]\nshell = true\npassword_command = ["pass"]\n').clusters["x"]
     assert not table.references["sasl.password"][0].shell

@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from kpipe.clusters.profiles import Flags, load_profiles, user_config_path
-from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.secrets import Reference, SecretSource
 from kpipe.errors import UsageError
 
 SECRET = "s3cr3t-VALUE"
@@ -227,7 +227,7 @@ def test_references_replace_values_and_the_reverse(house):
     house.write(house.user, f'[clusters.dev]\nbootstrap.servers = "d:1"\nsasl.password = "{SECRET}"\n')
     environ = {"KPIPE_CLUSTER": "dev", "KPIPE_SASL_PASSWORD": "x"}
     cluster = house.load(environ=environ).resolve("dev")
-    assert cluster.references == (Reference("sasl.password", Source.ENV, ("KPIPE_SASL_PASSWORD",)),)
+    assert cluster.references == (Reference("sasl.password", SecretSource.ENV, ("KPIPE_SASL_PASSWORD",)),)
     assert "sasl.password" not in cluster.properties
     cluster = house.load("sasl.password=typed", environ=environ).resolve(None)
     assert cluster.references == ()
@@ -252,14 +252,14 @@ def test_the_environment_sets_security_of_the_current_cluster(house):
         "sasl.username": "me",
         "ssl.ca.location": "/ca.pem",
     }
-    assert cluster.references == (Reference("sasl.password", Source.FILE, ("/run/secrets/kafka",)),)
+    assert cluster.references == (Reference("sasl.password", SecretSource.FILE, ("/run/secrets/kafka",)),)
     assert cluster.origins["sasl.password"] == "environment KPIPE_SASL_PASSWORD_FILE"
 
 
 def test_a_token_command_means_oauthbearer(house):
     house.write(house.user, '[clusters.dev]\nbootstrap.servers = "d:1"\ntoken_command = ["mint", "token"]\n')
     cluster = house.load().resolve("dev")
-    assert cluster.token == Reference("", Source.COMMAND, ("mint", "token"))
+    assert cluster.token == Reference("", SecretSource.COMMAND, ("mint", "token"))
     assert cluster.properties["sasl.mechanism"] == "OAUTHBEARER"
     assert cluster.references == ()
 

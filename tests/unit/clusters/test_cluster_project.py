@@ -9,7 +9,7 @@ import pytest
 
 from kpipe.clusters.config import paths
 from kpipe.clusters.profiles import Flags, load_profiles
-from kpipe.clusters.secrets import Reference, Source
+from kpipe.clusters.secrets import Reference, SecretSource
 from kpipe.errors import UsageError
 
 OWN = """\
@@ -203,7 +203,7 @@ def test_the_environments_login_does_not_go_to_an_address_of_the_project(place):
 
 
 def test_the_environments_login_goes_where_the_user_said(place):
-    wanted = (Reference("sasl.password", Source.ENV, ("KPIPE_SASL_PASSWORD",)),)
+    wanted = (Reference("sasl.password", SecretSource.ENV, ("KPIPE_SASL_PASSWORD",)),)
     assert place.load(environ=LOGIN, brokers="team:1").resolve(None).references == wanted
     assert place.load(environ=LOGIN, cluster="dev").resolve(None).references == wanted
     place.write('default = "dev"\n')

@@ -15,7 +15,7 @@ from kpipe.clusters import secrets
 from kpipe.clusters.secrets import (
     MASK,
     Reference,
-    Source,
+    SecretSource,
     fetch,
     fetch_token,
     file_warning,
@@ -33,7 +33,7 @@ SECRET = "s3cr3t-VALUE"
 
 
 def command(*argv, shell=False):
-    return Reference("sasl.password", Source.COMMAND, argv, shell)
+    return Reference("sasl.password", SecretSource.COMMAND, argv, shell)
 
 
 def python(code):
@@ -48,7 +48,7 @@ def test_one_newline_at_the_end_is_not_the_secret(tmp_path, printed, secret):
     file = tmp_path / "secret"
     file.write_bytes(printed.encode())
     assert fetch(command("cat", str(file)), PATH, where="c") == secret
-    assert fetch(Reference("sasl.password", Source.FILE, (str(file),)), {}, where="c") == secret
+    assert fetch(Reference("sasl.password", SecretSource.FILE, (str(file),)), {}, where="c") == secret
 
 
 def test_a_command_has_no_shell_and_no_stdin():
@@ -101,7 +101,7 @@ def test_a_command_that_hangs_is_ended(monkeypatch):
 
 
 def test_a_variable():
-    reference = Reference("ssl.key.password", Source.ENV, ("KEY_PASS",))
+    reference = Reference("ssl.key.password", SecretSource.ENV, ("KEY_PASS",))
     assert fetch(reference, {"KEY_PASS": "x"}, where="c") == "x"
     with pytest.raises(UsageError, match=r"ssl\.key\.password: the variable KEY_PASS is not set"):
         fetch(reference, {}, where="c")
@@ -109,15 +109,15 @@ def test_a_variable():
 
 def test_a_file_that_is_missing_or_too_large(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
-        fetch(Reference("sasl.password", Source.FILE, (str(tmp_path / "no"),)), {}, where="c")
+        fetch(Reference("sasl.password", SecretSource.FILE, (str(tmp_path / "no"),)), {}, where="c")
     with pytest.raises(UsageError, match="more than 65536"):
-        fetch(Reference("sasl.password", Source.FILE, ("/dev/zero",)), {}, where="c")
+        fetch(Reference("sasl.password", SecretSource.FILE, ("/dev/zero",)), {}, where="c")
 
 
 def test_a_missing_keyring_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(UsageError, match=r"pip install 'kpipe\[keyring\]'"):
-        fetch(Reference("sasl.password", Source.KEYRING, ("kafka/me",)), {}, where="c")
+        fetch(Reference("sasl.password", SecretSource.KEYRING, ("kafka/me",)), {}, where="c")
 
 
 def test_a_keyring_is_asked_by_service_and_user(monkeypatch):
@@ -125,13 +125,16 @@ def test_a_keyring_is_asked_by_service_and_user(monkeypatch):
     ring.get_password = {("kafka/prod", "me"): SECRET, ("kafka", "alice"): "alice's"}.__getitem__
     ring.get_password = lambda service, user, known=ring.get_password: known((service, user))
     monkeypatch.setitem(sys.modules, "keyring", ring)
-    assert fetch(Reference("sasl.password", Source.KEYRING, ("kafka/prod/me",)), {}, where="c") == SECRET
-    assert fetch(Reference("sasl.password", Source.KEYRING, ("kafka",)), {}, where="c", username="alice") == "alice's"
+    assert fetch(Reference("sasl.password", SecretSource.KEYRING, ("kafka/prod/me",)), {}, where="c") == SECRET
+    assert (
+        fetch(Reference("sasl.password", SecretSource.KEYRING, ("kafka",)), {}, where="c", username="alice")
+        == "alice's"
+    )
     with pytest.raises(UsageError, match="KeyError"):
-        fetch(Reference("sasl.password", Source.KEYRING, ("other/me",)), {}, where="c")
+        fetch(Reference("sasl.password", SecretSource.KEYRING, ("other/me",)), {}, where="c")
     ring.get_password = lambda _service, _user: None
     with pytest.raises(UsageError, match="has no other/me"):
-        fetch(Reference("sasl.password", Source.KEYRING, ("other/me",)), {}, where="c")
+        fetch(Reference("sasl.password", SecretSource.KEYRING, ("other/me",)), {}, where="c")
 
 
 def test_reveal_fills_every_reference_and_leaves_the_token_out(tmp_path):
@@ -139,9 +142,9 @@ def test_reveal_fills_every_reference_and_leaves_the_token_out(tmp_path):
     file.write_text(SECRET)
     file.chmod(0o644)
     references = [
-        Reference("sasl.password", Source.FILE, (str(file),)),
-        Reference("ssl.key.password", Source.ENV, ("K",)),
-        Reference("", Source.COMMAND, ("false",)),
+        Reference("sasl.password", SecretSource.FILE, (str(file),)),
+        Reference("ssl.key.password", SecretSource.ENV, ("K",)),
+        Reference("", SecretSource.COMMAND, ("false",)),
     ]
     properties, warnings = reveal({"acks": "all"}, references, {"K": "key"}, where="c")
     assert properties == {"acks": "all", "sasl.password": SECRET, "ssl.key.password": "key"}
@@ -190,7 +193,7 @@ def test_json_without_a_token_is_an_error(printed):
 
 
 def test_fetch_token_runs_the_command():
-    token = fetch_token(Reference("", Source.COMMAND, ("echo", "abc")), PATH, 1000, where="c")
+    token = fetch_token(Reference("", SecretSource.COMMAND, ("echo", "abc")), PATH, 1000, where="c")
     assert token.value == "abc"
 
 
@@ -230,7 +233,7 @@ def test_mask_hides_credentials_inside_an_address():
 def test_a_reference_is_shown_without_arguments():
     assert str(command("vault", "-token", SECRET)) == "(from command vault)"
     assert str(command(f"vault -token {SECRET}", shell=True)) == "(from command vault)"
-    assert str(Reference("sasl.password", Source.ENV, ("PASS",))) == "(from env PASS)"
+    assert str(Reference("sasl.password", SecretSource.ENV, ("PASS",))) == "(from env PASS)"
 
 
 def test_scrub_takes_the_longest_first_and_forms_of_a_secret():

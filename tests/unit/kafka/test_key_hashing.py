@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpipe.kafka.hashing import homes, java_partition, librdkafka_partition, murmur2
+from kpipe.kafka.hashing import java_partition, librdkafka_partition, murmur2, partitions_for
 
 JAVA = {
     b"21": -973932308,
@@ -27,6 +27,6 @@ def test_a_partition_is_never_negative() -> None:
 
 
 def test_the_likelier_home_comes_first_and_each_once() -> None:
-    assert homes(b"abc", 1) == [0]
-    assert homes(b"abc", 100)[0] == java_partition(b"abc", 100)
-    assert len(homes(b"abc", 100)) == len({java_partition(b"abc", 100), librdkafka_partition(b"abc", 100)})
+    assert partitions_for(b"abc", 1) == [0]
+    assert partitions_for(b"abc", 100)[0] == java_partition(b"abc", 100)
+    assert len(partitions_for(b"abc", 100)) == len({java_partition(b"abc", 100), librdkafka_partition(b"abc", 100)})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import UsageError
-from kpipe.kafka.offsets import Kind, Offset, Side, parse_offset
+from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
 
 NOW = 1_763_884_800_000  # 2025-11-23T08:00:00Z
 BERLIN = timezone(timedelta(hours=1))
@@ -18,46 +18,46 @@ AT_10 = 1_763_888_400_000  # 2025-11-23T09:00:00Z
 @pytest.mark.parametrize(
     ("text", "offset"),
     [
-        ("beginning", Offset(Kind.BEGINNING)),
-        ("earliest", Offset(Kind.BEGINNING)),
-        ("end", Offset(Kind.END)),
-        ("latest", Offset(Kind.END)),
-        ("stored", Offset(Kind.STORED)),
-        ("0", Offset(Kind.ABSOLUTE, 0)),
-        ("42", Offset(Kind.ABSOLUTE, 42)),
-        ("9223372036854775807", Offset(Kind.ABSOLUTE, 2**63 - 1)),
-        ("-1", Offset(Kind.TAIL, 1)),
-        ("-10", Offset(Kind.TAIL, 10)),
-        ("@1763884800000", Offset(Kind.TIME, NOW)),
-        ("s@1763884800000", Offset(Kind.TIME, NOW, Side.START)),
-        ("e@1763884800000", Offset(Kind.TIME, NOW, Side.STOP)),
-        ("@1763884800s", Offset(Kind.TIME, NOW)),
-        ("@1763884800ms", Offset(Kind.TIME, 1763884800)),
-        ("@0", Offset(Kind.TIME, 0)),
-        ("@now", Offset(Kind.TIME, NOW)),
-        ("@-500ms", Offset(Kind.TIME, NOW - 500)),
-        ("@-30s", Offset(Kind.TIME, NOW - 30_000)),
-        ("@-15m", Offset(Kind.TIME, NOW - 900_000)),
-        ("@-2h", Offset(Kind.TIME, NOW - 7_200_000)),
-        ("@-3d", Offset(Kind.TIME, NOW - 3 * 86_400_000)),
-        ("@-1w", Offset(Kind.TIME, NOW - 7 * 86_400_000)),
-        ("e@-1h30m", Offset(Kind.TIME, NOW - 5_400_000, Side.STOP)),
-        ("@2025-11-23T08:00:00Z", Offset(Kind.TIME, NOW)),
-        ("@2025-11-23T09:00:00+01:00", Offset(Kind.TIME, NOW)),
-        ("@2025-11-23T08:00:00.123456Z", Offset(Kind.TIME, NOW + 123)),
-        ("@2025-11-23T10:00", Offset(Kind.TIME, AT_10)),
-        ("@2025-11-23 10:00", Offset(Kind.TIME, AT_10)),
-        ("@2025-11-23", Offset(Kind.TIME, AT_10 - 36_000_000)),
-        ("s@20251123T100000", Offset(Kind.TIME, AT_10, Side.START)),
-        ("oldest", Offset(Kind.BEGINNING)),
-        ("start", Offset(Kind.BEGINNING)),
-        ("newest", Offset(Kind.END)),
-        ("-15m", Offset(Kind.TIME, NOW - 900_000)),
-        ("-1h30m", Offset(Kind.TIME, NOW - 5_400_000)),
-        ("yesterday", Offset(Kind.TIME, AT_10 - 36_000_000 - 86_400_000)),
-        ("10:00", Offset(Kind.TIME, AT_10)),
-        ("2025-11-23T10:00", Offset(Kind.TIME, AT_10)),
-        ("now", Offset(Kind.TIME, NOW)),
+        ("beginning", Offset(OffsetKind.BEGINNING)),
+        ("earliest", Offset(OffsetKind.BEGINNING)),
+        ("end", Offset(OffsetKind.END)),
+        ("latest", Offset(OffsetKind.END)),
+        ("stored", Offset(OffsetKind.STORED)),
+        ("0", Offset(OffsetKind.ABSOLUTE, 0)),
+        ("42", Offset(OffsetKind.ABSOLUTE, 42)),
+        ("9223372036854775807", Offset(OffsetKind.ABSOLUTE, 2**63 - 1)),
+        ("-1", Offset(OffsetKind.TAIL, 1)),
+        ("-10", Offset(OffsetKind.TAIL, 10)),
+        ("@1763884800000", Offset(OffsetKind.TIME, NOW)),
+        ("s@1763884800000", Offset(OffsetKind.TIME, NOW, RangeEnd.START)),
+        ("e@1763884800000", Offset(OffsetKind.TIME, NOW, RangeEnd.STOP)),
+        ("@1763884800s", Offset(OffsetKind.TIME, NOW)),
+        ("@1763884800ms", Offset(OffsetKind.TIME, 1763884800)),
+        ("@0", Offset(OffsetKind.TIME, 0)),
+        ("@now", Offset(OffsetKind.TIME, NOW)),
+        ("@-500ms", Offset(OffsetKind.TIME, NOW - 500)),
+        ("@-30s", Offset(OffsetKind.TIME, NOW - 30_000)),
+        ("@-15m", Offset(OffsetKind.TIME, NOW - 900_000)),
+        ("@-2h", Offset(OffsetKind.TIME, NOW - 7_200_000)),
+        ("@-3d", Offset(OffsetKind.TIME, NOW - 3 * 86_400_000)),
+        ("@-1w", Offset(OffsetKind.TIME, NOW - 7 * 86_400_000)),
+        ("e@-1h30m", Offset(OffsetKind.TIME, NOW - 5_400_000, RangeEnd.STOP)),
+        ("@2025-11-23T08:00:00Z", Offset(OffsetKind.TIME, NOW)),
+        ("@2025-11-23T09:00:00+01:00", Offset(OffsetKind.TIME, NOW)),
+        ("@2025-11-23T08:00:00.123456Z", Offset(OffsetKind.TIME, NOW + 123)),
+        ("@2025-11-23T10:00", Offset(OffsetKind.TIME, AT_10)),
+        ("@2025-11-23 10:00", Offset(OffsetKind.TIME, AT_10)),
+        ("@2025-11-23", Offset(OffsetKind.TIME, AT_10 - 36_000_000)),
+        ("s@20251123T100000", Offset(OffsetKind.TIME, AT_10, RangeEnd.START)),
+        ("oldest", Offset(OffsetKind.BEGINNING)),
+        ("start", Offset(OffsetKind.BEGINNING)),
+        ("newest", Offset(OffsetKind.END)),
+        ("-15m", Offset(OffsetKind.TIME, NOW - 900_000)),
+        ("-1h30m", Offset(OffsetKind.TIME, NOW - 5_400_000)),
+        ("yesterday", Offset(OffsetKind.TIME, AT_10 - 36_000_000 - 86_400_000)),
+        ("10:00", Offset(OffsetKind.TIME, AT_10)),
+        ("2025-11-23T10:00", Offset(OffsetKind.TIME, AT_10)),
+        ("now", Offset(OffsetKind.TIME, NOW)),
     ],
 )
 def test_offset(text, offset):
@@ -95,7 +95,7 @@ def test_offset(text, offset):
 )
 def test_what_is_no_offset_says_why(text, says):
     if says is None:
-        assert parse_offset(text, NOW).kind is Kind.TIME
+        assert parse_offset(text, NOW).kind is OffsetKind.TIME
         return
     with pytest.raises(UsageError) as caught:
         parse_offset(text, NOW)

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 from kpipe.record import Batch
-from kpipe.sinks.partition_growth import LOOK, GrowthWatch
+from kpipe.sinks.partition_growth import LOOK, PartitionGrowth
 
 
 class Admin:
@@ -20,7 +20,7 @@ class Admin:
 
 def test_growth_is_said_once() -> None:
     now, said, admin = [0.0], [], Admin()
-    watch = GrowthWatch(lambda: admin, "t", 2, "b:t", said.append, clock=lambda: now[0])
+    watch = PartitionGrowth(lambda: admin, "t", 2, "b:t", said.append, clock=lambda: now[0])
     watch(Batch([b"v"]))
     assert not admin.asked
     now[0] = LOOK + 1
@@ -40,7 +40,7 @@ def test_growth_is_said_once() -> None:
 
 def test_an_answer_that_fails_is_asked_for_again() -> None:
     now, said, admin = [LOOK + 1.0], [], Admin()
-    watch = GrowthWatch(lambda: admin, "t", 2, "b:t", said.append, clock=lambda: now[0])
+    watch = PartitionGrowth(lambda: admin, "t", 2, "b:t", said.append, clock=lambda: now[0])
     now[0] += LOOK
     watch(Batch([b"v"]))
     admin.asked[0].set_exception(TimeoutError())
