@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kpipe.kafka.client import open_admin
-from kpipe.sources.identity import TopicIds
+from kpipe.kafka.topic_ids import TopicIds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

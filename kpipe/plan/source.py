@@ -13,12 +13,11 @@ from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
 from kpipe.kafka.errors import NO_TOPIC, name_of
-from kpipe.kafka.group import GroupAdmin, choose_protocol
+from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
+from kpipe.kafka.topic_ids import TopicIds
 from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
-from kpipe.sources.identity import TopicIds
-from kpipe.sources.protocol import classic_assignor
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, is_pattern, match_topics
 from kpipe.sources.topic import TopicSource
 from kpipe.units import parse_duration

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.group import ask_ids
+from kpipe.kafka.topic_ids import ask_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable

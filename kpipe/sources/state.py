@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
+    from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
     from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.extents import Extents
     from kpipe.sources.fetching import Fetching
     from kpipe.sources.gaps import Gaps
-    from kpipe.sources.identity import TopicIds
     from kpipe.sources.selection import Hooks, Selection
 
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
+    from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
     from kpipe.pace import Pace
     from kpipe.sources.bounds import Bounds, OffsetResolver
     from kpipe.sources.extents import Progress
-    from kpipe.sources.identity import TopicIds
     from kpipe.sources.transactions import Held
 
 __all__ = ["BEGINNING", "Hooks", "Selection", "TopicSource", "match_topics"]

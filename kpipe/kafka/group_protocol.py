@@ -1,6 +1,6 @@
-"""Which group protocol a cluster speaks, and under which id it knows a topic: asked once, before a group is joined.
+"""Which group protocol a cluster speaks, and which one a group's members speak now: asked once, before it is joined.
 
-It joins nothing and commits nothing.
+It joins nothing and commits nothing. A dead member counts until its session has ended.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.kafka.client import open_watched_admin
-from kpipe.kafka.errors import NO_TOPIC, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kpipe.clusters.profiles import Cluster
 
 
@@ -23,7 +20,11 @@ CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbea
 """Properties that librdkafka refuses together with `group.protocol=consumer`: the broker decides these (KIP-848)."""
 
 WAIT = 2.0  # seconds for the answer about the protocol once the cluster has answered anything at all
-ID_TIMEOUT = 3.0  # seconds for the ids of topics: they guard against a re-created topic, a run goes on without them
+
+TIMEOUT = 3.0
+"""Seconds for the answer; without one the group is taken for one that can be joined either way."""
+ASSIGNORS = ("range", "roundrobin")
+"""What a classic group may have agreed on that the client can do, beside its default."""
 
 _HEARTBEAT = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions (\d+)\.\.(\d+)")
 
@@ -68,37 +69,6 @@ class GroupAdmin:
         return (self._versions.highest or 0) >= 1
 
 
-def ask_ids(client: Any, topics: Iterable[str]) -> dict[str, Any]:
-    """Ask for the ids of topics without waiting: topic -> future."""
-    from confluent_kafka import KafkaException, TopicCollection
-
-    names = sorted(topics)
-    try:
-        return dict(client.describe_topics(TopicCollection(names), request_timeout=ID_TIMEOUT)) if names else {}
-    except (KafkaException, ValueError):
-        return {}
-
-
-def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
-    """The answers to `ask_ids`: a topic that does not exist (any more) has the id "", an unanswered one is left out."""
-    from confluent_kafka import KafkaException
-
-    deadline = time.monotonic() + timeout
-    ids: dict[str, str] = {}
-    for topic, future in asked.items():
-        try:
-            known = str(future.result(max(0.0, deadline - time.monotonic())).topic_id)
-        except KafkaException as error:
-            if name_of(error.args[0]) in NO_TOPIC:
-                ids[topic] = ""
-            continue
-        except TimeoutError:
-            continue
-        if known.strip("A="):  # all zeros, in base64: a broker without topic ids
-            ids[topic] = known
-    return ids
-
-
 def choose_protocol(wanted: str, cluster: Cluster, admin: GroupAdmin) -> str:
     """`classic` or `consumer`, for one run: the new one where the brokers have it and no property is of the old one."""
     if wanted != "auto":
@@ -106,3 +76,22 @@ def choose_protocol(wanted: str, cluster: Cluster, admin: GroupAdmin) -> str:
     if any(name in cluster.properties for name in CLASSIC_ONLY):
         return "classic"
     return "consumer" if admin.speaks_consumer() else "classic"
+
+
+def classic_assignor(client: Any, group: str) -> str | None:
+    """The assignor of a group that has classic members, "" for the client's default; None when it has none.
+
+    With `group.consumer.migration.policy=disabled` or `downgrade` the coordinator tells a member of the newer protocol
+    (KIP-848) that such a group does not exist, which is fatal to the client.
+    """
+    from confluent_kafka import ConsumerGroupState, ConsumerGroupType, KafkaException
+
+    try:
+        asked = client.describe_consumer_groups([group], request_timeout=TIMEOUT)
+        found = asked[group].result(TIMEOUT)
+    except (KafkaException, TimeoutError):
+        return None
+    idle = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+    if found.type != ConsumerGroupType.CLASSIC or found.state in idle:
+        return None
+    return found.partition_assignor if found.partition_assignor in ASSIGNORS else ""

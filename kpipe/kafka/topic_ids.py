@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.group import ID_TIMEOUT, ask_ids, collect_ids
+from kpipe.kafka.errors import NO_TOPIC, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+ID_TIMEOUT = 3.0  # seconds for the ids of topics: they guard against a re-created topic, a run goes on without them
 LOOK = 5.0  # seconds between looks; one small request
 FIRST_LOOK = 1.0  # a run shorter than this needs no further connection
 SOON = 1.0  # a topic that is said to be unknown is asked for again: a broker that has just started may not know it yet
@@ -97,3 +98,34 @@ class TopicIds:
         if self._admin is None:
             self._admin = self._open_admin()
         return self._admin
+
+
+def ask_ids(client: Any, topics: Iterable[str]) -> dict[str, Any]:
+    """Ask for the ids of topics without waiting: topic -> future."""
+    from confluent_kafka import KafkaException, TopicCollection
+
+    names = sorted(topics)
+    try:
+        return dict(client.describe_topics(TopicCollection(names), request_timeout=ID_TIMEOUT)) if names else {}
+    except (KafkaException, ValueError):
+        return {}
+
+
+def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
+    """The answers to `ask_ids`: a topic that does not exist (any more) has the id "", an unanswered one is left out."""
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + timeout
+    ids: dict[str, str] = {}
+    for topic, future in asked.items():
+        try:
+            known = str(future.result(max(0.0, deadline - time.monotonic())).topic_id)
+        except KafkaException as error:
+            if name_of(error.args[0]) in NO_TOPIC:
+                ids[topic] = ""
+            continue
+        except TimeoutError:
+            continue
+        if known.strip("A="):  # all zeros, in base64: a broker without topic ids
+            ids[topic] = known
+    return ids
