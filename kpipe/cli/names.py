@@ -84,11 +84,10 @@ def _groups(cluster: Cluster) -> list[str]:
         return []
     from confluent_kafka import KafkaException
 
-    from kpipe.kafka.client import open_admin
+    from kpipe.kafka.client import admin_of
 
     try:
-        admin = open_admin(cluster)  # kept until it has answered: one that is let go answers nothing
-        asked = admin.list_consumer_groups(request_timeout=PATIENCE_S)
+        asked = admin_of(cluster).list_consumer_groups(request_timeout=PATIENCE_S)
         return sorted(each.group_id for each in asked.result(PATIENCE_S).valid)
     except (KafkaException, TimeoutError):
         return []
@@ -100,10 +99,10 @@ def _topics(cluster: Cluster) -> list[str]:
         return []
     from confluent_kafka import KafkaException
 
-    from kpipe.kafka.client import open_admin
+    from kpipe.kafka.client import admin_of
 
     try:
-        found = open_admin(cluster).list_topics(timeout=PATIENCE_S).topics
+        found = admin_of(cluster).list_topics(timeout=PATIENCE_S).topics
     except KafkaException:
         return []
     return sorted(name for name in found if TOPIC.fullmatch(name) and not name.startswith("__"))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import KpipeError, Stage, UnreachableError, UsageError
-from kpipe.kafka.errors import Kind
+from kpipe.errors import Stage, UsageError
 from kpipe.kafka.questions import Failure, client_names, fail
 
 if TYPE_CHECKING:
@@ -33,11 +32,27 @@ def create_topic(
 ) -> None:
     """Make a topic; -1 for the cluster's own number of partitions or replicas."""
     refuse_read_only(connection)
+    error = ask_to_create(connection.admin, name, partitions, replication, config, connection.timeout)
+    if error is not None:
+        raise fail(error, f"topic {name}", "CREATE").error(connection.where(name), Stage.CONFIG)
+
+
+def ask_to_create(
+    admin: Any, name: str, partitions: int, replication: int, config: Mapping[str, str], timeout: float
+) -> Any:
+    """Make a topic with an admin client, within `timeout` seconds: None, or the client's error where it was not made.
+
+    A broker that does not answer in time is a TimeoutError.
+    """
     new = client_names().NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
-    asked = connection.admin.create_topics(
-        [new], request_timeout=connection.timeout, operation_timeout=connection.timeout
-    )
-    _finish(connection, asked[name], name, f"topic {name}", "CREATE")
+    asked = admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)
+    try:
+        asked[name].result(timeout + 1)
+    except TimeoutError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+        return error.args[0] if error.args else error
+    return None
 
 
 def add_partitions(connection: Connection, name: str, partitions: int) -> None:
@@ -131,7 +146,4 @@ def _finish(connection: Connection, future: Any, name: str, resource: str, opera
         return future.result(connection.timeout + 1)
     except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
         failure = fail(error, resource, operation)
-    where = connection.where(name)
-    if failure.kind in (Kind.DENIED, Kind.AWAY):
-        raise UnreachableError(failure.text, where=where, stage=Stage.CONFIG)
-    raise KpipeError(failure.text, where=where, stage=Stage.CONFIG)
+    raise failure.error(connection.where(name), Stage.CONFIG)

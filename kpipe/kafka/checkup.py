@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.properties import is_encrypted, is_sasl, mechanism
 from kpipe.errors import Exit, KpipeError, UsageError
-from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_watched_admin
+from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_admin
 from kpipe.kafka.diagnosis import (
     ClusterFaultError,
     Fault,
@@ -94,7 +94,7 @@ def examine(
     try:
         cluster = find()
         checkup.cluster, checkup.brokers = label(cluster), cluster.brokers
-        client, troubles = open_watched_admin(cluster)
+        client, troubles = open_admin(cluster)
     except UsageError as error:
         what, _, advice = str(error).rpartition("; ")
         checkup.failed("configuration", Finding(Fault.CONFIGURATION, what or advice, advice if what else "correct it"))

@@ -85,6 +85,9 @@ COLUMN_DEFAULTS: dict[str, Any] = {
     "queue.buffering.max.messages": 100_000,
 }
 
+NEVER_CREATE: dict[str, Any] = {"allow.auto.create.topics": False}
+"""For clients that ask: a topic that is asked for by name must not come into being, whatever the user has set."""
+
 EMBEDDED = "mockCluster"
 """What the embedded broker's cluster id begins with."""
 
@@ -318,27 +321,27 @@ def _producer_properties(
     return properties_for(cluster, defaults, own)
 
 
-def open_admin(cluster: Cluster) -> AdminClient:
-    """An admin client, for topic configurations and the creation of topics."""
-    return open_watched_admin(cluster)[0]
-
-
 def admin_of(cluster: Cluster) -> AdminClient:
     """The admin client of this run for a cluster: one for all its questions, for each costs 18-50 ms."""
+    return watched_admin_of(cluster)[0]
+
+
+def watched_admin_of(cluster: Cluster) -> tuple[AdminClient, Troubles]:
+    """The same, and what it complained about. Asking creates nothing, whatever the configuration says."""
     key = (cluster.name, tuple(sorted(cluster.properties.items())), cluster.references)
     if key not in _ADMINS:
-        _ADMINS[key] = open_admin(cluster)
+        _ADMINS[key] = open_admin(cluster, NEVER_CREATE)
     return _ADMINS[key]
 
 
-_ADMINS: dict[tuple[object, ...], AdminClient] = {}
+_ADMINS: dict[tuple[object, ...], tuple[AdminClient, Troubles]] = {}
 """One process serves one command."""
 
 
-def open_watched_admin(
+def open_admin(
     cluster: Cluster, own: Mapping[str, Any] = MappingProxyType({}), logger: logging.Logger | None = None
 ) -> tuple[AdminClient, Troubles]:
-    """An admin client and what it complains about; it works on a `read_only` cluster too."""
+    """A new admin client and what it complains about; it works on a `read_only` cluster too."""
     from confluent_kafka.admin import AdminClient
 
     merged = properties_for(cluster, {}, own)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_consumer, open_watched_admin
+from kpipe.kafka.client import EMBEDDED, NEVER_CREATE, fetch_metadata, label, open_consumer, watched_admin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.kafka.client import Troubles
 
-NEVER_CREATE = {"allow.auto.create.topics": False}
 READING = {
     "group.id": "kpipe-without-group",  # the client wants a name; nobody joins and nothing is committed
     "enable.partition.eof": True,
@@ -38,23 +37,17 @@ class Connection:
         self.label = label(cluster)
         self.timeout = timeout
         self.stopped = stopped
-        self._opened: tuple[AdminClient, Troubles] | None = None
         self._metadata: Any = None
 
     @property
     def admin(self) -> AdminClient:
-        """The client that asks."""
-        return self._open()[0]
+        """The client that asks; all of a run that ask this cluster share it."""
+        return watched_admin_of(self.cluster)[0]
 
     @property
     def troubles(self) -> Troubles:
         """What the client complained about."""
-        return self._open()[1]
-
-    def _open(self) -> tuple[AdminClient, Troubles]:
-        if self._opened is None:
-            self._opened = open_watched_admin(self.cluster, NEVER_CREATE)
-        return self._opened
+        return watched_admin_of(self.cluster)[1]
 
     def metadata(self, *, fresh: bool = False) -> Any:
         """All topics, partitions and brokers; UnreachableError when the cluster does not answer in time.

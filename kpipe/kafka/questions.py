@@ -216,20 +216,24 @@ def at_time(
 # Topics
 
 
+def ask_configurations(admin: Any, topics: Iterable[str], timeout: float) -> dict[str, Future[dict[str, Any]]]:
+    """Ask for the configuration of topics without waiting for it, with an admin client; `timeout` in seconds."""
+    kinds = client_names()
+    asked = admin.describe_configs(
+        [kinds.ConfigResource(kinds.ResourceType.TOPIC, name) for name in topics], request_timeout=timeout
+    )
+    return {str(resource.name): future for resource, future in asked.items()}
+
+
 def configurations(connection: Connection, topics: Iterable[str]) -> dict[str, dict[str, Any] | Failure]:
     """The configuration entries of topics (`confluent_kafka.admin.ConfigEntry`, by name)."""
-    admin = client_names()
     names = list(topics)
     if connection.is_embedded:
         return dict.fromkeys(names, UNCONFIGURED)
     answers: dict[str, Any] = {}
     for start in range(0, len(names), CONFIGS_AT_ONCE):
-        resources = [
-            admin.ConfigResource(admin.ResourceType.TOPIC, name) for name in names[start : start + CONFIGS_AT_ONCE]
-        ]
-        asked = connection.admin.describe_configs(resources, request_timeout=connection.timeout)
-        found = collect(asked, connection.deadline() + 0.5, lambda resource: f"configuration of topic {resource.name}")
-        answers |= {resource.name: entries for resource, entries in found.items()}
+        asked = ask_configurations(connection.admin, names[start : start + CONFIGS_AT_ONCE], connection.timeout)
+        answers |= collect(asked, connection.deadline() + 0.5, lambda name: f"configuration of topic {name}")
     return answers
 
 

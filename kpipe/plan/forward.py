@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import Place, check_cluster_name
 from kpipe.errors import KpipeError, Stage, UsageError
-from kpipe.kafka.client import label, open_admin
+from kpipe.kafka.client import admin_of, label
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Delivery
@@ -86,9 +86,7 @@ def plan_forward(
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
-        stages.append(
-            PartitionGrowth(lambda: open_admin(target_cluster), ready.topic, ready.partitions, ready.where, say)
-        )
+        stages.append(PartitionGrowth(lambda: admin_of(ready.cluster), ready.topic, ready.partitions, ready.where, say))
     outlet = wiring.open_outlet(
         ready,
         lambda topic: _choose_partition(to_partition, sending, opened, topic, topics),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from kpipe.kafka.client import open_admin
+from kpipe.kafka.client import admin_of
 from kpipe.kafka.topic_ids import TopicIds
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def knows_topics(opened: OpenSource, far: Far, topics: Iterable[str]) -> bool:
 
 def _ids(opened: OpenSource, far: Far, topics: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     names = [topic for topic in topics if topic in opened.metadata.topics]
-    mine, theirs = opened.source.ids, TopicIds(lambda: open_admin(far.cluster))
+    mine, theirs = opened.source.ids, TopicIds(lambda: admin_of(far.cluster))
     mine.learn(names)
     theirs.learn(names)
     return (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.errors import UsageError
-from kpipe.kafka.client import EMBEDDED, check_topic, fetch_metadata, label, open_admin, open_consumer, unknown_topic
+from kpipe.kafka.client import EMBEDDED, admin_of, check_topic, fetch_metadata, label, open_consumer, unknown_topic
 from kpipe.kafka.errors import NO_TOPIC, name_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
@@ -177,7 +177,7 @@ def prepare_source(
     Without a group the consumer still needs an id for one; it never joins or commits.
     """
     own: dict[str, Any] = {"group.id": selection.group or "kpipe-without-group"}
-    ids = TopicIds(lambda: open_admin(cluster))
+    ids = TopicIds(lambda: admin_of(cluster))
     if selection.group is not None:
         admin = GroupAdmin(cluster)
         ids = TopicIds(lambda: admin.client)

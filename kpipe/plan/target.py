@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.blueprints import Blueprint, parse_blueprint
+from kpipe.kafka.changes import ask_to_create
 from kpipe.kafka.client import (
     EMBEDDED,
     PRODUCER_DEFAULTS,
@@ -25,7 +26,8 @@ from kpipe.kafka.client import (
     unknown_topic,
 )
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import EXISTS, NO_TOPIC, Kind, is_unauthorised, kind_of, name_of
+from kpipe.kafka.errors import EXISTS, NO_TOPIC, is_unauthorised, name_of
+from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import TopicSink
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
 LOOK = 0.5  # seconds that a look at the partitions in mid-run may take
 LOOK_PAUSE = 5.0
+CONFIGS = 3.0  # seconds for the configuration of a topic
 HASTE = 0.5  # seconds that a new producer in mid-run may wait for metadata
 APPEARING = 0.02  # seconds between two looks for a topic that was just made
 NO_LIMIT = 1 << 62  # Long.MAX_VALUE, Kafka's word for it, and what comes near
@@ -219,7 +222,7 @@ def prepare_target(
         return another, its_troubles
 
     producer, troubles = open_one()
-    wanted = _ask_configs(admin_of(cluster), topic) if limits else None
+    wanted = _ask_configs(cluster, topic) if limits else None
     metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     entry = metadata.topics.get(topic)
     made = False
@@ -232,8 +235,8 @@ def prepare_target(
             _create_by_asking(cluster, properties, topic, timeout, stopped)
         else:
             plan = _blueprint(options, model(str(metadata.cluster_id or "")))
-            made = _create(admin_of(cluster), topic, plan, timeout, label(cluster))
-            wanted = _ask_configs(admin_of(cluster), topic) if limits else None
+            made = _create(cluster, topic, plan, timeout)
+            wanted = _ask_configs(cluster, topic) if limits else None
         metadata = _wait_until_there(producer, troubles, topic, timeout, stopped)
     partitions = check_topic(metadata, topic, label(cluster))
     embedded = str(metadata.cluster_id).startswith(EMBEDDED)
@@ -276,10 +279,10 @@ def add_topic(
             _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
         else:
             plan = _blueprint(options, Blueprint(ready.partitions, {}) if model is None else model())
-            made = _create(admin_of(ready.cluster), topic, plan, timeout, where)
+            made = _create(ready.cluster, topic, plan, timeout)
         metadata = _wait_until_there(ready.producer, ready.troubles, topic, timeout, stopped)
     embedded = ready.cluster_id.startswith(EMBEDDED)
-    configs = {} if embedded else _answer(_ask_configs(admin_of(ready.cluster), topic))
+    configs = {} if embedded else _answer(_ask_configs(ready.cluster, topic))
     return replace(
         ready,
         topic=topic,
@@ -386,22 +389,15 @@ def _is_unknown(entry: Any) -> bool:
     return entry is None or name_of(entry.error) in NO_TOPIC
 
 
-def _ask_configs(admin: Any, topic: str) -> Any:
+def _ask_configs(cluster: Cluster, topic: str) -> Any:
     """Ask for the topic's configuration without waiting for it."""
-    from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
-
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    return next(iter(admin.describe_configs([resource], request_timeout=3).values()))
+    return ask_configurations(admin_of(cluster), [topic], CONFIGS)[topic]
 
 
 def _answer(future: Any) -> dict[str, str]:
     """The configuration, or nothing where it may not be read (ACL, embedded broker): the broker still decides."""
-    from confluent_kafka import KafkaException
-
-    try:
-        return {name: str(entry.value) for name, entry in future.result(timeout=4).items()}
-    except (KafkaException, TimeoutError):
-        return {}
+    answer = collect({"": future}, time.monotonic() + CONFIGS + 1, str)[""]
+    return {} if isinstance(answer, Failure) else {name: str(entry.value) for name, entry in answer.items()}
 
 
 def _keeps_time(configs: dict[str, str]) -> bool:
@@ -423,22 +419,15 @@ def _blueprint(options: TargetOptions, model: Blueprint) -> Blueprint:
     return Blueprint(partitions, {**model.config, **asked.config})
 
 
-def _create(admin: Any, topic: str, plan: Blueprint, timeout: float, where: str) -> bool:
+def _create(cluster: Cluster, topic: str, plan: Blueprint, timeout: float) -> bool:
     """Make a topic; False when somebody else was quicker."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
-
-    new = NewTopic(topic, num_partitions=plan.partitions, replication_factor=-1, config=plan.config)
-    try:
-        admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)[topic].result(timeout + 1)
-    except KafkaException as error:
-        name, text = error.args[0].name(), error.args[0].str()
-        if name == EXISTS:
-            return False
-        place = place_name(where, topic)
-        if is_unauthorised(name):
-            raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG) from None
-        if kind_of(error.args[0]) is Kind.AWAY:
-            raise UnreachableError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None
-        raise KpipeError(f"cannot create the topic: {text}", where=place, stage=Stage.CONFIG) from None
-    return True
+    error = ask_to_create(admin_of(cluster), topic, plan.partitions, -1, plan.config, timeout)
+    if error is None:
+        return True
+    if name_of(error) == EXISTS:
+        return False
+    place = place_name(label(cluster), topic)
+    if is_unauthorised(error):
+        raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG)
+    failure = fail(error, f"topic {topic}", "CREATE")
+    raise failure._replace(text=f"cannot create the topic: {failure.text}").error(place, Stage.CONFIG)

@@ -75,7 +75,7 @@ def _asking_anew(cluster: Cluster) -> Callable[[], bool]:
     """What asks a cluster through a client that knows nothing but its bootstrap addresses."""
 
     def ask() -> bool:
-        admin = open_admin(cluster)
+        admin, _ = open_admin(cluster)
         return _asking(lambda: admin, "")(NEW_CLIENT)
 
     return ask
