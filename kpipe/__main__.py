@@ -16,7 +16,7 @@ def main() -> None:
         _print_version()
         return
     if "_KPIPE_COMPLETE" in os.environ:
-        from kpipe.cli.completion import answer
+        from kpipe.cli.tab import answer
 
         answer(os.environ, sys.argv[1:])
         sys.stdout.flush()

@@ -7,6 +7,7 @@ programs read, lacks what was hidden; and so does /proc/PID/environ, which every
 from __future__ import annotations
 
 import os
+import sys
 from collections import ChainMap
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PASSWORD = "KPIPE_SASL_PASSWORD"  # noqa: S105 - a variable's name
+WORKER = "KPIPE_WORKER"
+"""Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
+secrets, which an environment would show to everything that the worker starts."""
 _hidden: dict[str, str] = {}
 
 
@@ -54,3 +58,13 @@ def _wipe(name: str) -> None:
     address = getenv(os.fsencode(name))
     if address:
         ctypes.memset(address, 0, len(ctypes.string_at(address)))
+
+
+def self_command() -> list[str]:
+    """What starts this same kpipe again, from any directory.
+
+    A launcher for which the interpreter alone would not do (it sets a path first) names itself in KPIPE_SELF. Else it
+    is this interpreter, and not what stands in the current directory (-P).
+    """
+    launcher = os.environ.get("KPIPE_SELF")
+    return [launcher] if launcher else [sys.executable, "-P", "-m", "kpipe"]

@@ -611,6 +611,19 @@ class RunOptions(Options):
         MESSAGES, "--summary", default="", metavar="FILE", completion=FILE, common=True,
         help="Write what became of the records to FILE, as JSON.",
     )
+    metrics: str = option(
+        MESSAGES, "--metrics", default="", metavar="[HOST:]PORT",
+        help="Serve /metrics for Prometheus, /healthz, /readyz and /status while the run goes on; on loopback unless a "
+        "HOST is named. Port 0 takes a free one.",
+    )
+    metrics_file: str = option(
+        MESSAGES, "--metrics-file", default="", metavar="FILE", completion=FILE,
+        help="Write the metrics to FILE at the end, for node_exporter's textfile collector (FILE.prom).",
+    )
+    log_format: str = option(
+        MESSAGES, "--log-format", default="text", choices=("text", "json"), shown=True, variable="KPIPE_LOG_FORMAT",
+        help="How kpipe's own messages are written: json is one object a line.",
+    )
     verbose: bool = option(
         MESSAGES, "--verbose", "-v", default=False, common=True,
         help="Print the summary also when all went well.",
@@ -704,6 +717,61 @@ class BrokerOptions(Options):
     topics: str = option(
         BROKER, "--topics", default="", metavar="NAME:PARTITIONS,…",
         help="Topics to have from the start.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CompletionOptions(Options):
+    """Where a completion script goes."""
+
+    install: bool = option(
+        OUTPUT, "--install", default=False,
+        help="Write it to where the shell looks for it, instead of printing it.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ManOptions(Options):
+    """Where the manual goes."""
+
+    install: bool = option(
+        OUTPUT, "--install", default=False,
+        help="Write all pages to where man looks for them, instead of showing one.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class UnitOptions(Options):
+    """What a unit is called and may use."""
+
+    name: str = option(
+        OUTPUT, "--name", default="", metavar="NAME",
+        help="The unit's name. Default: kpipe-COMMAND and the group, or the topic.",
+    )
+    schedule: str = option(
+        OUTPUT, "--schedule", default="", metavar="WHEN",
+        help="When a bounded run starts: OnCalendar= of systemd for timer, five fields for cron and k8s.",
+    )
+    image: str = option(
+        OUTPUT, "--image", default="kpipe:latest", metavar="IMAGE", shown=True,
+        help="The container image, for k8s and compose.",
+    )
+    credential: tuple[str, ...] = option(
+        OUTPUT, "--credential", default=(), metavar="NAME=PATH|NAME=SECRET/KEY",
+        help="A secret that the unit hands over as a file: systemd and compose take a PATH, k8s a SECRET and its KEY. "
+        "Name it in the configuration as password_file. Repeatable.",
+    )
+    replicas: int = option(
+        OUTPUT, "--replicas", default=1, metavar="N", least=1, shown=True,
+        help="Processes of the same group, for k8s.",
+    )
+    scale: str = option(
+        OUTPUT, "--scale", default="", choices=("keda", "hpa"),
+        help="Also print what scales by lag, for k8s: KEDA's Kafka trigger, or an HPA over kpipe's own metric.",
+    )
+    max_replicas: int = option(
+        OUTPUT, "--max-replicas", default=4, metavar="N", least=1, shown=True,
+        help="How far it scales; not beyond the number of partitions.",
     )
 
 

@@ -62,7 +62,8 @@ class Pipeline:
     transaction: Transaction | None = None
     spill: Spill | None = None
     say: Callable[[str], None] = lambda _text: None
-    progress: Callable[[], None] = lambda: None
+    observers: list[Callable[[], None]] = field(default_factory=list)
+    """Called once a turn, and while the run waits: live line, balance of a worker, readiness, metrics."""
     watch: Callable[[], None] = lambda: None
     """Raises KpipeError when the run has lost its purpose, whether or not there are records: nobody reads stdout."""
     clock: Callable[[], float] = time.monotonic
@@ -111,6 +112,11 @@ class Pipeline:
     def draining(self) -> bool:
         """Whether nothing more will be read: what is sent now is the last."""
         return self._draining
+
+    def progress(self) -> None:
+        """The main loop moves: whoever looks on is told."""
+        for observe in self.observers:
+            observe()
 
     def _is_over(self) -> bool:
         over = self.stop.requested or self.source.finished or self.error is not None

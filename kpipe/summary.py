@@ -71,19 +71,21 @@ class Summary:
         """Replace `path`, behind links, by the balance as one JSON object, in one step: nobody sees half of it."""
         import orjson
 
-        target = Path(path)
         try:
-            if (stream := _open_stream(path)) is not None:
-                os.write(stream, orjson.dumps(self.as_dict(**more)) + b"\n")
-                return
-            if target.exists() and not target.is_file():  # a FIFO, a terminal
-                target.write_bytes(orjson.dumps(self.as_dict(**more)) + b"\n")
-                return
-            _replace(Path(os.path.realpath(path)), orjson.dumps(self.as_dict(**more)) + b"\n")
+            write_file(path, orjson.dumps(self.as_dict(**more)) + b"\n")
         except OSError as error:
-            raise KpipeError(
-                f"cannot write the summary: {error.strerror}", where=f"--summary {path}", stage=Stage.SETTLE
-            ) from None
+            raise KpipeError(f"cannot write the summary: {error.strerror}", where=path, stage=Stage.SETTLE) from None
+
+
+def write_file(path: str, text: bytes) -> None:
+    """Replace a file in one step; what is no file (a FIFO, a terminal, our own stdout) is written to as it is."""
+    target = Path(path)
+    if (stream := _open_stream(path)) is not None:
+        os.write(stream, text)
+    elif target.exists() and not target.is_file():
+        target.write_bytes(text)
+    else:
+        _replace(Path(os.path.realpath(path)), text)
 
 
 def _open_stream(path: str) -> int | None:

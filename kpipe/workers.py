@@ -12,14 +12,13 @@ import re
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kpipe.environment import hidden
+from kpipe.environment import WORKER, hidden, self_command
 from kpipe.errors import Exit
 from kpipe.ledger import Ledger
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
     from kpipe.shutdown import Stop
 
-WORKER = "KPIPE_WORKER"
-"""Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
-secrets, which an environment would show to everything that the worker starts."""
 SLOT = "KPIPE_SLOT"
 """Environment of a worker: its slot alone, which makes the default transactional id its own."""
 
@@ -86,9 +82,13 @@ class Worker:
         threading.Thread(target=wait, daemon=True).start()
 
     def teller(
-        self, ledger: Ledger, away: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        away: Callable[[], str] = str,
+        more: Callable[[], dict[str, Any]] = dict,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Callable[[], None]:
-        """A progress callback that tells the balance now and then; a full pipe is not waited for."""
+        """An observer that tells the balance now and then, and what `more` says; a full pipe is not waited for."""
         os.set_blocking(self.report, False)
         due = clock()
 
@@ -99,6 +99,8 @@ class Worker:
                 return
             due = now + TELL
             counts = {name: getattr(ledger, name) for name in (*COUNTS, "in_flight")} | {"away": away()}
+            if told := more():
+                counts["more"] = told
             try:
                 os.write(self.report, json.dumps(counts).encode() + b"\n")
             except OSError:
@@ -126,6 +128,10 @@ class Member:
     before: dict[str, int] = field(default_factory=dict)
     clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What became of records by cluster, of the processes that have ended."""
+    seen: dict[str, Any] = field(default_factory=dict)
+    """What the process told beside its balance, when the run is watched."""
+    seen_before: list[dict[str, Any]] = field(default_factory=list)
+    """What its predecessors had counted there."""
     buffers: dict[str, bytes] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
@@ -141,6 +147,9 @@ class Member:
         self.before["read"] = self.before.get("read", 0) + settled
         self.clusters = _add_up(self.clusters, self.last.get("clusters", {}))
         self.last = {}
+        if counted := self.seen.get("seen"):
+            self.seen_before.append({name: counted[name] for name in ("read_bytes", "sent_bytes", "commits")})
+        self.seen = {}
 
 
 def _add_up(*balances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -157,15 +166,13 @@ def _add_up(*balances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
 class Supervisor:
     """Runs `command` in `count` processes until all have ended; `say` prints a line for people."""
 
-    def __init__(
-        self, command: Sequence[str], count: int, stop: Stop, say: Callable[[str], None], progress: Callable[[], None]
-    ) -> None:
+    def __init__(self, command: Sequence[str], count: int, stop: Stop, say: Callable[[str], None]) -> None:
         self.ledger = Ledger()
         self.members = [Member(slot) for slot in range(1, count + 1)]
         self._command = list(command)
         self._stop = stop
         self._say = say
-        self.progress = progress
+        self.observers: list[Callable[[], None]] = []
         self._selector = selectors.DefaultSelector()
         self._signalled = 0
         self._told: dict[str, float] = {}
@@ -184,7 +191,8 @@ class Supervisor:
             for member in self.members:
                 self._look_after(member)
             self._merge()
-            self.progress()
+            for observe in self.observers:
+                observe()
         self._merge()
         return int(self._failure or 0)
 
@@ -269,7 +277,9 @@ class Supervisor:
     @staticmethod
     def _take_balance(member: Member, line: bytes) -> None:
         try:
-            member.last = dict(json.loads(line))
+            told = dict(json.loads(line))
+            member.seen = dict(told.pop("more", member.seen))
+            member.last = told
         except (ValueError, TypeError):
             return  # cut off by its writer's death: the one before counts
 
@@ -345,5 +355,5 @@ class Supervisor:
 
 
 def worker_command(arguments: Sequence[str]) -> list[str]:
-    """The command line of a worker: this interpreter, and not what stands in the current directory (-P)."""
-    return [sys.executable, "-P", "-m", "kpipe", *arguments]
+    """The command line of a worker."""
+    return [*self_command(), *arguments]

@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,8 +22,8 @@ from kpipe import __version__
 from kpipe.cli.commands import COMMANDS, SUMMARY
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
-from kpipe.environment import PASSWORD, hide
-from kpipe.errors import EXIT_MEANING, Exit, KpipeError, UsageError, visible
+from kpipe.environment import PASSWORD, WORKER, hide
+from kpipe.errors import EXIT_MEANING, Exit, KpipeError, Stage, UsageError, visible
 from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; whatever goes wrong becomes one line on stderr and an exit code."""
+    log_format[0] = _log_format(arguments)
     try:
         _translate(arguments)
         code = app(args=list(arguments), prog_name="kpipe", standalone_mode=False)
@@ -195,6 +197,37 @@ def _refuse(error: Any, arguments: Sequence[str]) -> int:
     return int(Exit.USAGE)
 
 
+def _log_format(arguments: Sequence[str]) -> str:
+    """How to speak, known before the command line is understood, for what is wrong with that is told, too.
+
+    A worker's words are its supervisor's to write.
+    """
+    if WORKER in os.environ:
+        return "text"
+    chosen = os.environ.get("KPIPE_LOG_FORMAT", "text")
+    for place, word in enumerate(arguments):
+        if word == "--":
+            break
+        name, sign, value = word.partition("=")
+        if name == "--log-format":
+            chosen = value if sign else "".join(arguments[place + 1 : place + 2])
+    return chosen
+
+
+def as_json(text: str, now: float) -> str:
+    """A message as one object: when, who, and the message; the stage it begins with by itself, where there is one."""
+    import datetime as dt
+    import json
+
+    first, sign, rest = text.partition(": ")
+    stage = first if sign and first in [each.value for each in Stage] else None
+    time = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds")
+    entry = {"time": time, "program": "kpipe", "pid": os.getpid(), "stage": stage, "message": rest if stage else text}
+    return json.dumps({name: value for name, value in entry.items() if value is not None}, ensure_ascii=False)
+
+
+log_format = ["text"]
+"""How kpipe's own messages are written; set once, at the start."""
 before_telling: list[Callable[[], None]] = []
 """What takes away that which stands on the terminal and is no line of its own."""
 
@@ -204,7 +237,8 @@ def tell(text: str) -> None:
     for wipe in before_telling:
         wipe()
     try:
-        sys.stderr.write(f"kpipe: {visible(text)}\n")
+        line = as_json(visible(text), time.time()) if log_format[0] == "json" else f"kpipe: {visible(text)}"
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         return  # nobody is left to tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli.command import build_command
@@ -61,7 +62,7 @@ def forward(
         from kpipe.plan.outputs import check_outputs
 
         workers.check(options.workers, selection)
-        check_outputs(run.summary, sending.spill)
+        check_outputs(run.summary, sending.spill, run.metrics_file)
         worker, selection, run = workers.as_worker(selection, run)
         if worker is None:
             return workers.supervise(options.workers, sys.argv[1:], run, fail_if_empty=selection.fail_if_empty)
@@ -71,10 +72,21 @@ def forward(
     def plan(stop: Any, say: Any) -> Any:
         planned = plan_forward(places, connection, selection, options, sending, trace, schemas, run, steps, stop, say)
         if worker is not None:
-            planned.observers.append(worker.teller(planned.pipeline.ledger, planned.away))
+            teller = worker.teller(planned.pipeline.ledger, planned.away, _more_of(planned, run))
+            planned.pipeline.observers.append(teller)
         return planned
 
-    return execute(plan, run, fail_if_empty=selection.fail_if_empty and worker is None, spill=sending.spill)
+    own = run if worker is None else replace(run, metrics="", metrics_file="")  # the supervisor speaks for all
+    return execute(plan, own, fail_if_empty=selection.fail_if_empty and worker is None, spill=sending.spill)
+
+
+def _more_of(planned: Any, run: RunOptions) -> Any:
+    """What a worker tells beside its balance, when the run is watched."""
+    if not (run.metrics or run.metrics_file):
+        return dict
+    from kpipe.run.telemetry import telling
+
+    return telling(planned)
 
 
 app = build_command(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kpipe.kafka.connection import Connection as Cluster
+    from kpipe.ops.exporter import Exporter
     from kpipe.ops.groups import Group, Row
     from kpipe.ops.places import Asked
     from kpipe.ops.trend import Trends
@@ -62,6 +63,12 @@ def groups(names: list[str], connection: ConnectionOptions, options: GroupsOptio
     refuse_verb(names, (), "groups")
     single = len(asked) == 1 and len(asked[0].patterns) == 1 and not is_pattern(asked[0].patterns[0])
     view = View(asked, options, looking, topic, single=single, behind_ms=behind_ms)
+    if options.metrics:
+        from kpipe.cli.groups_exporter import EVERY, export
+
+        if options.max_lag is not None or options.max_behind or looking.json:
+            raise UsageError("--metrics serves numbers; drop --json, --max-lag and --max-behind")
+        export(view, options.metrics, max(1.0, parse_duration(options.watch, "--watch")) if options.watch else EVERY)
     if not options.watch:
         return view.once()
     return view.watch(max(0.2, parse_duration(options.watch, "--watch")))
@@ -112,6 +119,27 @@ class View:
             if self._broken(found):
                 return conclude(problems, broken=True)
             time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+
+    @property
+    def labels(self) -> list[str]:
+        """The clusters that are asked, as they are called."""
+        return [entry.connection.label for entry in self._asked]
+
+    def show_in(self, exporter: Exporter) -> str:
+        """A look, for whoever scrapes; returns what could not be asked, in one line."""
+        began = time.monotonic()
+        found, problems = self._look()
+        margins: dict[tuple[str, str, int], int | None] = {}
+        for cluster, group in found:
+            self._ask_settings(cluster, group)
+            for row in group.rows:
+                place = (cluster.label, row.topic, row.partition)
+                known = [each for each in (margins.get(place), self._margin(cluster, row)) if each is not None]
+                margins[place] = min(known, default=None)
+        seconds = time.monotonic() - began
+        took = {label: (seconds, sum(f": {label}" in problem for problem in problems)) for label in self.labels}
+        exporter.show([(cluster.label, group) for cluster, group in found], margins, took)
+        return "; ".join(problems)
 
     def _look(self) -> tuple[list[tuple[Cluster, Group]], list[str]]:
         problems: list[str] = []

@@ -40,6 +40,8 @@ ENVIRONMENT = (
         "KPIPE_SLOT",
         "Which of several processes of one group on this machine this is (0, 1, ...), for --exactly-once.",
     ),
+    ("KPIPE_LOG_FORMAT", "How kpipe's own messages are written (text, json), as with --log-format; of all commands."),
+    ("KPIPE_SELF", "The executable that starts kpipe, for layouts in which the interpreter alone does not."),
     ("KPIPE_DEBUG", "Set: show the client's own log lines, and the traceback of an internal error."),
     ("XDG_CONFIG_HOME", "Where kpipe/config.toml is; without it ~/.config."),
 )

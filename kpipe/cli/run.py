@@ -16,6 +16,7 @@ from kpipe.cli import leave, tell
 from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
 from kpipe.plan.outputs import check_outputs
+from kpipe.run.notify import notifiers
 from kpipe.shutdown import Stop, die_by
 from kpipe.sinks.stdout import ReaderGone, WriteError
 from kpipe.summary import SHOWN, Summary
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kpipe.options import RunOptions
     from kpipe.pipeline import Pipeline
     from kpipe.plan import Planned
+    from kpipe.run.telemetry import Telemetry
 
 
 def execute(
@@ -37,16 +39,18 @@ def execute(
     spill: str = "",
 ) -> int:
     """Plan and run; returns the exit code, or does not return at all when a signal ended the run."""
-    check_outputs(options.summary, spill)
+    check_outputs(options.summary, spill, options.metrics_file)
     stop = Stop(options.drain_timeout)
     stop.starting = True
     stop.install()
     ending = Ending(options, stop)
     stop.watch(ending.abandon)
+    telemetry = ending.telemetry = open_telemetry(options, stop)
     try:
         planned = plan(stop, tell)
     except KpipeError as error:
         _write_summary(Summary(Ledger()), options, stop)
+        finish_telemetry(telemetry, error.exit_code)
         if isinstance(error, Interrupted):
             die_by(stop.signal or signal.SIGINT)
         raise
@@ -56,7 +60,12 @@ def execute(
     if planned.typed and sys.stderr.isatty() and not options.quiet:
         tell("read: stdin: reading what you type; Ctrl-D ends")
     live = _live_line(summary, planned, options)
-    pipeline.progress = _all([*planned.observers, *([live] if live is not None else [])])
+    if live is not None:
+        pipeline.observers.append(live)
+    if telemetry is not None:
+        telemetry.begin(planned, summary)
+        pipeline.observers.append(telemetry)
+    pipeline.observers += notifiers(os.environ, summary.line, stop)
     ending.planned, ending.summary = planned, summary
     gc.freeze()  # what start-up left is never looked at again; `kpipe.__main__` makes looks rare (bench: 5-22 %)
     try:
@@ -65,7 +74,27 @@ def execute(
         if live is not None:
             live.close()
     ending.claim()
-    return _conclude(planned, summary, options, stop, fail_if_empty=fail_if_empty)
+    return _conclude(planned, summary, options, stop, telemetry, fail_if_empty=fail_if_empty)
+
+
+def open_telemetry(options: RunOptions, stop: Stop) -> Telemetry | None:
+    """What --metrics and --metrics-file ask for; nothing is loaded for them otherwise."""
+    if not (options.metrics or options.metrics_file):
+        return None
+    from kpipe.run.telemetry import Telemetry
+
+    return Telemetry(options, stop, tell)
+
+
+def finish_telemetry(telemetry: Telemetry | None, code: int) -> Exit:
+    """Write the metrics' file; how that went."""
+    try:
+        if telemetry is not None:
+            telemetry.finish(code)
+    except KpipeError as error:
+        tell(str(error))
+        return Exit.UNDELIVERED
+    return Exit.OK
 
 
 class Ending:
@@ -73,6 +102,7 @@ class Ending:
 
     def __init__(self, options: RunOptions, stop: Stop) -> None:
         self.planned: Planned | None = None
+        self.telemetry: Telemetry | None = None
         self.summary = Summary(Ledger())
         self._options, self._stop = options, stop
         self._claim = threading.Lock()
@@ -89,7 +119,7 @@ class Ending:
             leave(128 + (self._stop.signal or signal.SIGINT))  # nothing was read
         self.planned.pipeline.abandon()
         self.planned.end_filters()
-        leave(_conclude(self.planned, self.summary, self._options, self._stop, fail_if_empty=False))
+        leave(_conclude(self.planned, self.summary, self._options, self._stop, self.telemetry, fail_if_empty=False))
 
 
 def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveLine | None:
@@ -99,19 +129,7 @@ def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveL
     prints = planned.prints or _prints_records(planned.pipeline)
     if options.quiet or not may_draw(prints=prints, typed=planned.typed):
         return None
-    return LiveLine(summary, sys.stderr, planned.done, planned.total, planned.away)
-
-
-def _all(observers: list[Callable[[], None]]) -> Callable[[], None]:
-    """All of them as one."""
-    if len(observers) == 1:
-        return observers[0]
-
-    def look() -> None:
-        for observer in observers:
-            observer()
-
-    return look
+    return LiveLine(summary, sys.stderr, planned.done, planned.total)
 
 
 def _prints_records(pipeline: Pipeline) -> bool:
@@ -124,10 +142,19 @@ def _prints_records(pipeline: Pipeline) -> bool:
     return isinstance(sink, StdoutSink | Preview)
 
 
-def _conclude(planned: Planned, summary: Summary, options: RunOptions, stop: Stop, *, fail_if_empty: bool) -> int:
+def _conclude(
+    planned: Planned,
+    summary: Summary,
+    options: RunOptions,
+    stop: Stop,
+    telemetry: Telemetry | None,
+    *,
+    fail_if_empty: bool,
+) -> int:
     pipeline, ledger, error = planned.pipeline, planned.pipeline.ledger, planned.pipeline.error
     code = _exit_code(planned, fail_if_empty=fail_if_empty)
     unsaved = _write_summary(summary, options, stop)
+    unsaved = unsaved or finish_telemetry(telemetry, code or unsaved)
     # What stdout did not take is still in the topic: one line (or none, for a reader that had enough) says it all.
     unwritten = isinstance(error, WriteError) and _prints_records(pipeline)
     if isinstance(error, ReaderGone) and (unwritten or ledger.complete):

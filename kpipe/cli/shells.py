@@ -1,6 +1,6 @@
 """The completion scripts of bash, zsh and fish: written to completions/, and printed by `kpipe --completion SHELL`.
 
-They know no option and no name: each TAB asks `kpipe.cli.completion`.
+They know no option and no name: each TAB asks `kpipe.cli.tab`.
 """
 
 from __future__ import annotations

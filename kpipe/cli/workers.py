@@ -5,21 +5,25 @@ It runs no pipeline itself.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.environment import add_hidden, given, hide
+from kpipe.cli.run import finish_telemetry, open_telemetry
+from kpipe.environment import WORKER, add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.run.notify import notifiers
 from kpipe.shutdown import Stop, die_by
 from kpipe.summary import Summary
-from kpipe.workers import WORKER, Supervisor, Worker, worker_command
+from kpipe.workers import Supervisor, Worker, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.options import RunOptions, SelectionOptions
+    from kpipe.run.telemetry import Telemetry
 
 
 def check(workers: int, selection: SelectionOptions) -> None:
@@ -49,24 +53,36 @@ def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_i
     """Run the workers to their end; returns the exit code, or dies by the signal that ended them well."""
     stop = Stop(run.drain_timeout)
     stop.install()
-    supervisor = Supervisor(worker_command(arguments), workers, stop, tell, lambda: None)
+    telemetry = open_telemetry(run, stop)
+    supervisor = Supervisor(worker_command(arguments), workers, stop, tell)
     summary = Summary(supervisor.ledger, facts=supervisor.facts)
     live: Any = None
     from kpipe.cli.live import LiveLine, may_draw
 
     if not run.quiet and may_draw():
         live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None, supervisor.away)
-        supervisor.progress = live
+        supervisor.observers.append(live)
+    if telemetry is not None:
+        telemetry.begin_workers(supervisor, summary)
+        supervisor.observers.append(telemetry)
+    supervisor.observers += notifiers(os.environ, summary.line, stop)
     try:
         code = supervisor.run()
     finally:
         if live is not None:
             live.close()
-    return _conclude(supervisor, summary, run, stop, code, fail_if_empty=fail_if_empty)
+    return _conclude(supervisor, summary, run, stop, telemetry, code, fail_if_empty=fail_if_empty)
 
 
 def _conclude(
-    supervisor: Supervisor, summary: Summary, run: RunOptions, stop: Stop, code: int, *, fail_if_empty: bool
+    supervisor: Supervisor,
+    summary: Summary,
+    run: RunOptions,
+    stop: Stop,
+    telemetry: Telemetry | None,
+    code: int,
+    *,
+    fail_if_empty: bool,
 ) -> int:
     ledger = supervisor.ledger
     if not ledger.complete:
@@ -74,6 +90,7 @@ def _conclude(
     if not ledger.complete or run.verbose or (sys.stderr.isatty() and not run.quiet):
         tell(summary.line())
     code = _write(summary, run, stop) or code
+    code = finish_telemetry(telemetry, code) or code
     if stop.signal is not None and not code:
         die_by(stop.signal)
     if not code and fail_if_empty and not ledger.read:

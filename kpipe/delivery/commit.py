@@ -37,6 +37,24 @@ OVERTAKEN = "another member took over before the commit"
 REPEATS = "records may come twice"
 
 
+class Commits:
+    """How many commits of a run the group has taken and how many not, and when the last one was (seconds, Unix)."""
+
+    __slots__ = ("failed", "last", "made")
+
+    def __init__(self) -> None:
+        self.made = self.failed = 0
+        self.last: float | None = None
+
+    def count(self, *, taken: bool) -> None:
+        """One more."""
+        if taken:
+            self.made += 1
+            self.last = time.time()
+        else:
+            self.failed += 1
+
+
 class NotCommitted(KpipeError):
     """The coordinator is away; the same commit may succeed later."""
 
@@ -83,6 +101,7 @@ class GroupCommitter:
         is_awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         self._consumer = consumer
+        self.commits = Commits()
         self._is_awaited = is_awaited
         self._where = where
         self._at_eof = at_eof
@@ -127,6 +146,7 @@ class GroupCommitter:
         refusal that stays one ends the run, at the next tick.
         """
         self._sent_at = None
+        self.commits.count(taken=error is None and not any(entry.error for entry in partitions))
         if error is not None and not partitions:
             self._acknowledged = dict.fromkeys(self._acknowledged)
         for entry in partitions:
@@ -198,11 +218,13 @@ class GroupCommitter:
         try:
             answers = self._consumer.commit(offsets=self._in_words_of_the_client(offsets), asynchronous=False) or []
         except KafkaException as error:
+            self.commits.count(taken=False)
             raise self._explain(error.args[0]) from None
         for answer in answers:
             if answer.error is not None:
                 raise self._explain(answer.error)
         self._acknowledged.update(offsets)
+        self.commits.count(taken=True)
 
     def forget(self, places: list[TopicPartition]) -> None:
         """Partitions went away: what was committed for them says nothing about their next stay."""

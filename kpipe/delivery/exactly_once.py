@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from kpipe.delivery.commit import Commits
 from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
 from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
@@ -99,9 +100,11 @@ class ExactlyOnce:
         also_flush: Callable[[float], bool] = lambda _timeout: True,
         on_abort: Callable[[], None] = lambda: None,
         note: Callable[[str], str] = lambda _topic: "",
+        commits: Commits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
+        self.commits = commits or Commits()
         line.given_up, line.remaining = forced, remaining
         self._make_sink = make_sink
         self._sink = make_sink()
@@ -278,6 +281,7 @@ class ExactlyOnce:
         outcome = self._line.commit(news, metadata, self._time_left(), self._note)
         if outcome is Outcome.UNKNOWN:
             outcome = self._ask_group(news)
+        self.commits.count(taken=outcome is Outcome.COMMITTED)
         if outcome is not Outcome.COMMITTED:
             self._go_back(self._line.reason, leaving)
             return True

@@ -109,6 +109,12 @@ class Troubles:
     errors: list[tuple[str, str]] = field(default_factory=list)
     fatal: tuple[str, str] | None = None
     listener: Callable[[str, str], None] | None = None
+    statistics: str = ""
+    """The client's last statistics (librdkafka's STATISTICS.md), as JSON; only with `statistics.interval.ms`."""
+
+    def on_statistics(self, text: str) -> None:
+        """Kept as they are: they are read when somebody asks."""
+        self.statistics = text
 
     def on_error(self, error: KafkaError) -> None:
         """The client's error callback: it takes notes and never raises."""
@@ -281,8 +287,13 @@ def open_consumer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Consumer, T
     troubles = Troubles(label(cluster), merged)
     if merged.get("group.protocol") == "consumer" and "partition.assignment.strategy" not in cluster.properties:
         del merged["partition.assignment.strategy"]  # the broker assigns (KIP-848), and the client refuses both
-    properties: dict[str, Any] = {**for_consumer(merged), "error_cb": troubles.on_error}
+    properties: dict[str, Any] = {**for_consumer(merged), **_callbacks(merged, troubles)}
     return _construct(Consumer, properties, cluster), troubles
+
+
+def _callbacks(properties: Mapping[str, Any], troubles: Troubles) -> dict[str, Any]:
+    statistics = {"stats_cb": troubles.on_statistics} if str(properties.get("statistics.interval.ms", 0)) != "0" else {}
+    return {"error_cb": troubles.on_error, **statistics}
 
 
 def open_producer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Producer, Troubles]:
@@ -291,7 +302,7 @@ def open_producer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Producer, T
 
     merged = _producer_properties(cluster, own)
     troubles = Troubles(label(cluster), merged)
-    properties: dict[str, Any] = {**for_producer(merged), "error_cb": troubles.on_error}
+    properties: dict[str, Any] = {**for_producer(merged), **_callbacks(merged, troubles)}
     return _construct(Producer, properties, cluster, _overhearing(troubles)), troubles
 
 
@@ -307,7 +318,7 @@ def open_column_producer(
     troubles = Troubles(label(cluster), merged)
 
     def construct(properties: dict[str, Any], **_logger: object) -> ColumnProducer:
-        return ColumnProducer(properties, topic, troubles.on_error, troubles.overhear)
+        return ColumnProducer(properties, topic, troubles.on_error, troubles.overhear, troubles.on_statistics)
 
     return _construct(construct, for_producer(merged), cluster), troubles
 

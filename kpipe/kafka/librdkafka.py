@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PRODUCER = 0  # rd_kafka_type_t
 COPY = 0x2  # RD_KAFKA_MSG_F_COPY
 PURGE_QUEUE, PURGE_IN_FLIGHT = 0x1, 0x2  # RD_KAFKA_PURGE_F_QUEUE, _INFLIGHT
-DELIVERY, LOG, ERROR = 0x1, 0x4, 0x8  # RD_KAFKA_EVENT_
+DELIVERY, LOG, ERROR, STATISTICS = 0x1, 0x4, 0x8, 0x100  # RD_KAFKA_EVENT_
 QUEUE_FULL, INVALID_ARGUMENT, FATAL = -184, -186, -150  # RD_KAFKA_RESP_ERR__
 WORDS = 9
 """Machine words of rd_kafka_message_t on 64 bits: err, topic, partition, value, its length, key, its length, offset,
@@ -60,6 +60,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "event_log": (_INT, [_POINTER, _POINTER, _POINTER, _POINTER]),
     "event_message_next": (_POINTER, [_POINTER]),
     "event_destroy": (None, [_POINTER]),
+    "event_stats": (_TEXT, [_POINTER]),
     "fatal_error": (_INT, [_POINTER, _TEXT, _SIZE]),
     "metadata": (_INT, [_POINTER, _INT, _POINTER, _POINTER, _INT]),
     "metadata_destroy": (None, [_POINTER]),
@@ -157,10 +158,12 @@ class ColumnProducer:
         topic: str,
         on_error: Callable[[KafkaError], None],
         on_log: Callable[[str], None],
+        on_statistics: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._library = _library()
         self._on_error = on_error
         self._on_log = on_log
+        self._on_statistics = on_statistics
         self.on_failure: Callable[[int, int, KafkaError], None] = lambda _batch, _place, _error: None
         self._places = array("I")
         self._closing = threading.Lock()
@@ -180,7 +183,7 @@ class ColumnProducer:
             if library.rd_kafka_conf_set(conf, name.encode(), text.encode(), reason, len(reason)):
                 library.rd_kafka_conf_destroy(conf)
                 _refuse(reason.value)
-        library.rd_kafka_conf_set_events(conf, DELIVERY | LOG | ERROR)
+        library.rd_kafka_conf_set_events(conf, DELIVERY | LOG | ERROR | STATISTICS)
         library.rd_kafka_conf_set_log_cb(conf, None)
         client = library.rd_kafka_new(PRODUCER, conf, reason, len(reason))
         if not client:
@@ -249,6 +252,8 @@ class ColumnProducer:
             while message := library.rd_kafka_event_message_next(event):
                 words = (ctypes.c_uint64 * WORDS).from_address(message)
                 self.on_failure(words[MARK] >> 32, words[MARK] & 0xFFFFFFFF, KafkaError(_signed(words[ERR])))
+        elif kind == STATISTICS:
+            self._on_statistics((library.rd_kafka_event_stats(event) or b"").decode(errors="replace"))
         elif kind == LOG:
             text = _POINTER()
             library.rd_kafka_event_log(event, ctypes.byref(_POINTER()), ctypes.byref(text), ctypes.byref(_INT()))

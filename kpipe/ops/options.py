@@ -78,6 +78,11 @@ class GroupsOptions(Options):
         help="Look again so often: rates in and out, time to catch up, partitions that stand still, and how long until "
         "unread records are deleted.",
     )
+    metrics: str = option(
+        MESSAGES, "--metrics", default="", metavar="[HOST:]PORT",
+        help="Serve the lag for Prometheus instead, under the names of kafka-lag-exporter; looks again every 30 s, or "
+        "as --watch says. On loopback unless a HOST is named.",
+    )
     max_lag: int | None = option(
         SELECTION, "--max-lag", default=None, metavar="N", least=0,
         help="Exit 5 when a group is more records behind.",

@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.kafka.client import Troubles
     from kpipe.pipeline import Pipeline
+    from kpipe.plan.source import OpenSource
+
+
+@dataclass(slots=True)
+class Watched:
+    """What may be looked at from outside while a run goes on, from any thread; the names are for people."""
+
+    source: str = ""
+    target: str = ""
+    opened: OpenSource | None = None
+    """The topics that are read, if any are."""
+    writers: Callable[[], list[Troubles]] = list
+    """What the producers said of themselves."""
 
 
 @dataclass(slots=True)
@@ -23,8 +37,6 @@ class Planned:
     total: Callable[[], float | None] = lambda: None
     notes: Callable[[], list[str]] = list
     facts: Callable[[], dict[str, object]] = dict
-    observers: list[Callable[[], None]] = field(default_factory=list)
-    """What looks on, once a turn."""
     away: Callable[[], str] = str
     """Which clusters do not answer, in people's words."""
     typed: bool = False
@@ -35,5 +47,6 @@ class Planned:
     """Whether something asked for could not be done although every record arrived; the run ends with 1."""
     outcome: str = "delivered"
     """What became of a record that went well, in people's words."""
+    watched: Watched = field(default_factory=Watched)
     end_filters: Callable[[], None] = lambda: None
     """Ends the processes that records go through, at once."""

@@ -108,6 +108,7 @@ class Delivery:
             also_flush=letters.flush if letters is not None else lambda _timeout: True,
             on_abort=letters.forget if letters is not None else lambda: None,
             note=opened.source.note,
+            commits=opened.commits,
         )
         topic = self.wiring.letter_topic
         if letters is not None and topic is not None and topic.cluster_id == ready.cluster_id:

@@ -33,7 +33,7 @@ def group_committer(
     """Commits for the source's consumer; `tail` gives what is committed beside a partition's offset."""
     where = place_name(label(cluster), f"group {group}")
     source = opened.source
-    return GroupCommitter(
+    committer = GroupCommitter(
         opened.consumer,
         where,
         source.at_eof,
@@ -41,6 +41,8 @@ def group_committer(
         tail=tail,
         is_awaited=lambda: source.share_is_done,
     )
+    committer.commits = opened.commits
+    return committer
 
 
 class Flushing(Protocol):

@@ -13,8 +13,10 @@ import stat
 from kpipe.errors import UsageError
 
 
-def check_outputs(summary: str, spill: str) -> None:
-    """What --summary and --spill name; empty: not given."""
+def check_outputs(summary: str, spill: str, metrics: str = "") -> None:
+    """What --summary, --spill and --metrics-file name; empty: not given."""
+    if metrics:
+        _check("--metrics-file", metrics, replaces=True)
     if summary:
         _check("--summary", summary, replaces=True)
     if spill:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
+from kpipe.delivery.commit import Commits
 from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, admin_of, check_topic, fetch_metadata, label, open_consumer, unknown_topic
 from kpipe.kafka.errors import NO_TOPIC, name_of
@@ -43,19 +44,14 @@ class OpenSource:
     """A source that is ready to read, and what else needs to know its consumer."""
 
     def __init__(
-        self,
-        source: TopicSource,
-        consumer: Consumer,
-        troubles: Troubles,
-        cluster: Cluster,
-        cluster_id: str,
-        metadata: Any,
+        self, source: TopicSource, consumer: Consumer, troubles: Troubles, cluster: Cluster, metadata: Any
     ) -> None:
         self.source = source
         self.cluster = cluster
         self.consumer = consumer
         self.troubles = troubles
-        self.cluster_id = cluster_id
+        self.commits = Commits()
+        self.cluster_id = str(metadata.cluster_id or "")
         self.metadata = metadata
         self._left_out: set[str] = set()
 
@@ -197,7 +193,7 @@ def prepare_source(
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, troubles, cluster, str(metadata.cluster_id or ""), metadata)
+    return OpenSource(source, consumer, troubles, cluster, metadata)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:

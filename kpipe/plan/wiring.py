@@ -5,14 +5,16 @@ It moves no record.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from kpipe.clusters.address import place_name
+from kpipe.kafka.client import label
 from kpipe.options import TargetOptions
 from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
-from kpipe.plan import Planned
+from kpipe.plan import Planned, Watched
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Away, Outlet, also_sides, routes_in
 from kpipe.plan.places import open_profiles, read_profiles
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Role
+    from kpipe.kafka.client import Troubles
     from kpipe.ledger import Ledger
     from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.parts import Committer, Sink, Source, Spill, Transaction
@@ -60,6 +63,9 @@ class Reading:
     done: Callable[[], float]
     total: Callable[[], float | None]
     facts: Callable[[], dict[str, object]] = dict
+    opened: OpenSource | None = None
+    name: str = "stdin"
+    """What people call it."""
 
 
 def read_topics(opened: OpenSource) -> Reading:
@@ -70,11 +76,22 @@ def read_topics(opened: OpenSource) -> Reading:
         done=lambda: float(source.progress.count),
         total=lambda: float(source.progress.expected()) or None,
         facts=source.gaps.facts,
+        opened=opened,
+        name=place_name(label(opened.cluster), ",".join(source.topics)),
     )
 
 
 UNASKED = TargetOptions(buffer="8M")
 """How dead letters are sent by a command that has no options for sending."""
+
+
+STATISTICS_MS = 1000
+"""How often a client that is measured says how it is; it costs 0.1 ms each time, whatever the number of records."""
+
+
+def _with_statistics(cluster: Cluster) -> Cluster:
+    own = {"statistics.interval.ms": str(STATISTICS_MS)}
+    return replace(cluster, properties={**own, **cluster.properties})
 
 
 def _routed_clusters(steps: Sequence[Step]) -> list[str]:
@@ -113,6 +130,7 @@ class Wiring:
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
+        self._measures = bool(run.metrics or run.metrics_file)
         self._epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
@@ -137,6 +155,8 @@ class Wiring:
         clusters = iter(
             open_profiles(self._profiles, [*own, *self.policy.places, *also_sides(also), *routed], self.warn)
         )
+        if self._measures:
+            clusters = map(_with_statistics, clusters)
         found = list(islice(clusters, len(own)))
         self._letter_clusters = list(islice(clusters, len(self.policy.places)))
         self._also_clusters = list(islice(clusters, len(also)))
@@ -266,7 +286,20 @@ class Wiring:
         planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
         planned.fell_short = lambda: self._epoch.count > 0
         planned.end_filters = lambda: end_filters(sink)
-        planned.observers.append(self.watch)
+        planned.watched = self._watched(reading)
+        pipeline.observers.append(self.watch)
         if dry:
             planned.outcome = "shown"
         return planned
+
+    def _watched(self, reading: Reading) -> Watched:
+        outlet = self._outlet
+        topics = [] if outlet is None else [*outlet.targets, *outlet.clusters.values()]
+        letters = [] if self.letter_topic is None else [self.letter_topic]
+
+        def writers() -> list[Troubles]:
+            found = [target.troubles for target in (*topics, *letters)]  # a transaction may have renewed them
+            return list({id(troubles): troubles for troubles in found}.values())
+
+        target = "stdout" if outlet is None else outlet.ready.where
+        return Watched(reading.name, target, reading.opened, writers)

@@ -25,6 +25,7 @@ class Assigned:
     def __init__(self, state: SourceState, widened: Callable[[list[TopicPartition]], None]) -> None:
         self._state = state
         self._widened = widened
+        self.is_placed = True
         self._discovery = Discovery(state, self._widen) if state.selection.partitions is None else None
 
     def start(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:

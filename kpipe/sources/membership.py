@@ -58,6 +58,8 @@ class Membership:
         self._patience: float | None = time.monotonic() + PATIENCE
         self._joining = False
         self._leaving = False
+        self.is_placed = False
+        """Whether the group has given its partitions out, and this member its share, be it none."""
         self._topics: set[str] = set()
         self._discovery = Discovery(state, self._subscribe) if self._selection.has_patterns else None
 
@@ -93,6 +95,7 @@ class Membership:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
         self._joining = False
+        self.is_placed = True
         try:
             if self._leaving:
                 self._take_nothing()
@@ -129,6 +132,7 @@ class Membership:
         self._let_go(partitions, self._state.hooks.revoked)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        self.is_placed = False
         self._let_go(partitions, self._state.hooks.lost)
 
     def _let_go(self, partitions: list[ClientPartition], hook: Callable[[list[TopicPartition]], None]) -> None:

@@ -305,6 +305,16 @@ class TopicSource:
         return self._extents.assigned
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """What was asked for, patterns too."""
+        return self._selection.topics
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known which partitions are read here, be it none: a group has given them out."""
+        return self._assignment.is_placed
+
+    @property
     def share_is_done(self) -> bool:
         """Whether all that is read here is read to an end that was fixed."""
         return bool(self._extents.ends) and self._extents.share_is_done

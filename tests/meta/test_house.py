@@ -136,8 +136,8 @@ def test_every_variable_that_is_read_is_in_the_manual() -> None:
     [
         ("from kpipe.__main__ import main; sys.argv[1:] = ['--version']; main()", set()),
         ("import kpipe.cli", TYPER),
-        ("from kpipe.cli.completion import complete; complete([], 'pro')", TYPER),
-        ("from kpipe.cli.completion import complete; complete(['produce', '--input'], '')", TYPER),
+        ("from kpipe.cli.tab import complete; complete([], 'pro')", TYPER),
+        ("from kpipe.cli.tab import complete; complete(['produce', '--input'], '')", TYPER),
     ],
 )
 def test_a_start_imports_nothing_heavy(call: str, allowed: set[str]) -> None:

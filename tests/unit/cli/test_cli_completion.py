@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.cli.completion import Answer, _cut_of_bash, choices, complete, read_words, split_line
 from kpipe.cli.manual import load
+from kpipe.cli.tab import Answer, _cut_of_bash, choices, complete, read_words, split_line
 
 
 def offered(*words: str) -> list[str]:
