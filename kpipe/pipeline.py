@@ -304,6 +304,7 @@ class Pipeline:
         The deadline of a signal holds whatever the cluster does: every wait asks it, and `abandon` does for the rest.
         """
         self._draining = True
+        self._attempt(self.progress)  # whoever looks on learns of the drain before its end
         self._attempt(self.source.leave)
         self._attempt(self._flush)
         self._attempt(self._look_at_failures)

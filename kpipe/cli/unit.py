@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from kpipe import __version__
@@ -84,7 +85,10 @@ def read_line(words: list[str], options: UnitOptions, *, absolute_paths: bool) -
         raise UsageError(f"kpipe unit: a unit runs {', '.join(commandline.RUNS)}, not {name!r}")
     assert name in COMMANDS  # noqa: S101
     command: Any = get_command(app).get_command(None, name)  # type: ignore[attr-defined]
-    context = command.make_context(name, list(words[1:]))
+    try:
+        context = command.make_context(name, list(words[1:]))
+    except TyperException as error:
+        raise UsageError(f"kpipe unit: {name}: {error.format_message().rstrip('.')}") from None
     values = context.params
     commandline.refuse_secrets(values.get("properties") or ())
     places = [str(each) for each in values.get("places") or values.get("sources") or [values.get("target") or ""]]
