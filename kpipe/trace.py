@@ -10,7 +10,7 @@ It changes headers only; keys, values and all other headers pass untouched, in o
 A record without `origin_…` and `trace_hops` has made one hop, and its source is its origin. `full` writes all of it at
 every hop, as kpipe 0.1 did. The `source_` names are those of Karafka's piping, so its consumers understand them.
 Clusters are written as their cluster id: a profile's name means different clusters on different machines, and a loop
-guard must not guess. `kpipe.lineage` reads what stands here.
+guard must not guess. `kpipe.formats.lineage` reads what stands here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import BadRecord, Exit, Stage
-from kpipe.lineage import TraceNames
+from kpipe.formats.lineage import TraceNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kpipe.lineage import Header, Shape
+    from kpipe.formats.lineage import Header, Shape
     from kpipe.record import Batch, Headers
 
 MAX_HOPS = 16

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kpipe.environment import WORKER, hidden, self_command
+from kpipe.clusters.environment import WORKER, hidden, self_command
 from kpipe.errors import Exit
 from kpipe.ledger import Ledger
 

@@ -22,7 +22,7 @@ from kpipe import __version__
 from kpipe.cli.commands import COMMANDS, SUMMARY
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
-from kpipe.environment import PASSWORD, WORKER, hide
+from kpipe.clusters.environment import PASSWORD, WORKER, hide
 from kpipe.errors import EXIT_MEANING, Exit, KpipeError, Stage, UsageError, visible
 from kpipe.shutdown import die_by
 

@@ -79,8 +79,8 @@ def _one(entry: Asked, topics: Sequence[str], partition: int, offset: int, write
 def _wanted(options: FindOptions, key: str, *, internal: bool) -> Wanted:
     from kpipe.formats.internal import decode
     from kpipe.ops.find import Wanted
-    from kpipe.patterns import Patience
     from kpipe.plan.stages import build_stages
+    from kpipe.transform.patterns import Patience
     from kpipe.transform.step import Step
     from kpipe.units import parse_time
 

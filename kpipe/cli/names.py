@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kpipe.clusters.environment import given
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, load_profiles
 from kpipe.clusters.project import PROJECT_FILE
 from kpipe.clusters.properties import ALL
 from kpipe.clusters.secrets import SecretSource
-from kpipe.environment import given
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:

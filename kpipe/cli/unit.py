@@ -37,7 +37,7 @@ def unit(words: list[str], options: UnitOptions) -> int:
 
 
 def _print(kind: str, line: Any, options: UnitOptions) -> str:
-    from kpipe.environment import self_command
+    from kpipe.clusters.environment import self_command
 
     match kind:
         case "systemd":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.run import finish_telemetry, open_telemetry
-from kpipe.environment import WORKER, add_hidden, given, hide
+from kpipe.clusters.environment import WORKER, add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.run.notify import notifiers
 from kpipe.shutdown import Stop, die_by

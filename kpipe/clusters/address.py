@@ -177,7 +177,7 @@ def _check_topic(topic: str, text: str) -> str:
 
 def _check_pattern(pattern: str, text: str) -> str:
     """A pattern is a Python regular expression."""
-    from kpipe.patterns import compile_pattern
+    from kpipe.transform.patterns import compile_pattern
 
     try:
         compile_pattern(pattern)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpipe.clusters.address import is_address, plain_addresses
 from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
+from kpipe.clusters.environment import PASSWORD
 from kpipe.clusters.project import PROJECT_FILE, others_write, read_project
 from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
 from kpipe.clusters.secrets import Reference, SecretSource, gives_login, holds_secret, mask
-from kpipe.environment import PASSWORD
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kpipe.environment import without_hidden
+from kpipe.clusters.environment import without_hidden
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kpipe.clusters.environment import given
 from kpipe.clusters.secrets import Token, fetch_token, reveal
 from kpipe.codecs.registry import Login, Registry
-from kpipe.environment import given
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
-from kpipe.header_names import read_headers
+from kpipe.formats.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END
 from kpipe.shutdown import run_bounded
 

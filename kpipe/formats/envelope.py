@@ -40,11 +40,11 @@ from kpipe.formats.fields import (
     whole,
     word,
 )
+from kpipe.formats.header_names import bytes_of
+from kpipe.formats.json_depth import TOO_DEEP, is_too_deep
 from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
-from kpipe.header_names import bytes_of
-from kpipe.json_depth import TOO_DEEP, is_too_deep
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import BadRecord
-from kpipe.header_names import name_of
+from kpipe.formats.header_names import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

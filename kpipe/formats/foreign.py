@@ -25,10 +25,10 @@ from kpipe.formats.fields import (
     word,
 )
 from kpipe.formats.framing import ValueFramer
+from kpipe.formats.header_names import name_of
 from kpipe.formats.pieces import PieceDecoder
 from kpipe.formats.rows import Row, batch_of
 from kpipe.formats.splitting import MAX_RECORD_BYTES, oversized
-from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_APPEND, TIMESTAMP_CREATE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
-from kpipe.lineage import TraceNames
+from kpipe.formats.lineage import TraceNames
 from kpipe.record import NO_TIMESTAMP
 
 if TYPE_CHECKING:

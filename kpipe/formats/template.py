@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import UsageError
 from kpipe.formats.escapes import parse_escapes, shown
-from kpipe.header_names import bytes_of
+from kpipe.formats.header_names import bytes_of
 from kpipe.record import NO_TIMESTAMP
 
 if TYPE_CHECKING:

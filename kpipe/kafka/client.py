@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kpipe.clusters.address import place_name, plain_addresses
+from kpipe.clusters.environment import given
 from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
-from kpipe.environment import given
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
 from kpipe.kafka.diagnosis import denied, from_complaints, from_listeners, plain_reason
 from kpipe.kafka.errors import NO_CONNECTION, NO_TOPIC, NOBODY_UP, is_unauthorised, name_of

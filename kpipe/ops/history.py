@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.errors import KpipeError, UnreachableError
+from kpipe.formats.lineage import TraceNames
 from kpipe.kafka import questions
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader
-from kpipe.lineage import TraceNames
 from kpipe.ops.find import at
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import UnreachableError, UsageError
+from kpipe.formats.lineage import TraceNames
 from kpipe.kafka.client import fetch_metadata, label
 from kpipe.kafka.diagnosis import ClusterFaultError
-from kpipe.lineage import TraceNames
 from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import target_place
 from kpipe.plan.target import (
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from kpipe.kafka.blueprints import Blueprint
     from kpipe.options import TargetOptions
     from kpipe.parts import Sink
-    from kpipe.patterns import Patience
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
     from kpipe.sinks.branch import Routes, Tally
     from kpipe.sinks.reports import DeliveryLines
     from kpipe.trace import Hop
+    from kpipe.transform.patterns import Patience
     from kpipe.transform.step import Step
 
     Found = TypeVar("Found")

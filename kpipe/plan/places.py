@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.address import Place, parse_place, parse_target
+from kpipe.clusters.environment import given, hide
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Role, load_profiles
-from kpipe.environment import given, hide
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:

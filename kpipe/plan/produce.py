@@ -46,11 +46,11 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
-    from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
     from kpipe.shutdown import Stop
     from kpipe.sinks.reports import DeliveryLines
+    from kpipe.transform.patterns import Patience
     from kpipe.transform.step import Step
 
 ONE_SHOT = 65536  # bytes; what a pipe can hold

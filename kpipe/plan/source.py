@@ -17,10 +17,10 @@ from kpipe.kafka.errors import NO_TOPIC, name_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
 from kpipe.kafka.topic_ids import TopicIds
-from kpipe.patterns import compile_pattern
 from kpipe.sources.bounds import OffsetResolver
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, is_pattern, match_topics
 from kpipe.sources.topic import TopicSource
+from kpipe.transform.patterns import compile_pattern
 from kpipe.units import parse_duration
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kpipe.environment import given, hide
+from kpipe.clusters.environment import given, hide
 from kpipe.errors import BadRecord, UsageError
-from kpipe.header_names import name_in_argument
+from kpipe.formats.header_names import name_in_argument
 from kpipe.record import TIMESTAMP_CREATE
 from kpipe.trace import Hop
 from kpipe.units import parse_time
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.options import TraceOptions
-    from kpipe.patterns import Patience
     from kpipe.pipeline import Stage
     from kpipe.plan.target import Target
     from kpipe.record import Batch, Headers
     from kpipe.sinks.spill import SpillFile
+    from kpipe.transform.patterns import Patience
     from kpipe.transform.results import Evaluator
     from kpipe.transform.step import Step
 

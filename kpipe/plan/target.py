@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.formats.lineage import TraceNames
     from kpipe.kafka.client import Troubles
     from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.ledger import Ledger
-    from kpipe.lineage import TraceNames
     from kpipe.options import TargetOptions
     from kpipe.record import Batch
     from kpipe.sinks.epoch import EpochTimes

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import place_name
 from kpipe.kafka.client import label
 from kpipe.options import TargetOptions
-from kpipe.patterns import Patience
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned, Watched
 from kpipe.plan.identity import tell_apart
@@ -32,6 +31,7 @@ from kpipe.plan.ways import (
     unsent,
 )
 from kpipe.sinks.epoch import EpochTimes
+from kpipe.transform.patterns import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -37,9 +37,9 @@ from kpipe.shutdown import run_bounded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from kpipe.formats.lineage import TraceNames
     from kpipe.kafka.client import Troubles
     from kpipe.ledger import DeliveryReport, Flight
-    from kpipe.lineage import TraceNames
     from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
     from kpipe.sinks.bisect_batch import Row

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka.offsets import Offset, OffsetKind
-from kpipe.patterns import find_matches
+from kpipe.transform.patterns import find_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence

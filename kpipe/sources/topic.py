@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError
-from kpipe.header_names import read_headers
+from kpipe.formats.header_names import read_headers
 from kpipe.kafka.errors import NO_START, PARTITION_END
 from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch

@@ -21,7 +21,7 @@ from kpipe.through.child import Child, pump
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kpipe.patterns import Patience
+    from kpipe.transform.patterns import Patience
     from kpipe.transform.results import Answer
 
 LIMIT = 5.0

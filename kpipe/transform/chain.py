@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from kpipe.errors import UsageError
-from kpipe.patterns import Patience
 from kpipe.transform.context import Context
+from kpipe.transform.patterns import Patience
 from kpipe.transform.registry import BY_NAME
 from kpipe.transform.step import Stage, Step
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kpipe.patterns import Patience
 from kpipe.transform.document import Documents
+from kpipe.transform.patterns import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import orjson
 
-from kpipe.json_depth import SHORTEST, TOO_DEEP, is_too_deep
+from kpipe.formats.json_depth import SHORTEST, TOO_DEEP, is_too_deep
 from kpipe.transform.path import getter
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from kpipe.header_names import name_in_argument
-from kpipe.json_depth import TOO_DEEP, is_too_deep
+from kpipe.formats.header_names import name_in_argument
+from kpipe.formats.json_depth import TOO_DEEP, is_too_deep
 from kpipe.transform import program
 from kpipe.transform.columns import headers_of
 from kpipe.transform.dedupe import dedupe_stage

@@ -9,7 +9,7 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from kpipe.header_names import name_in_argument
+from kpipe.formats.header_names import name_in_argument
 from kpipe.transform.columns import headers_of
 from kpipe.transform.step import reject, split_assignment
 from kpipe.transform.template import Template

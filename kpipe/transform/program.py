@@ -15,7 +15,7 @@ import orjson
 
 from kpipe.errors import Stage as Way
 from kpipe.errors import UndeliveredError
-from kpipe.header_names import bytes_of
+from kpipe.formats.header_names import bytes_of
 from kpipe.record import TIMESTAMP_NONE, TIMESTAMP_TYPES
 from kpipe.transform.columns import headers_of, key_column
 from kpipe.transform.document import NotJson

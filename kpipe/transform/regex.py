@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kpipe.errors import Stage as Way
 from kpipe.errors import UndeliveredError
-from kpipe.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 from kpipe.transform.columns import headers_of, key_column, split_place
+from kpipe.transform.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

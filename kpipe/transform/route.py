@@ -11,8 +11,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from kpipe.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 from kpipe.record import split_target
+from kpipe.transform.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 from kpipe.transform.regex import compile_bytes, compile_replacement
 from kpipe.transform.step import reject
 

@@ -11,11 +11,11 @@ from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from kpipe.header_names import bytes_of
-from kpipe.lineage import SHAPES, TraceNames, is_certain
+from kpipe.formats.header_names import bytes_of
+from kpipe.formats.lineage import SHAPES, TraceNames, is_certain
 
 if TYPE_CHECKING:
-    from kpipe.lineage import Shape
+    from kpipe.formats.lineage import Shape
     from kpipe.record import Batch, Headers
 
 SIZE = 16

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kpipe.header_names import bytes_of
+from kpipe.formats.header_names import bytes_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kpipe.header_names import name_of
+from kpipe.formats.header_names import name_of
 from tests.broker.lab.cluster import Rec
 from tests.conftest import COMMAND
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kpipe.errors import UndeliveredError
-from kpipe.patterns import Patience
 from kpipe.record import Batch
 from kpipe.through import jq_process
 from kpipe.through.jq_process import NOT_TRIED, TOO_SLOW, JqProcess
 from kpipe.transform.chain import build
+from kpipe.transform.patterns import Patience
 from kpipe.transform.program import answer, may_loop
 from kpipe.transform.step import Step
 

@@ -223,7 +223,10 @@ def test_a_shell_loop_ends_with_the_command_in_it(kpipe: Kpipe, broker: str) -> 
     """A shell goes on with its loop when a child exits with 130, and ends it when the child died by SIGINT."""
     loop = 'for n in 1 2 3; do echo "turn $n"; "$0" "$@"; done; echo "went on"'
     child = pexpect.spawn(
-        "bash", ["-c", loop, str(COMMAND), "produce", "-b", broker, "-q", "t"], env=kpipe.environment(), timeout=20
+        "bash",
+        ["-c", loop, str(COMMAND), "produce", "-b", broker, "-q", "t"],
+        env=kpipe.environment(),
+        timeout=20,
     )
     child.setecho(False)
     child.expect(rb"turn 1")

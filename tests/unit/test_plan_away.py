@@ -10,10 +10,10 @@ from kpipe.clusters.profiles import Cluster
 from kpipe.errors import KpipeError, UnreachableError
 from kpipe.kafka.client import Troubles
 from kpipe.kafka.diagnosis import denied
-from kpipe.patterns import Patience
 from kpipe.plan.outlet import Away
 from kpipe.plan.target import Target
 from kpipe.sinks.producing import Producing
+from kpipe.transform.patterns import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import Exit
-from kpipe.lineage import FIELDS, TraceNames
+from kpipe.formats.lineage import FIELDS, TraceNames
 from kpipe.record import Batch, Headers, Timestamp
 from kpipe.trace import Destination, Hop, Tracer
 

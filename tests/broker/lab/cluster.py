@@ -26,7 +26,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewPartitions
 from confluent_kafka.cimpl import NewTopic
 
-from kpipe.header_names import read_headers
+from kpipe.formats.header_names import read_headers
 from tests.broker.lab import LabError
 
 if TYPE_CHECKING:

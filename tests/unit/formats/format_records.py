@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from kpipe.formats.header_names import name_of
 from kpipe.formats.rows import Row, batch_of
-from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, Batch
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.header_names import name_of
 from kpipe.formats.rows import Row
-from kpipe.header_names import name_of
 from kpipe.record import NO_TIMESTAMP, Batch
 
 

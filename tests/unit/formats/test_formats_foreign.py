@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpipe.formats.foreign import KafDecoder, KcatDecoder, KclDecoder, RpkDecoder
+from kpipe.formats.header_names import bytes_of
 from kpipe.formats.rows import Row
-from kpipe.header_names import bytes_of
 
 # Written by kcat 1.7.1 -J; the fourth has all 256 bytes in its value, bytes that are not UTF-8 in key and header.
 KCAT = (

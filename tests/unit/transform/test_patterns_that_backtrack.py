@@ -7,8 +7,8 @@ import time
 import pytest
 
 from kpipe.errors import UndeliveredError
-from kpipe.patterns import LIMIT, TOO_SLOW, Patience, TookTooLong, compile_pattern, find_matches, run_within
 from kpipe.record import Batch
+from kpipe.transform.patterns import LIMIT, TOO_SLOW, Patience, TookTooLong, compile_pattern, find_matches, run_within
 from kpipe.transform.step import Step
 from tests.unit.transform.transforming import run_steps
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.header_names import RawName, bytes_of, name_in_argument, name_of, read_headers
+from kpipe.formats.header_names import RawName, bytes_of, name_in_argument, name_of, read_headers
 
 CAFE = b"caf\xe9"
 

@@ -9,7 +9,7 @@ import pytest
 from kpipe.delivery.backchannel.protocol import read_message
 from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
 from kpipe.formats.foreign import KafDecoder, KcatDecoder, KclDecoder, RpkDecoder
-from kpipe.json_depth import MAX_DEPTH, is_too_deep
+from kpipe.formats.json_depth import MAX_DEPTH, is_too_deep
 from kpipe.record import Batch
 from kpipe.sinks.preview import Preview
 from kpipe.transform.chain import Step, build
