@@ -121,6 +121,25 @@ def zone_name(now_ms: int) -> str:
     return name if name == "UTC" else f"{name}, {offset}"
 
 
+def short(number: float) -> str:
+    """702k, 1.4M: three digits are enough for a rate."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            scaled = number / limit
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds left, for people: 4 s, 3:20, 2:05:00."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _refusal(name: str, text: str, what: str) -> UsageError:
     return UsageError(f"{name} {text!r}: {what}") if name else UsageError(what, where=repr(text))
 

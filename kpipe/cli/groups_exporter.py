@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from kpipe.cli import tell
 from kpipe.errors import KpipeError
@@ -11,13 +11,24 @@ from kpipe.ops.exporter import Exporter
 from kpipe.run.serve import Answer, metrics_page, serve
 
 if TYPE_CHECKING:
-    from kpipe.cli.groups import View
+    from collections.abc import Iterable
 
 EVERY = 30.0
 """Seconds between looks, where --watch says nothing."""
 
 
-def export(view: View, address: str, every: float) -> NoReturn:
+class Groups(Protocol):
+    """The groups of a command, to be looked at again."""
+
+    @property
+    def labels(self) -> Iterable[str]:
+        """How their clusters are called."""
+
+    def show_in(self, exporter: Exporter) -> str:
+        """Look, and show what was found; what went wrong, empty when nothing did."""
+
+
+def export(view: Groups, address: str, every: float) -> NoReturn:
     """Until a signal; a look that fails is told once, and the one before vanishes: it would be a guess by then."""
     exporter = Exporter()
     looked = [time.monotonic()]

@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from kpipe.cli import before_telling
-from kpipe.summary import clock_time, short
+from kpipe.units import clock_time, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.summary import Summary
+    from kpipe.run.summary import Summary
 
 REDRAW = 0.2  # seconds between live lines
 ERASE = "\r\x1b[2K"

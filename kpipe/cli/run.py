@@ -17,9 +17,9 @@ from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
 from kpipe.plan.outputs import check_outputs
 from kpipe.run.notify import notifiers
+from kpipe.run.summary import SHOWN, Summary
 from kpipe.shutdown import Stop, die_by
 from kpipe.sinks.stdout import ReaderGone, WriteError
-from kpipe.summary import SHOWN, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -71,7 +71,7 @@ def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdi
     if options.quiet or not may_draw():
         return verification.run(stop, lambda: None)
     from kpipe.ledger import Ledger
-    from kpipe.summary import Summary
+    from kpipe.run.summary import Summary
 
     ledger = Ledger()
     live = LiveLine(

@@ -15,9 +15,9 @@ from kpipe.cli.run import finish_telemetry, open_telemetry
 from kpipe.clusters.environment import WORKER, add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.run.notify import notifiers
+from kpipe.run.summary import Summary
+from kpipe.run.workers import Supervisor, Worker, worker_command
 from kpipe.shutdown import Stop, die_by
-from kpipe.summary import Summary
-from kpipe.workers import Supervisor, Worker, worker_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

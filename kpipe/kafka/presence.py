@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.kafka.diagnosis import from_listeners, plain_reason
 from kpipe.kafka.errors import NOBODY_UP
-from kpipe.summary import clock_time
+from kpipe.units import clock_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

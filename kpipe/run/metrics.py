@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kpipe.run.seen import Seen
-    from kpipe.summary import Summary
+    from kpipe.run.summary import Summary
 
 Rows = dict[tuple[str, ...], float]
 """Numbers by the values of their labels."""

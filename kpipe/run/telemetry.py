@@ -15,15 +15,15 @@ from kpipe.run.lag import Lag
 from kpipe.run.metrics import Families
 from kpipe.run.seen import Seen, look, merge, next_offsets
 from kpipe.run.serve import Answer, import_client, json_answer, metrics_page, serve
-from kpipe.summary import Summary, write_file
+from kpipe.run.summary import Summary, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.options import RunOptions
     from kpipe.plan import Planned, Watched
+    from kpipe.run.workers import Member, Supervisor
     from kpipe.shutdown import Stop
-    from kpipe.workers import Member, Supervisor
 
 STALLED = 90.0
 """Seconds without a turn after which a run is not alive: a rebalance may hold it for 60 (`REVOKE_TIMEOUT`)."""

@@ -13,7 +13,8 @@ import pytest
 from kpipe.cli.live import LiveLine
 from kpipe.errors import KpipeError
 from kpipe.ledger import Ledger
-from kpipe.summary import Summary, clock_time, short
+from kpipe.run.summary import Summary
+from kpipe.units import clock_time, short
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from kpipe.run.lag import Lag
 from kpipe.run.metrics import TOPICS, Families
 from kpipe.run.seen import Seen, look, merge
 from kpipe.run.serve import parse_address
-from kpipe.summary import Summary
+from kpipe.run.summary import Summary
 
 
 def scrape(collector: Any) -> dict[str, float]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from kpipe.cli.run import _list_lost
-from kpipe.summary import SHOWN
+from kpipe.run.summary import SHOWN
 
 
 @pytest.mark.parametrize(
