@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.errors import UsageError
+from kpipe.formats import INPUTS, OUTPUTS
 from kpipe.transform.registry import TRANSFORMS
 from kpipe.units import parse_duration
 
@@ -249,7 +250,7 @@ class InputOptions(Options):
     """How bytes become records."""
 
     input: str = option(
-        INPUT, "--input", default="lines", choices=("lines", "json", "binary", *DUMPS), shown=True, common=True,
+        INPUT, "--input", default="lines", choices=INPUTS, shown=True, common=True,
         help="What the input is: json are kpipe's envelopes, the last four are dumps of other tools.",
     )
     format: str = option(
@@ -350,7 +351,7 @@ class OutputOptions(Options):
         "%p partition, %o offset, %h headers, %%; escapes \\n \\t \\0 \\xNN.",
     )
     output: str = option(
-        OUTPUT, "--output", default="lines", choices=("lines", "json", "binary", "pretty"), shown=True,
+        OUTPUT, "--output", default="lines", choices=OUTPUTS, shown=True,
         help="What is printed; json is --json, pretty is for people: time, place, key, headers and value.",
     )
     raw: bool = option(

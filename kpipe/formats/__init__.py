@@ -39,16 +39,19 @@ class Encoder(Protocol):
 
 DECODERS = {
     "lines": ("lines", "LineDecoder"),
-    "whole": ("whole", "WholeDecoder"),
     "json": ("envelope", "EnvelopeDecoder"),
+    "binary": ("binary", "BinaryDecoder"),
     "kcat": ("foreign", "KcatDecoder"),
     "kcl": ("foreign", "KclDecoder"),
     "rpk": ("foreign", "RpkDecoder"),
     "kaf": ("foreign", "KafDecoder"),
+    "whole": ("whole", "WholeDecoder"),
     "format": ("template_input", "FormatDecoder"),
-    "binary": ("binary", "BinaryDecoder"),
 }
-"""Input formats by name: module and class. The class takes the file's name for people first, then its options."""
+"""Input formats by name: module and class. The class takes the file's name for people first, then its options.
+
+A row is all that `--input NAME` needs; a format with options of its own is given them in `kpipe.plan.codecs`.
+"""
 
 ENCODERS = {
     "lines": ("lines", "LineEncoder"),
@@ -57,7 +60,12 @@ ENCODERS = {
     "binary": ("binary", "BinaryEncoder"),
     "pretty": ("pretty", "PrettyEncoder"),
 }
-"""Output formats by name: module and class."""
+"""Output formats by name: module and class; the same for `--output NAME`."""
+
+BY_OPTION = ("whole", "format")
+"""Formats that an option of their own asks for (`--whole-file`, `--format`)."""
+INPUTS = tuple(name for name in DECODERS if name not in BY_OPTION)
+OUTPUTS = tuple(name for name in ENCODERS if name not in BY_OPTION)
 
 
 def make_decoder(name: str, file: str, *arguments: Any, **options: Any) -> Decoder:

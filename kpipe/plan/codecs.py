@@ -53,8 +53,8 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
         return "format", (options.format,), {"null_marker": _null_marker(options)}
     if options.input in ("json", *DUMPS):
         return options.input, (), {"lenient": options.lenient}
-    if options.input == "binary":
-        return "binary", (), {}
+    if options.input != "lines":
+        return options.input, (), {}
     return "lines", (), _framing(options)
 
 
@@ -66,7 +66,7 @@ def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Enco
         for name, given in (
             ("--json", as_json or options.json_value),
             ("--format", bool(options.format)),
-            (f"--output {options.output}", options.output in ("binary", "pretty")),
+            (f"--output {options.output}", options.output not in ("lines", "json")),
         )
         if given
     ]
@@ -83,8 +83,8 @@ def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Enco
         return _make_pretty()
     if as_json or options.json_value:
         encoder = formats.make_encoder("json", json_value=options.json_value)
-    elif options.output == "binary":
-        encoder = formats.make_encoder("binary")
+    elif options.output != "lines":
+        encoder = formats.make_encoder(options.output)
     else:
         encoder = formats.make_encoder("lines", **_framing(options))
     return _show(encoder, options, is_json=as_json or options.json_value) if shown else encoder
@@ -95,7 +95,7 @@ def _show(encoder: formats.Encoder, options: OutputOptions, *, is_json: bool) ->
 
     if is_json:
         return ShownWhole(encoder, show_json)
-    return ShownWhole(encoder, show) if options.output == "binary" else ShownLines(encoder)
+    return ShownLines(encoder) if options.output == "lines" else ShownWhole(encoder, show)
 
 
 def _refuse_framing(options: InputOptions | OutputOptions, chosen: str) -> None:

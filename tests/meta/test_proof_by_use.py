@@ -1,0 +1,162 @@
+"""What a new part costs, by adding one: a copy of the package gets the files and rows that ARCHITECTURE.md names.
+
+The copy is then used as a person would, on the embedded broker. A part that needed a further file would not work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kpipe.ledger import Ledger
+from kpipe.pipeline import Pipeline
+from kpipe.record import Batch
+from kpipe.shutdown import Stop
+from tests.fakes import ListCommitter, ListSink, ListSource
+from tests.meta.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FORMAT = '''"""Every byte backwards: a format for a test."""
+
+from kpipe.record import Batch
+
+
+class BackwardDecoder:
+    """A line a record, read from its end."""
+
+    def __init__(self, file: str, **_options: object) -> None:
+        self._file, self._held, self.pending = file, b"", 0
+
+    def feed(self, block: bytes) -> Batch:
+        """Keep it for the end."""
+        self._held += block
+        return Batch([], file=self._file, lines=[])
+
+    def finish(self) -> Batch:
+        """All lines."""
+        values = [line[::-1] for line in self._held.splitlines()]
+        return Batch(values, file=self._file, lines=list(range(1, len(values) + 1)))
+
+
+class BackwardEncoder:
+    """The other way."""
+
+    def __call__(self, batch: Batch) -> bytes:
+        """A line each."""
+        return b"".join((value or b"")[::-1] + b"|\\n" for value in batch.values)
+'''
+QUESTION = '''"""How many partitions a cluster has."""
+
+
+def count(connection: object) -> int:
+    """Of all its topics."""
+    return sum(len(topic.partitions) for topic in connection.metadata().topics.values())
+'''
+COMMAND = '''"""`kpipe partitions`."""
+
+import sys
+
+from kpipe.cli import tell
+from kpipe.cli.command import build_command
+from kpipe.options import ConnectionOptions
+
+
+def partitions(connection: ConnectionOptions) -> int:
+    """Say how many there are."""
+    from kpipe.ops.partitions import count
+    from kpipe.ops.places import Clusters
+
+    sys.stdout.write(f"{count(Clusters(connection, tell).open(None))} partitions\\n")
+    return 0
+
+
+app = build_command(
+    partitions, name="partitions", help="Count partitions.", examples=(), arguments={},
+    groups=(ConnectionOptions,), transforms=False,
+)
+'''
+
+
+class Copy:
+    """A copy of the package: `add` writes a new file, `row` puts a line before another one of a table."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "kpipe", folder / "kpipe", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def add(self, path: str, text: str) -> None:
+        target = self.folder / "kpipe" / path
+        assert not target.exists()
+        target.write_text(text)
+
+    def row(self, path: str, before: str, row: str) -> None:
+        target = self.folder / "kpipe" / path
+        text = target.read_text()
+        assert text.count(before) == 1
+        target.write_text(text.replace(before, f"{row}\n{before}"))
+
+    def run(self, script: str) -> str:
+        """What a shell prints in which `k` is this copy, on an embedded broker with the topic `t` of 3 partitions."""
+        program = self.folder / "k"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m kpipe "$@"\n')
+        program.chmod(0o755)
+        environment = {
+            "PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "HOME": str(self.folder),
+        }
+        done = subprocess.run(
+            [program, "broker", "--topics", "t:3", "--", "sh", "-c", script],
+            capture_output=True, cwd=self.folder, env=environment, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def test_a_format_is_one_file_and_one_row(copy: Copy) -> None:
+    copy.add("formats/backward.py", FORMAT)
+    copy.row(
+        "formats/__init__.py", '    "whole": ("whole", "WholeDecoder"),', '    "b": ("backward", "BackwardDecoder"),'
+    )
+    copy.row(
+        "formats/__init__.py",
+        '    "format": ("template", "FormatEncoder"),',
+        '    "b": ("backward", "BackwardEncoder"),',
+    )
+    shown = copy.run(
+        "printf 'abc\\ndef\\n' | k produce -q --input b t && k consume -q -e t | sort && k consume -q -e --output b t | sort"
+    )
+    assert shown.split() == ["cba", "fed", "abc|", "def|"]
+    assert copy.run("k produce --help; k consume --help").count("|b") == 2
+
+
+def test_a_command_about_a_cluster_is_two_files_and_a_row(copy: Copy) -> None:
+    copy.add("ops/partitions.py", QUESTION)
+    copy.add("cli/partitions.py", COMMAND)
+    copy.row("cli/commands.py", '    "check": ', '    "partitions": "Count partitions.",')
+    assert copy.run("k partitions") == "3 partitions\n"
+    assert "partitions  " in copy.run("k --help")
+
+
+def test_an_observer_is_anything_that_can_be_called() -> None:
+    """It hears of every turn, and the loop knows no more of it."""
+    ledger, seen = Ledger(), []
+    observer: Callable[[], None] = lambda: seen.append(ledger.delivered)  # noqa: E731
+    batches = [Batch([b"a"]), Batch([b"b"])]
+    pipeline = Pipeline(ListSource(batches), [], ListSink(), ListCommitter(), ledger, Stop(1), observers=[observer])
+    pipeline.run()
+    assert len(seen) >= len(batches)
+    assert ledger.delivered == 2
