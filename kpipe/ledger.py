@@ -296,6 +296,11 @@ class Ledger:
                 flight.handled += 1
                 yield flight, index, error
 
+    def by_age(self, failures: Iterable[tuple[Flight, int, object]]) -> list[tuple[Flight, int, object]]:
+        """The same in the order of reading: reports of an older flight may come in behind those of a younger one."""
+        ages = {id(flight): age for age, flight in enumerate(self.flights)}
+        return sorted(failures, key=lambda failure: ages.get(id(failure[0]), -1))
+
     def prefix(self) -> dict[TopicPartition, int]:
         """The committable offset of every partition, exact to the record: also through flights that are incomplete."""
         self.settle()

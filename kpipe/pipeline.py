@@ -246,7 +246,7 @@ class Pipeline:
         if failures and self.transaction is not None and not self._draining and self.transaction.take_back(failures):
             return
         if failures and not self._gave_up and self.sink.took_along(failures, self.idle):
-            failures += self.ledger.failures()
+            failures = self.ledger.by_age([*failures, *self.ledger.failures()])
             failures = list(self.sink.resend(failures, self._judge, self.idle))
         for flight, index, report in failures:
             self._judge(flight, index, report)

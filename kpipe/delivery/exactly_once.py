@@ -269,7 +269,8 @@ class ExactlyOnce:
             if self._sent:
                 return False
             if not news:
-                self._close_batch()
+                if not self._failures:  # else what was aborted is about to be read again, and is no new start
+                    self._close_batch()
                 return True
             self.ensure_open()  # a batch that was filtered out whole: its offsets alone are a transaction
         metadata = self._member.metadata()

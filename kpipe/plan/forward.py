@@ -42,9 +42,9 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
-    from kpipe.parts import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan import Planned
+    from kpipe.plan.homes import Homes
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import Selection
@@ -104,11 +104,14 @@ def plan_forward(
     routes = outlet.open_routes() if routes_in(steps) else []
     guards = outlet.guards(None if trace.trace == "none" else hop)
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
-    if forward.to_origin:
-        stamps = _go_home(stamps, forward, trace, opened, ready, topics)
+    homes = _homes(outlet) if forward.to_origin else None
+    if homes is not None:
+        stamps = _go_home(stamps, forward, trace, opened, ready, topics, homes)
     missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
     stages += [*keying, *routes, *guards, *stamps, *stamping, *outlet.limits(), *missing]
-    make_sink = _sink_maker(forward, outlet, connection.timeout)
+    make_sink = outlet.sink if homes is None else homes.sink
+    if homes is None:
+        outlet.choose(ready)  # a partition that is not there is found before anything is read
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
     way = delivery.way(stages, make_sink)
@@ -207,14 +210,10 @@ def _model(opened: OpenSource, topics: Sequence[str], cluster_id: str, wiring: W
         return Blueprint(partitions, {})
 
 
-def _sink_maker(forward: ForwardOptions, outlet: Outlet, timeout: float) -> Callable[[], Sink]:
-    """Makes the sink for the producer that the target has at that moment."""
-    if forward.to_origin:
-        from kpipe.plan.homes import home_sink
+def _homes(outlet: Outlet) -> Homes:
+    from kpipe.plan.homes import Homes
 
-        return lambda: home_sink(outlet.ready, timeout, outlet.away)
-    outlet.choose(outlet.ready)  # a partition that is not there is found before anything is read
-    return outlet.sink
+    return Homes(outlet)
 
 
 def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence[Step], target: Place) -> list[Place]:
@@ -292,6 +291,7 @@ def _go_home(
     opened: OpenSource,
     ready: Target,
     topics: Sequence[str],
+    homes: Homes,
 ) -> list[PipelineStage]:
     """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
     from kpipe.sinks.to_origin import ToOrigin
@@ -304,6 +304,7 @@ def _go_home(
             max_attempts=forward.max_attempts,
             same_cluster=opened.cluster_id == ready.cluster_id,
             prefix=trace.trace_prefix,
+            look_up=homes.find,
         )
     ]
 

@@ -1,27 +1,28 @@
-"""`forward DLQ --to-origin`: which cluster is home, and the client that sends there.
+"""`forward DLQ --to-origin`: which cluster is home, what the topics there take, and the client that sends to them.
 
 It only wires; the records move in `kpipe.pipeline`.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_cluster_name
-from kpipe.errors import UsageError
-from kpipe.kafka.client import check_topic, fetch_metadata, label
+from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.plan.partitions import keep_partitions
-from kpipe.plan.target import Target, open_cluster
+from kpipe.plan.target import Target, add_topic, open_cluster
 from kpipe.sinks.to_origin import HomesSink
-from kpipe.sinks.topic import TopicSink
+from kpipe.trace import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import TargetOptions
-    from kpipe.plan.outlet import Away
+    from kpipe.plan.outlet import Outlet
+    from kpipe.sinks.topic import TopicSink
 
 
 def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:
@@ -40,19 +41,47 @@ def open_home(
     return replace(open_cluster(cluster, options, timeout, stopped, own), topic="its home")
 
 
-def home_sink(ready: Target, timeout: float, away: Away) -> HomesSink:
-    """Sends to each record's own topic and partition; `away` waits for a cluster that does not answer."""
+class Homes:
+    """The topics that letters came from, each looked up when the first letter for it comes; none is created."""
 
-    def open_topic(topic: str) -> TopicSink:
-        def look_up() -> Any:
-            return fetch_metadata(ready.producer, ready.troubles, timeout, topic, away.given_up)
+    AGAIN = 10.0
+    """Seconds after which a topic that was not there is looked for again."""
 
-        metadata = away.wait_for(ready, topic, look_up)
-        partitions = check_topic(metadata, topic, label(ready.cluster))
-        where = label(ready.cluster)
-        sink = TopicSink(ready.producing, topic, where, partition_of=keep_partitions, partitions=partitions)
-        sink.epoch = ready.epoch
-        sink.trace = ready.trace
-        return sink
+    def __init__(self, outlet: Outlet, clock: Callable[[], float] = time.monotonic) -> None:
+        self._outlet = outlet
+        self._options = replace(outlet.options, create=False)
+        self._clock = clock
+        self._found: dict[str, Target] = {}
+        self._gone: dict[str, tuple[float, KpipeError]] = {}
 
-    return HomesSink(ready.sink(None), open_topic)
+    def find(self, topic: str) -> Target:
+        """The topic. KpipeError: it is not there; UnreachableError: nobody waits for its cluster any more."""
+        if topic in self._found:
+            return self._found[topic]
+        until, gone = self._gone.get(topic, (0.0, None))
+        if gone is not None and self._clock() < until:
+            raise gone
+        outlet = self._outlet
+        try:
+            found = outlet.away.wait_for(outlet.ready, topic, lambda: self._look_up(topic))
+        except KpipeError as error:
+            if error.exit_code is not Exit.UNREACHABLE:
+                self._gone[topic] = (self._clock() + self.AGAIN, error)
+            raise
+        if not found.keeps_time:  # without a cluster: that a record was there before is what home means
+            outlet.destinations[topic] = Destination("", topic, keeps_time=False)
+        self._found[topic] = found
+        return found
+
+    def _look_up(self, topic: str) -> Target:
+        outlet = self._outlet
+        return add_topic(outlet.ready, topic, self._options, outlet.timeout, outlet.away.given_up)
+
+    def sink(self) -> HomesSink:
+        """Sends to each record's own topic and partition, with the producer of this moment."""
+        ready = self._outlet.ready
+
+        def open_topic(topic: str) -> TopicSink:
+            return replace(self.find(topic), producing=ready.producing).sink(keep_partitions)
+
+        return HomesSink(ready.sink(None), open_topic)

@@ -253,7 +253,7 @@ def prepare_target(
         metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
     _hasten_producer_id(producer, troubles, timeout, topic, stopped)
     producing = Producing(
-        producer, troubles, open_another, keeps_order=bool(properties.get("enable.gapless.guarantee"))
+        producer, troubles, open_another, stopped, keeps_order=bool(properties.get("enable.gapless.guarantee"))
     )
     cluster_id = str(metadata.cluster_id or "")
     limits_of |= {"keeps_time": embedded or _keeps_time(configs), "made": made}
@@ -298,18 +298,20 @@ def open_cluster(
 ) -> Target:
     """A producer for a cluster; which topics it sends to is known only from the records."""
     properties = producer_properties(options, cluster, own)
-    producing = open_producing(cluster, properties)
+    producing = open_producing(cluster, properties, stopped)
     metadata = fetch_metadata(producing.producer, producing.troubles, timeout, None, stopped)
     return Target("", cluster, str(metadata.cluster_id or ""), producing, 0, properties=properties)
 
 
-def open_producing(cluster: Cluster, properties: Mapping[str, Any]) -> Producing:
+def open_producing(
+    cluster: Cluster, properties: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
+) -> Producing:
     """A producer of this kind, and the way to another one like it."""
 
     def open_one(changed: Mapping[str, Any] | None) -> tuple[Any, Troubles]:
         return open_producer(cluster, {**properties, **(changed or {})})
 
-    return Producing(*open_one(None), open_one, keeps_order=bool(properties.get("enable.gapless.guarantee")))
+    return Producing(*open_one(None), open_one, stopped, keeps_order=bool(properties.get("enable.gapless.guarantee")))
 
 
 def needs_own_batches(target: Target) -> bool:
@@ -329,7 +331,7 @@ def fit_batches(target: Target) -> Target:
     if not needs_own_batches(target) or target.limit_bytes is None:
         return target
     properties = {**target.properties, "batch.size": max(1, target.limit_bytes - BATCH_OVERHEAD)}
-    producing = open_producing(target.cluster, properties)
+    producing = open_producing(target.cluster, properties, target.producing.stopped)
     producing.troubles.listener = target.troubles.listener
     return replace(target, producing=producing, properties=properties)
 

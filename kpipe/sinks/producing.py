@@ -35,6 +35,8 @@ class Producing:
     troubles: Troubles
     open_one: Callable[[Mapping[str, Any] | None], tuple[Any, Troubles]] | None = None
 
+    stopped: Callable[[], bool] = lambda: False
+    """Whether a signal has come."""
     keeps_order: bool = False
     """Whether a refused batch tears it, so that nothing overtakes what is sent again."""
     was_torn: bool = False

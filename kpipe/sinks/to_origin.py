@@ -5,11 +5,10 @@ It never sends a record to another cluster than its own, and none more often tha
 
 from __future__ import annotations
 
-import time
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.errors import BadRecord, Exit, Interrupted, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.sinks.dead_letters import ATTEMPTS, ERROR_HEADERS, attempts_so_far
 from kpipe.sinks.topic import NotSent
 
@@ -42,12 +41,14 @@ class ToOrigin:
         max_attempts: int,
         same_cluster: bool,
         prefix: str = "",
+        look_up: Callable[[str], object] = lambda _topic: None,
     ) -> None:
         self._cluster = cluster_id.encode()
         self._letters = frozenset(letters) if same_cluster else frozenset()
         self._stamp = stamp
         self._max_attempts = max_attempts
         self._prefix = prefix
+        self._look_up = look_up
         self._errors = frozenset(prefix + name for name in (*ERROR_HEADERS, ATTEMPTS))
 
     def __call__(self, batch: Batch) -> None:
@@ -70,9 +71,19 @@ class ToOrigin:
             headers.append([*kept, (self._prefix + ATTEMPTS, b"%d" % (attempts + 1))])
         batch.headers, batch.targets = headers, homes
         batch.reject(errors)
+        for home in dict.fromkeys(batch.targets):
+            self._learn(str(home))
         self._stamp(batch)
         index = range(len(batch)) if batch.index is None else batch.index
         batch.partitions = [partitions[entry] for entry in index]
+
+    def _learn(self, topic: str) -> None:
+        """Whether a home keeps a record's time decides what the trace tells; that it is gone, the sink says."""
+        try:
+            self._look_up(topic)
+        except KpipeError as error:
+            if error.exit_code is Exit.UNREACHABLE or isinstance(error, Interrupted):
+                raise
 
     def _home(self, headers: Headers) -> tuple[str, int | None]:
         known = dict(headers)
@@ -97,20 +108,21 @@ class ToOrigin:
         return max(1, attempts)
 
 
+class NoHome(NotSent):
+    """A record whose home is not there, or does not answer."""
+
+    def __init__(self, error: KpipeError, *, judged: bool) -> None:
+        super().__init__(error.what, UndeliveredError if judged else UnreachableError, judged=judged)
+        self.where = error.where
+
+
 class HomesSink:
     """Several topics of one cluster, over one client. `open_topic` gives a topic's sink; KpipeError if it is gone."""
 
-    AGAIN = 10.0
-    """Seconds after which a topic that was not there is looked for again."""
-
-    def __init__(
-        self, first: TopicSink, open_topic: Callable[[str], TopicSink], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, first: TopicSink, open_topic: Callable[[str], TopicSink]) -> None:
         self._first = first
         self._open_topic = open_topic
-        self._clock = clock
         self._topics: dict[str, TopicSink] = {}
-        self._gone: dict[str, tuple[float, KpipeError]] = {}
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Send each topic's records in their order."""
@@ -122,21 +134,16 @@ class HomesSink:
             if isinstance(sink, KpipeError):
                 judged = sink.exit_code is not Exit.UNREACHABLE  # a home that does not answer is no verdict on a record
                 for report in flight.take_reports(part)[: len(part)]:
-                    report(NotSent(sink.what, UndeliveredError if judged else UnreachableError, judged=judged), None)
+                    report(NoHome(sink, judged=judged), None)
             else:
                 sink.send(part, flight, idle)
 
     def _sink_for(self, topic: str) -> TopicSink | KpipeError:
         if topic in self._topics:
             return self._topics[topic]
-        until, gone = self._gone.get(topic, (0.0, None))
-        if gone is not None and self._clock() < until:
-            return gone
         try:
             sink = self._topics[topic] = self._open_topic(topic)
         except KpipeError as error:
-            if error.exit_code is not Exit.UNREACHABLE:
-                self._gone[topic] = (self._clock() + self.AGAIN, error)
             return error
         return sink
 
@@ -145,8 +152,11 @@ class HomesSink:
         self._first.poll()
 
     def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
-        """In the words of a topic's sink; which home it was stands in the record's headers."""
-        return self._first.explain(error, where, record)
+        """In the words of its topic's sink."""
+        if isinstance(error, NoHome):
+            return error.kind(error.reason, where=f"{where} -> {error.where}", stage=Stage.SEND)
+        own = (sink for sink in self._topics.values() if record is not None and sink.has_sent(*record))
+        return next(own, self._first).explain(error, where, record)
 
     def refused(self, error: object) -> bool:
         """As a topic's sink knows it."""

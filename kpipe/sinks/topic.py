@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from kpipe.sinks.producing import Producing
     from kpipe.sinks.reports import DeliveryLines
 
-FIRST_ANSWER = 1.0
+FIRST_ANSWER = 30.0
 """Seconds that the answer to a new producer's first batches is waited for before the next one is sent all the same."""
+CAUSE = 1.0  # seconds that are waited for why a producer died
 UNKNOWN_BATCHES = 100
 """Batches after which a producer counts as known in partitions that are never written to."""
 NO_ROOM = "not sent: the run ended while the queue was full"
@@ -199,7 +200,8 @@ class TopicSink:
             deadline = time.monotonic() + FIRST_ANSWER
             while len(producer) and self._troubles.fatal is None:
                 self._troubles.serve(producer.flush, ROOM_SLICE)
-                if len(producer) and (not idle() or time.monotonic() >= deadline):
+                # Once a signal has come nothing is sent behind them, and the drain waits for them.
+                if len(producer) and (not idle() or self._producing.stopped() or time.monotonic() >= deadline):
                     return
             self._sent_unknown += 1
             if len(self._seen) < self._partitions and self._sent_unknown < UNKNOWN_BATCHES:
@@ -329,7 +331,7 @@ class TopicSink:
 
     def _learn_cause(self, failures: Sequence[Failure]) -> None:
         """`produce` says that the producer is dead before a poll says why."""
-        deadline = time.monotonic() + FIRST_ANSWER
+        deadline = time.monotonic() + CAUSE
         if any(name_of(report) == FATAL for _, _, report in failures):
             while self._troubles.fatal is None and time.monotonic() < deadline:
                 self._troubles.serve(self._producer.poll, ROOM_SLICE)

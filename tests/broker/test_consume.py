@@ -30,11 +30,11 @@ BASE_MS = 1_700_000_000_000
 
 @pytest.fixture
 def consumed(kafka: Cluster, kpipe: Kpipe) -> Consumed:
-    """Run `kpipe consume` with these words to its quiet, successful end; give its lines."""
+    """Run `kpipe consume` with these words to its successful end, quiet but for `told`; give its lines."""
 
-    def run(*words: str) -> list[bytes]:
+    def run(*words: str, told: str = "") -> list[bytes]:
         result = kpipe.at(kafka.bootstrap)("consume", *words)
-        assert (result.code, result.err) == (0, "")
+        assert (result.code, result.err) == (0, told)
         return result.out.splitlines()
 
     return run
@@ -69,7 +69,6 @@ def group() -> str:
         (("-o", "7"), (7, 8, 9)),
         (("-o", "-2"), (8, 9)),
         (("-o", "-100"), range(10)),
-        (("-o", "100"), ()),
         (("-o", f"@{BASE_MS + 7000}"), (7, 8, 9)),
         (("-o", f"@{BASE_MS + 6001}"), (7, 8, 9)),
         (("-o", "@2023-11-14T22:13:28Z"), (8, 9)),
@@ -93,6 +92,11 @@ def group() -> str:
 )
 def test_a_range_is_exact(consumed: Consumed, ten: str, options: tuple[str, ...], expected: tuple[int, ...]) -> None:
     assert numbers(consumed(*options, "-e", ten)) == list(expected)
+
+
+def test_an_offset_past_the_end_is_told(consumed: Consumed, ten: str) -> None:
+    told = f"kpipe: read: {ten}[0]: -o 100 is past the end (10); nothing is read before it comes\n"
+    assert consumed("-o", "100", "-e", ten, told=told) == []
 
 
 @pytest.mark.parametrize("options", [("--until", "4"), ("--until", f"@{BASE_MS + 4000}"), ("-c", "4")])
@@ -294,7 +298,9 @@ def test_an_offset_holds_only_where_the_group_has_none(kafka: Cluster, consumed:
     assert numbers(consumed("-c", "4", "-p", "0", "-G", name, topic)) == [0, 1, 2, 3]
     kafka.write(topic, [Rec(b"%d" % n, partition=1) for n in range(100, 110)])
 
-    lines = consumed("-e", "-o", "-2", "-G", name, topic)
+    goes_on = "goes on where it left off; -o is only for partitions without a committed offset"
+    told = f"kpipe: read: group {name}: {goes_on} (another -G starts anew)\n"
+    lines = consumed("-e", "-o", "-2", "-G", name, topic, told=told)
 
     assert sorted(numbers(lines)) == [4, 5, 6, 7, 8, 9, 108, 109]
     assert kafka.committed(name, topic) == {0: 10, 1: 10}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -200,3 +203,65 @@ def test_letters_of_one_cluster_go_home_to_another(kafka: Cluster, kafka_b: Clus
 
     assert done.code == 0, done.err
     assert [record.value for record in kafka.read(source)] == [b"bad", b"bad"]
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_home_that_comes_back_gets_every_letter(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, policy: str) -> None:
+    """A cluster that does not answer is no verdict on a record: it is waited for, and nothing is committed meanwhile."""
+    letters, first, second = kafka.topic(), kafka_b.topic(), kafka_b.topic()
+    config = f'[clusters.a]\nbootstrap.servers = "{kafka.bootstrap}"\n[clusters.b]\nbootstrap.servers = "{kafka_b.bootstrap}"\n'
+    group = f"dl-away-{letters}"
+
+    def letter(number: int, home: str) -> Rec:
+        place = (("source_topic", home.encode()), ("source_partition", b"0"), ("source_offset", b"%d" % number))
+        return Rec(b"%d" % number, headers=(*place, ("source_cluster", kafka_b.cluster_id.encode())))
+
+    kafka.write(letters, [letter(0, first)])
+    run = kpipe.start("forward", "-G", group, "--to-origin", "--on-error", policy, f"a:{letters}", "b:", config=config)
+    run.wait_for(lambda: kafka.committed(group, letters) == {0: 1}, what="it runs")
+    kafka_b.broker.pause()
+    kafka.write(letters, [letter(number, (first, second)[number % 2]) for number in range(1, 9)])
+    run.wait_for_stderr("still trying", 30)
+    assert f"send: b:{second}: records go there" in run.err
+    assert kafka.committed(group, letters) == {0: 1}
+    kafka_b.broker.resume()
+    run.wait_for(lambda: kafka.committed(group, letters) == {0: 9}, 60, "all committed after the thaw")
+    run.signal(signal.SIGTERM)
+
+    assert run.wait().code == -signal.SIGTERM, run.err
+    assert "skipped" not in run.err
+    assert [record.value for record in kafka_b.read(first)] == [b"0", b"2", b"4", b"6", b"8"]
+    assert [record.value for record in kafka_b.read(second)] == [b"1", b"3", b"5", b"7"]
+
+
+def test_a_home_that_is_made_again_is_found(kafka: Cluster, kpipe: Kpipe) -> None:
+    """A topic that is not there is a verdict on the letters of that moment, not on those of next week."""
+    letters, name = kafka.topic(), f"home-{uuid.uuid4().hex[:8]}"
+    place = (("source_topic", name.encode()), ("source_cluster", kafka.cluster_id.encode()))
+    kafka.write(letters, [Rec(b"early", headers=place)])
+    run = kpipe.at(kafka.bootstrap).start("forward", "--to-origin", "--on-error", "skip", letters)
+    run.wait_for_stderr(f"{name}: no such topic")
+    kafka.topic(name=name)
+
+    def sent() -> int:
+        kafka.write(letters, [Rec(b"late", headers=place)])
+        time.sleep(1)  # letters come one by one, until the topic is looked for again
+        return len(kafka.read(name))
+
+    run.wait_for(sent, 40, "a letter at home")
+    run.signal(signal.SIGTERM)
+    assert run.wait().code in (1, -signal.SIGTERM), run.err
+    assert {record.value for record in kafka.read(name)} == {b"late"}
+
+
+def test_a_home_that_stamps_its_own_time_keeps_the_letters_time_in_a_header(kafka: Cluster, kpipe: Kpipe) -> None:
+    letters, home = kafka.topic(), kafka.topic(message_timestamp_type="LogAppendTime")
+    place = (("source_topic", home.encode()), ("source_cluster", kafka.cluster_id.encode()))
+    kafka.write(letters, [Rec(b"v", headers=place, timestamp=1_700_000_000_000)])
+
+    done = kpipe.at(kafka.bootstrap)("forward", "-e", "--to-origin", letters)
+
+    assert done.code == 0, done.err
+    (record,) = kafka.read(home)
+    assert record.timestamp_type == "append"
+    assert dict(record.headers)["source_timestamp"] == b"1700000000000"

@@ -116,9 +116,15 @@ class FakeSource:
         self.at_eof: dict[Any, int] = {}
         self.rewound: list[Any] = []
         self.hook: Any = lambda: None
+        self.slow_again = False
+        """Whether there is nothing at the first look after each way back."""
+        self._looks = 0
 
     def read(self) -> Batch | None:
         self.hook()
+        if self.slow_again and self._looks < len(self.rewound):
+            self._looks += 1
+            return None
         start, self.position = self.position, min(self.position + 2, len(self.values))
         self.finished = self.position == len(self.values)
         offsets = list(range(start, self.position))
@@ -234,6 +240,21 @@ def test_it_gives_up_after_so_many_in_a_row() -> None:
     assert "5 transactions failed in a row: scripted" in str(lab.pipeline.error)
     assert lab.sent.count(b"0") == ATTEMPTS
     assert lab.ledger.delivered == 0
+
+
+def test_a_way_back_that_takes_longer_than_the_interval_is_no_new_start() -> None:
+    """A look with nothing read yet and the interval over forgot the suspects and the count of failures, for ever."""
+    lab = Lab(b"0", b"1")
+    lab.line.outcomes = [Outcome.ABORTED] * 20
+    lab.source.slow_again = True
+
+    def later() -> None:
+        lab.now += 1000
+
+    lab.source.hook = later
+    lab.run()
+    assert lab.sent.count(b"0") == ATTEMPTS
+    assert "5 transactions failed in a row: scripted" in str(lab.pipeline.error)
 
 
 def test_a_transient_failure_aborts_and_reads_again() -> None:

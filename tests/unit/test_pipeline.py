@@ -17,6 +17,9 @@ from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, UNWRITTEN, ListCommitter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.ledger import DeliveryReport, Flight
+    from kpipe.parts import Failure
+
 PLACE = ("t", 0)
 
 
@@ -183,6 +186,38 @@ def test_a_refused_record_can_be_skipped() -> None:
     run = Run([*batches(3), None], ListSink({b"1": REFUSED}), on_error="skip")
     assert run.counts == (3, 2, 0, 1, 0)
     assert run.committer.final == {PLACE: 3}
+
+
+class LateReports(ListSink):
+    """Refuses value 2 at once; that value 0, of an older batch, fell with it is told only while it waits."""
+
+    def __init__(self) -> None:
+        super().__init__({b"2": REFUSED})
+        self.first: DeliveryReport | None = None
+        self.sent_again: list[tuple[int, int]] = []
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        if self.first is None:
+            self.first, *_ = flight.take_reports(batch)
+            self.values += batch.values
+            return
+        super().send(batch, flight, idle)
+
+    def took_along(self, failures: object, idle: object) -> bool:
+        assert self.first is not None
+        self.first(REFUSED, None)
+        return True
+
+    def resend(self, failures: list[Failure], judge: object, idle: object) -> list[Failure]:
+        for flight, index, _ in failures:
+            self.sent_again += [(offset, index) for at, _, offset in flight.positions() if at == index]
+            flight.settled.append(index)
+        return []
+
+
+def test_what_is_sent_again_is_in_the_order_of_reading_whenever_its_reports_came() -> None:
+    run = Run([*batches(1, 3), None], LateReports())
+    assert [offset for offset, _ in run.sink.sent_again] == [0, 2]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])

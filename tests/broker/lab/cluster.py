@@ -148,8 +148,16 @@ class Cluster:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Give partition → committed offset of a group, without the partitions that have none."""
-        asked = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)
-        found = asked[group].result(15).topic_partitions or []
+        deadline = time.monotonic() + 15
+        while True:
+            asked = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)
+            try:
+                found = asked[group].result(15).topic_partitions or []
+                break
+            except KafkaException as error:  # a broker that was just thawed or started reads them first
+                if error.args[0].name() != "COORDINATOR_LOAD_IN_PROGRESS" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
     def _client(self) -> dict[str, str | int | float | bool]:
