@@ -105,13 +105,10 @@ def plan_forward(
     guards = outlet.guards(None if trace.trace == "none" else hop)
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
     homes = _homes(outlet) if forward.to_origin else None
-    if homes is not None:
-        stamps = _go_home(stamps, forward, trace, opened, ready, topics, homes)
+    stamps = _go_home(homes, stamps, forward, trace, opened, ready, topics)
     missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
     stages += [*keying, *routes, *guards, *stamps, *stamping, *outlet.limits(), *missing]
-    make_sink = outlet.sink if homes is None else homes.sink
-    if homes is None:
-        outlet.choose(ready)  # a partition that is not there is found before anything is read
+    make_sink = _sink_maker(outlet, homes)
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
     way = delivery.way(stages, make_sink)
@@ -216,6 +213,14 @@ def _homes(outlet: Outlet) -> Homes:
     return Homes(outlet)
 
 
+def _sink_maker(outlet: Outlet, homes: Homes | None) -> Callable[[], Sink]:
+    """Makes the sink for the producer that the target has at that moment."""
+    if homes is not None:
+        return homes.sink
+    outlet.choose(outlet.ready)  # a partition that is not there is found before anything is read
+    return outlet.sink
+
+
 def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence[Step], target: Place) -> list[Place]:
     """The further targets; what they, filters, a throttle or a preview cannot go together with is refused."""
     filtering, routing = filter_in(steps), routes_in(steps)
@@ -285,13 +290,13 @@ def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, c
 
 
 def _go_home(
+    homes: Homes | None,
     stamps: list[PipelineStage],
     forward: ForwardOptions,
     trace: TraceOptions,
     opened: OpenSource,
     ready: Target,
     topics: Sequence[str],
-    homes: Homes,
 ) -> list[PipelineStage]:
     """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
     from kpipe.sinks.to_origin import ToOrigin
