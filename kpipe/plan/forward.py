@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
+    from kpipe.parts import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan import Planned
     from kpipe.plan.homes import Homes
@@ -299,6 +300,8 @@ def _go_home(
     topics: Sequence[str],
 ) -> list[PipelineStage]:
     """On the way home the count of attempts guards against a loop, and the trace is written behind it."""
+    if homes is None:
+        return stamps
     from kpipe.sinks.to_origin import ToOrigin
 
     return [
