@@ -397,9 +397,10 @@ class SchemaOptions(Options):
     """How keys and values with a schema become JSON to be looked at."""
 
     decode: str = option(
-        SCHEMAS, "--decode", default="", choices=DECODINGS,
+        SCHEMAS, "--decode", default="", choices=(*DECODINGS, "internal"),
         help="Show values as JSON by their schema. auto: those that name one (Avro, Protobuf and JSON Schema of a registry, "
-        "Avro files); the others: all of them. consume then decodes keys as auto.",
+        "Avro files); the others: all of them. consume then decodes keys as auto. internal (consume): keys and values of "
+        "__consumer_offsets and __transaction_state.",
     )
     decode_key: str = option(
         SCHEMAS, "--decode-key", default="", choices=DECODINGS,

@@ -15,6 +15,8 @@ COMMANDS = {
     "trace": "Show the way of one record back over the clusters, or find its copies.",
     "topics": "List topics: how much there is, how long it is kept, what is wrong.",
     "groups": "Show how far groups are behind, in records and in time.",
+    "dump": "Keep a topic as files: records, settings, positions of groups; goes on where it stopped.",
+    "load": "Send a dump to a topic, every record once, and compare.",
     "admin": "Change a cluster: offsets of groups, topics, records; shown before it is done.",
     "check": "Say what is wrong between here and a cluster, and what to try.",
     "config": "Show, find, start and import the configuration of clusters.",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
+from kpipe.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END, Kind
 from kpipe.kafka.questions import LATE, Failure, fail
 from kpipe.record import Batch
@@ -25,6 +27,7 @@ Range = tuple[int, int]
 """First offset, and the offset to stop before."""
 
 BATCH = 500
+_HEADERS = methodcaller("headers")
 PEEKING = {"fetch_message_max_bytes": 65_536, "queued_min_messages": 1, "fetch_wait_max_ms": 10}
 """For one record of many partitions: a partition's next batch comes in full however large, one in each fetch."""
 WHOLE = {"queued_max_messages_kbytes": 16_384, "fetch_wait_max_ms": 10}
@@ -145,13 +148,18 @@ class RangeReader:
             self._consumer.close()
 
 
+def headers_of(messages: Sequence[Message]) -> list[Any]:
+    """The headers of messages, in one call into C: `read_headers` swaps the decoder of names around it."""
+    return list(map(_HEADERS, messages))
+
+
 def to_batch(messages: Sequence[Message], cluster: str) -> Batch:
     """Messages as columns, all fields."""
-    headers: list[Any] = [message.headers() or None for message in messages]
+    headers = read_headers(lambda: headers_of(messages))
     return Batch(
         [message.value() for message in messages],
         keys=[message.key() for message in messages],
-        headers=headers,
+        headers=[each or None for each in headers],
         timestamps=[message.timestamp() for message in messages],
         topics=[message.topic() for message in messages],
         partitions=[message.partition() for message in messages],

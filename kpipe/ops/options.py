@@ -319,3 +319,48 @@ class StatOptions(Options):
         SELECTION, "--all", default=False,
         help="Read everything.",
     )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DumpOptions(Options):
+    """How the files are written."""
+
+    codec: str = option(
+        OUTPUT, "--codec", default="gzip", choices=("gzip", "zstd", "none"), shown=True,
+        help="How segments are compressed, as their names say: .jsonl.gz, .jsonl.zst, .jsonl. zstd needs Python "
+        "3.14 or the package zstandard.",
+    )
+    segment: str = option(
+        OUTPUT, "--segment", default="64M", metavar="SIZE", shown=True,
+        help="Bytes of envelopes in a segment, before compression; a segment has 100,000 records at most.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LoadOptions(Options):
+    """Where the records may go, and how."""
+
+    create: bool = option(
+        DELIVERY, "--create", default=False,
+        help="Create the target topic when it is missing: as many partitions, and the settings of the topic dumped.",
+    )
+    append: bool = option(
+        DELIVERY, "--append", default=False,
+        help="Load into a topic that holds other records, too.",
+    )
+    compression: str = option(
+        DELIVERY, "--compression", "-z", default="", choices=("none", "lz4", "zstd", "snappy", "gzip"),
+        help="The codec of what is sent. Default: none.",
+    )
+    rate: tuple[str, ...] = option(
+        DELIVERY, "--rate", default=(), metavar="N/s|NMB/s",
+        help="Send no more than so many records, or so much, a second: 500/s, 64KB/s, 2MB/s. Both may be given.",
+    )
+    dry_run: bool = option(
+        OUTPUT, "--dry-run", "-n", default=False,
+        help="Check the dump and the target, and say what would be done.",
+    )
+    no_compare: bool = option(
+        OUTPUT, "--no-compare", default=False,
+        help="Do not compare the target with the dump afterwards.",
+    )

@@ -15,7 +15,7 @@ from kpipe.plan.codecs import make_encoder
 from kpipe.plan.groups import BothFlushed, group_committer, wire_group
 from kpipe.plan.outlet import routes_in
 from kpipe.plan.places import source_places
-from kpipe.plan.schemas import check_schemas, decoding, looks_at_values
+from kpipe.plan.schemas import check_schemas, decoding, internal_topics, looks_at_values
 from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.ways import filter_in, refuse_together
@@ -56,7 +56,8 @@ def plan_consume(
     name, topics = source_places(sources)
     encode = make_encoder(options, shown=os.isatty(1) and not options.raw)
     _check_acks(options, selection)
-    check_schemas(schemas, steps)
+    check_schemas(schemas, steps, shows=True)
+    internal = [internal_topics(topics)] if schemas.decode == "internal" else []
     wiring = Wiring(connection, run, steps, stop, say)
     if routes_in(steps):
         raise UsageError(f"--{routes_in(steps)}: consume has no target; use kpipe forward")
@@ -74,8 +75,8 @@ def plan_consume(
     hooks = Hooks(say=say)
     opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
     wiring.watch.add_source(cluster, opened, topics[0])
-    decode = _decoding(schemas, cluster, wiring, opened, steps)
-    stages = [*([] if decode is None else [decode]), *stages]
+    decode = None if internal else _decoding(schemas, cluster, wiring, opened, steps)
+    stages = [*internal, *([] if decode is None else [decode]), *stages]
     channel = _open_channel(encode, options) if options.commit_acked else None
     stages, sink = wiring.through_filters(stages, StdoutSink(encode) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)

@@ -42,3 +42,28 @@ def test_who_committed_what_and_which_transaction_ended(kafka: Cluster, kpipe: K
     shown = at("tail", "--no-follow", "-n", "3", "__transaction_state").out.decode()
     assert '"state":"CompleteCommit"' in shown
     assert f'"group":"{group}"' in at("tail", "--no-follow", "-n", "30", "__consumer_offsets").out.decode()
+
+
+def test_consume_shows_them_too_and_only_them(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic, group = kafka.topic(), name()
+    kafka.write(topic, [b"1", b"2"])
+    commit(kafka, group, {(topic, 0): 2}, "mine")
+    at = kpipe.at(kafka.bootstrap)
+    lines = at("consume", "-e", "--decode", "internal", "__consumer_offsets").out.splitlines()
+    (found,) = [
+        each for each in map(json.loads, filter(None, lines)) if each.get("group") == group and "offset" in each
+    ]
+    assert (found["topic"], found["partition"], found["offset"]) == (topic, 0, 2)
+    done = at("consume", "-e", "-J", "--decode", "internal", "--filter", f'.group == "{group}"', "__consumer_offsets")
+    envelope = json.loads(done.out.splitlines()[-1])
+    assert envelope["topic"] == "__consumer_offsets"
+    assert json.loads(envelope["key"])["group"] == group
+    for words, told in (
+        ((topic,), "is neither"),
+        (("^__.*",), "is neither"),
+        (("--decode-key", "auto", "__consumer_offsets"), "drop --decode-key"),
+    ):
+        refused = at("consume", "-e", "--decode", "internal", *words)
+        assert (refused.code, told in refused.err) == (2, True), refused.err
+    refused = at("forward", "-e", "--decode", "internal", "__consumer_offsets", topic)
+    assert (refused.code, "kpipe consume" in refused.err) == (2, True), refused.err
