@@ -256,7 +256,7 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
         *outlet.limits(),
         *refuse_missing("same", outlet.targets_of),
     ]
-    stages, sink = wiring.detour(stages, outlet.sink())
+    stages, sink = wiring.through_filters(stages, outlet.sink())
     load.planned = wiring.plan(
         Reading(source, lambda: float(source.count), lambda: float(contents.records) or None),
         stages,
