@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import transforms
-from bench.cases import MORE, Case, cases
+from bench.cases import GROUPS, KEYED_PARTITIONS, MORE, TWICE, Case, cases
 from bench.measure import Cost, run
 from bench.report import show, write_page, write_plot
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 BASELINE = RESULTS / "baseline.json"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+RECORDS = "records.txt"
 TOOLS = "org.apache.kafka:kafka-tools:4.3.0"
 C_FLOOR = "librdkafka in C"
 SLOW_BYTES = 300_000
@@ -100,6 +101,13 @@ def _kafka(home: Path) -> Any:
 def _measure_all(cluster: Cluster, slow: str, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     wanted = [case for case in cases(options.lines, options.records) if options.only in case.name]
     values = {**_prepare(cluster, home, options), "slow": slow}
+    used = "".join(command for case in wanted for command in case.commands.values())
+    if "{keyed}" in used:
+        values["keyed"] = cluster.topic(KEYED_PARTITIONS)
+        for _ in range(TWICE):
+            _produce(cluster, values["keyed"], home)
+    if "{groups}" in used:
+        values["groups"] = _commit_groups(cluster, values["topic"])
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; without it a start takes 50 ms more
     absent = {"java"} if options.no_java else set()
@@ -128,13 +136,11 @@ def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[
     more.write_bytes(lines.read_bytes() * MORE)
     topic = cluster.topic(4)
     words = "lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam nonumy eirmod tempor invidunt ut labore"
-    records = home / "records.txt"
-    with records.open("w") as file:
+    with (home / RECORDS).open("w") as file:
         for number in range(options.records):
             value = {"id": number, "user": f"user-{number % 10007}", "note": words, "more": words[:90], "n": number * 7}
             file.write(f"user-{number % 10007}\t{json.dumps(value)}\n")
-    command = ["kpipe", "produce", "-b", cluster.bootstrap, "-K", "\\t", "-H", "app=bench", "-H", "version=1"]
-    subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(records)], check=True)
+    _produce(cluster, topic, home)
     values = {
         "brokers": cluster.bootstrap,
         "lines": str(lines),
@@ -147,6 +153,25 @@ def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[
     if not options.no_java:
         values |= _java_tools()
     return values
+
+
+def _produce(cluster: Cluster, topic: str, home: Path) -> None:
+    command = ["kpipe", "produce", "-b", cluster.bootstrap, "-K", "\\t", "-H", "app=bench", "-H", "version=1"]
+    words = [str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(home / RECORDS)]
+    subprocess.run(words, check=True)
+
+
+def _commit_groups(cluster: Cluster, topic: str) -> str:
+    """Groups that have read a part of the topic; what their names begin with."""
+    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+
+    prefix = "bench-lag-"
+    for number in range(GROUPS):
+        places = [TopicPartition(topic, partition, number % 100) for partition in range(4)]
+        wanted = ConsumerGroupTopicPartitions(f"{prefix}{number:04}", places)
+        for answer in cluster.admin.alter_consumer_group_offsets([wanted], request_timeout=20).values():
+            answer.result(25)
+    return prefix
 
 
 def _compile_floor(program: Path) -> str:

@@ -12,6 +12,8 @@ SLOW_S = 8
 MORE = 5
 """Times the lines, for the speed at which they go when the start, some 0.1 s, is little beside it."""
 WORKERS = "forward, two workers"
+KEYED_PARTITIONS, TWICE, GROUPS = 8, 2, 1000
+"""Of the topic in which a key is looked for, which holds the records twice; and how many groups are asked for."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +154,22 @@ def cases(lines: int, records: int) -> list[Case]:
             },
             fresh=4,
         ),
+        Case(
+            f"find by key in {TWICE * records:,} records over {KEYED_PARTITIONS} partitions",
+            TWICE * records,
+            {
+                "kpipe": "kpipe find -b {brokers} {keyed} user-4242 > {out}",
+                "kpipe, all of the key": "kpipe find --all -b {brokers} {keyed} user-4242 > {out}",
+                "kcat -C | grep": KCAT + " -C -e -o beginning -f '%k %s\\n' -t {keyed} | grep '^user-4242 ' > {out}",
+            },
+        ),
+        Case(
+            "tail to first record",
+            0,
+            {
+                "kpipe": "kpipe tail -b {brokers} --no-follow -n 1 {topic} > {out}",
+                "kcat": KCAT + " -C -e -o -1 -t {topic} > {out}",
+            },
+        ),
+        Case(f"lag of {GROUPS:,} groups", 0, {"kpipe": "kpipe groups -b {brokers} '{groups}*' > {out}"}),
     ]
