@@ -27,7 +27,7 @@ Range = tuple[int, int]
 """First offset, and the offset to stop before."""
 
 BATCH = 500
-_HEADERS = methodcaller("headers")
+_HEADERS, _ERROR = methodcaller("headers"), methodcaller("error")
 PEEKING = {"fetch_message_max_bytes": 65_536, "queued_min_messages": 1, "fetch_wait_max_ms": 10}
 """For one record of many partitions: a partition's next batch comes in full however large, one in each fetch."""
 WHOLE = {"queued_max_messages_kbytes": 16_384, "fetch_wait_max_ms": 10}
@@ -99,7 +99,10 @@ class RangeReader:
         """What has come of the open partitions, and those of them that are read to their end."""
         kept: list[Message] = []
         ended: set[TopicPartition] = set()
-        for message in self._fetch():
+        fetched = self._fetch()
+        if len(open_places) == 1 and self._within(fetched, ranges, *open_places):
+            return list(fetched), ended
+        for message in fetched:
             place = (str(message.topic()), int(message.partition() or 0))
             if place not in open_places or place in ended:
                 continue
@@ -112,6 +115,15 @@ class RangeReader:
             if verdict is None or (verdict is message and int(message.offset() or 0) >= end - 1):
                 ended.add(place)
         return kept, ended
+
+    @staticmethod
+    def _within(fetched: Sequence[Message], ranges: Mapping[TopicPartition, Range], place: TopicPartition) -> bool:
+        """Whether these are all records of one range, and not its last: then nobody looks at each (1.6 us less a record)."""
+        if not fetched or any(map(_ERROR, fetched)):
+            return False
+        ends = (fetched[0], fetched[-1])
+        same = all((message.topic(), message.partition()) == place for message in ends)
+        return same and int(fetched[-1].offset() or 0) < ranges[place][1] - 1
 
     @staticmethod
     def _look(message: Message, end: int) -> Message | Failure | str | None:
