@@ -10,7 +10,7 @@ from contextlib import suppress
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from kpipe.header_names import read_headers
+from kpipe.formats.header_names import read_headers
 from kpipe.kafka.errors import PARTITION_END, Kind
 from kpipe.kafka.questions import LATE, Failure, fail
 from kpipe.record import Batch

@@ -15,7 +15,7 @@ from kpipe.clusters.address import place_name
 from kpipe.delivery.commit import NoCommit
 from kpipe.delivery.resume import OffsetSet, TargetTail
 from kpipe.errors import Interrupted, KpipeError, Stage, UsageError
-from kpipe.header_names import read_headers
+from kpipe.formats.header_names import read_headers
 from kpipe.kafka import questions
 from kpipe.kafka.blueprints import Blueprint
 from kpipe.kafka.client import label, open_consumer

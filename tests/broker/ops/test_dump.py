@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.header_names import name_of
+from kpipe.formats.header_names import name_of
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.ops.scenes import commit, name, open_transaction
 
