@@ -118,7 +118,7 @@ class RangeReader:
 
     @staticmethod
     def _within(fetched: Sequence[Message], ranges: Mapping[TopicPartition, Range], place: TopicPartition) -> bool:
-        """Whether these are all records of one range, and not its last: then nobody looks at each (1.6 us less a record)."""
+        """Whether these are all records of one range, and not its last: nobody looks at each (-1.6 us a record)."""
         if not fetched or any(map(_ERROR, fetched)):
             return False
         ends = (fetched[0], fetched[-1])
