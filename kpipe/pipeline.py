@@ -96,7 +96,7 @@ class Pipeline:
     def run(self) -> None:
         """Move records until the source ends, the limit is reached, a signal comes or something fails; then drain."""
         try:
-            while not (self._is_over() and self._is_closed()):
+            while not (self.is_over() and self._is_closed()):
                 self.turn()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not keep a balance from being drawn
             self._note(error)
@@ -118,7 +118,8 @@ class Pipeline:
         for observe in self.observers:
             observe()
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether nothing more is to be read."""
         over = self.stop.requested or self.source.finished or self.error is not None
         return over or self.enough() or (self.limit is not None and self.sent >= self.limit)
 
@@ -128,7 +129,7 @@ class Pipeline:
             if self.transaction.commit_all():
                 break
             self._look_at_failures()
-            if not self._is_over():
+            if not self.is_over():
                 return False
             self.source.keep_alive()  # what it waits for, a rebalance say, comes with a poll
             self.sink.poll()

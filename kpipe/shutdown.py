@@ -74,6 +74,16 @@ class Stop:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
 
+    def ask(self) -> None:
+        """Stop as SIGTERM would: for a program, from any of its threads."""
+        self._on_signal(signal.SIGTERM, None)
+        self.wake()
+
+    def close(self) -> None:
+        """Let go of the pipe; nobody waits for this any more."""
+        os.close(self.fd)
+        os.close(self._wakeup)
+
     def wake(self) -> None:
         """Make `fd` readable, as a signal does."""
         os.write(self._wakeup, b"\0")

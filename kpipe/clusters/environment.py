@@ -19,6 +19,7 @@ WORKER = "KPIPE_WORKER"
 """Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
 secrets, which an environment would show to everything that the worker starts."""
 _hidden: dict[str, str] = {}
+_shared: list[bool] = []
 
 
 def given() -> Mapping[str, str]:
@@ -26,8 +27,15 @@ def given() -> Mapping[str, str]:
     return ChainMap(_hidden, os.environ)
 
 
+def share() -> None:
+    """From now on nothing is taken out: the environment is that of an application, which we are only a part of."""
+    _shared.append(True)
+
+
 def hide(names: Iterable[str]) -> None:
     """Take variables out of the environment; those that are not there are no error."""
+    if _shared:
+        return
     for name in names:
         if name in os.environ:
             _wipe(name)

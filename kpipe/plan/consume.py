@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.stages import Decode
     from kpipe.delivery.backchannel.channel import Channel
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
-    from kpipe.parts import Committer
+    from kpipe.parts import Committer, Sink
     from kpipe.plan import Planned
     from kpipe.plan.source import OpenSource
     from kpipe.record import Batch
@@ -51,8 +51,9 @@ def plan_consume(
     steps: Sequence[Step],
     stop: Stop,
     say: Callable[[str], None],
+    hand: Sink | None = None,
 ) -> Planned:
-    """Wire a run; UsageError before anything is opened, then what the cluster says."""
+    """Wire a run; UsageError before anything is opened, then what the cluster says. `hand` is in stdout's place."""
     name, topics = source_places(sources)
     encode = make_encoder(options, shown=os.isatty(1) and not options.raw)
     _check_acks(options, selection)
@@ -67,7 +68,7 @@ def plan_consume(
         raise UsageError("-p same: consume has no target; name partitions by number")
     stages = build_stages(steps, wiring.patience)
     (cluster,) = wiring.resolve((name, "source"))
-    plain = options.output == "lines" and not (
+    plain = hand is None and options.output == "lines" and not (
         stages or wiring.policy.letters or selection.group or options.json or options.format or options.json_value
         or schemas.decode or schemas.decode_key
     )  # fmt: skip
@@ -78,7 +79,7 @@ def plan_consume(
     decode = None if internal else _decoding(schemas, cluster, wiring, opened, steps)
     stages = [*internal, *([] if decode is None else [decode]), *stages]
     channel = _open_channel(encode, options) if options.commit_acked else None
-    stages, sink = wiring.through_filters(stages, StdoutSink(encode) if channel is None else channel.sink)
+    stages, sink = wiring.through_filters(stages, (hand or StdoutSink(encode)) if channel is None else channel.sink)
     hop = Hop(opened.cluster_id, chosen.group)
     wiring.open_letters(hop, 0, opened, chosen.topics)
     ledger = Ledger(keeps_offsets=chosen.group is not None)
@@ -98,7 +99,7 @@ def plan_consume(
         committer,
         ledger,
         limit=selection.count,
-        prints=True,
+        prints=hand is None,
         notes=lambda: [note for part in (encode, channel, decode) for note in _notes(part)],
     )
     if decode is not None:

@@ -303,6 +303,23 @@ TRANSFORMS: tuple[Transform, ...] = (
         "through:through_json",
     ),
     Transform(
+        "call",
+        "MODULE:FUNCTION",
+        "through",
+        "Give each record to a Python function of an installed module: it returns None (drop), a Record, or several; "
+        "an exception is a bad record.",
+        "copy:copy",
+        "call:call",
+    ),
+    Transform(
+        "plugin",
+        "FILE",
+        "through",
+        "The same with the function `transform` of a Python file.",
+        "clean.py",
+        "call:plugin",
+    ),
+    Transform(
         "hash-salt",
         "REF",
         "setting",
