@@ -514,6 +514,15 @@ class ForwardOptions(Options):
         DELIVERY, "--resume-limit", default=10_000_000, metavar="N", least=0, shown=True,
         help="How many records of TARGET --resume-by-trace may read at the start; more is an error.",
     )
+    translate_schemas: str = option(
+        SCHEMAS, "--translate-schemas", default="", choices=("register", "lookup"),
+        help="Let keys and values name their schema by the id of the target cluster's registry. register: bring schemas there, "
+        "with what they refer to and their earlier versions; lookup: register nothing.",
+    )
+    translate_key_schemas: str = option(
+        SCHEMAS, "--translate-key-schemas", default="", choices=("register", "lookup", "none"),
+        help="The same for keys; without it as --translate-schemas. A key stays in the partition that it had by the old bytes.",
+    )
     to_origin: bool = option(
         DELIVERY, "--to-origin", default=False,
         help="Instead of TARGET: send dead letters home, to the topic and partition that their headers name; "
@@ -651,6 +660,10 @@ class VerifyOptions(Options):
     partitions: tuple[str, ...] = option(
         SELECTION, "--partition", "-p", default=(), metavar="N",
         help="Compare only these partitions of SOURCE: 3, 0-2, 0,4.",
+    )
+    translated_schemas: bool = option(
+        SCHEMAS, "--translated-schemas", default=False,
+        help="Compare the schema that a key or value names, as each cluster's registry has it, instead of its id.",
     )
     ignore_timestamp: bool = option(
         SELECTION, "--ignore-timestamp", default=False,

@@ -38,6 +38,7 @@ COLUMNS = (
     "source_timestamps",
     "shown_keys",
     "shown_values",
+    "partition_keys",
 )
 """Every column of a batch but `values` and `index`."""
 
@@ -122,6 +123,7 @@ class Batch:
     `targets` are chosen by a route, as `TOPIC` or `CLUSTER:TOPIC` (None: the target of the command line).
     `source_timestamps` are the times at the source, for the trace (None: no stage has changed `timestamps`).
     `shown_keys` and `shown_values` say what stands behind keys and values that are shown as JSON (None: none are).
+    `partition_keys` choose partitions in place of keys that were translated (None: each key chooses its own).
     `index` is each record's place in the batch as read (None: nothing was removed yet), by which the ledger knows it.
     """
 
@@ -134,6 +136,7 @@ class Batch:
         "keys",
         "lines",
         "offsets",
+        "partition_keys",
         "partitions",
         "read",
         "shown_keys",
@@ -173,6 +176,7 @@ class Batch:
         self.source_timestamps: list[Timestamp] | None = None
         self.shown_keys: list[Shown | None] | None = None
         self.shown_values: list[Shown | None] | None = None
+        self.partition_keys: list[bytes | None] | None = None
         self.index: list[int] | None = None
         self.bad: list[Bad] = []
         self.read = len(values)

@@ -212,7 +212,7 @@ class Kpipe:
     def _command(self, args: tuple[str | Path, ...]) -> list[str]:
         words = [str(arg) for arg in args]
         if self._bootstrap:
-            verb = 2 if words[0] in ("admin", "config") else 1
+            verb = 2 if words[0] in ("admin", "config", "schema") else 1
             words[verb:verb] = ["-b", self._bootstrap]
         return leashed([str(COMMAND), *words])
 

@@ -179,8 +179,11 @@ def _no_such_option(error: Any, arguments: Sequence[str]) -> str:
         return instead_of_options(arguments, lambda name: known(root.get_command(None, name)))
     words, command = [arguments[0]], root.get_command(None, arguments[0])
     while hasattr(command, "get_command") and len(arguments) > len(words):
+        found = command.get_command(None, arguments[len(words)])
+        if found is None:  # an option before the verb
+            break
         words.append(arguments[len(words)])
-        command = command.get_command(None, words[-1])
+        command = found
     return instead_of_option(" ".join(words), arguments[len(words) :], error.option_name, known(command))
 
 

@@ -15,6 +15,7 @@ from kpipe.options import CLUSTER, CheckOptions, ConnectionOptions, Operand
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kpipe.clusters.profiles import Cluster
     from kpipe.kafka.checkup import CheckStep, Checkup
 
 HELP = (
@@ -60,6 +61,8 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
             return examine(lambda: profiles.resolve(name), shown, options.topic, options.group, timeout)
 
         checkup = _look_until(look, connection.timeout, deadline)
+        if not any(step.name == "configuration" for step in checkup.steps):
+            _look_at_registry(checkup, profiles.resolve(name))
         checkups.append(checkup)
         if not options.json:
             _print(checkup)
@@ -76,6 +79,13 @@ def _look_until(look: Callable[[float], Checkup], timeout: float, deadline: floa
         if checkup.exit_code in (Exit.OK, Exit.USAGE) or time.monotonic() + PAUSE >= deadline:
             return checkup
         time.sleep(PAUSE)
+
+
+def _look_at_registry(checkup: Checkup, cluster: Cluster) -> None:
+    if cluster.registry or cluster.registry_references:
+        from kpipe.ops.registry_check import look_at_registry
+
+        look_at_registry(checkup, cluster)
 
 
 def _print(checkup: Checkup) -> None:

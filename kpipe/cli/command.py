@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STEPS = "kpipe.steps"
 TOPIC = "kpipe.help"
 HELP_NAMES = ("-h", "--help")
-FEW = 25
+FEW = 22
 """A command with so many options shows all of them at once."""
 FILE = "transforms"
 _BY_PARAMETER = {row.name.replace("-", "_"): row for row in TRANSFORMS}

@@ -18,6 +18,7 @@ COMMANDS = {
     "dump": "Keep a topic as files: records, settings, positions of groups; goes on where it stopped.",
     "load": "Send a dump to a topic, every record once, and compare.",
     "admin": "Change a cluster: offsets of groups, topics, records; shown before it is done.",
+    "schema": "Look at schemas of a registry, check one before a deploy, add it.",
     "check": "Say what is wrong between here and a cluster, and what to try.",
     "config": "Show, find, start and import the configuration of clusters.",
     "verify": "Compare a copy of a topic with its source.",

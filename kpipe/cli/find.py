@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import reads_internal, writer
+from kpipe.cli.looking import SchemaDecoding, reads_internal, writer
 from kpipe.errors import Exit, Interrupted, UsageError
-from kpipe.ops.options import FindOptions, LookingOptions
+from kpipe.ops.options import DecodeOptions, FindOptions, LookingOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ ARGUMENTS = {
 PLACE_FORM = re.compile(r"(\d+)@(\d+)")
 
 
-def find(source: str, given: str, connection: ConnectionOptions, options: FindOptions, looking: LookingOptions) -> int:
+def find(
+    source: str,
+    given: str,
+    connection: ConnectionOptions,
+    options: FindOptions,
+    schemas: DecodeOptions,
+    looking: LookingOptions,
+) -> int:
     """Search, print what is found, and say how far it went."""
     from kpipe.ops.places import Clusters, choose
 
@@ -58,12 +65,17 @@ def find(source: str, given: str, connection: ConnectionOptions, options: FindOp
     topics = choose(entry.patterns, entry.connection.metadata().topics, entry.connection.label, "topic")
     if not topics:
         raise UsageError("no topic matches", where=entry.connection.where(" ".join(entry.patterns)))
-    internal = reads_internal(options.decode, looking)
-    write = writer(looking, expand=options.expand, internal=internal)
+    from kpipe.shutdown import Stop
+
+    stop = Stop()
+    internal = reads_internal(schemas.decode, looking)
+    decode = SchemaDecoding(schemas, [entry.connection], lambda: stop.requested)
+    write = writer(looking, expand=options.expand, internal=internal, decode=decode)
     if place is not None:
-        return _one(entry, topics, int(place[1]), int(place[2]), write)
-    wanted = _wanted(options, given if options.key is None else options.key, internal=internal)
-    return _search(entry, topics, wanted, options, write)
+        return _one(entry, topics, int(place[1]), int(place[2]), write) or decode.conclude()
+    before = [SchemaDecoding(schemas, [entry.connection], lambda: stop.requested, quiet=True)]
+    wanted = _wanted(options, given if options.key is None else options.key, before, internal=internal)
+    return _search(entry, topics, wanted, options, write, stop) or decode.conclude()
 
 
 def _one(entry: Asked, topics: Sequence[str], partition: int, offset: int, write: Callable[[Batch], None]) -> int:
@@ -76,7 +88,7 @@ def _one(entry: Asked, topics: Sequence[str], partition: int, offset: int, write
     return 0
 
 
-def _wanted(options: FindOptions, key: str, *, internal: bool) -> Wanted:
+def _wanted(options: FindOptions, key: str, before: Sequence[Callable[[Batch], None]], *, internal: bool) -> Wanted:
     from kpipe.formats.internal import decode
     from kpipe.ops.find import Wanted
     from kpipe.plan.stages import build_stages
@@ -94,21 +106,25 @@ def _wanted(options: FindOptions, key: str, *, internal: bool) -> Wanted:
     tests = build_stages(steps, Patience())
     return Wanted(
         key=os.fsencode(key) if by_key else None,
-        tests=[decode, *tests] if internal and tests else tests,
+        tests=[*([decode] if internal else []), *before, *tests] if tests else [],
         since_ms=moment(options.since, "--since"),
         until_ms=moment(options.until, "--until"),
     )
 
 
 def _search(
-    entry: Asked, topics: Sequence[str], wanted: Wanted, options: FindOptions, write: Callable[[Batch], None]
+    entry: Asked,
+    topics: Sequence[str],
+    wanted: Wanted,
+    options: FindOptions,
+    write: Callable[[Batch], None],
+    stop: Stop,
 ) -> int:
     from kpipe.clusters.address import parse_partitions
     from kpipe.kafka.ranges import to_batch
     from kpipe.ops import find as finding
-    from kpipe.shutdown import Stop, die_by
+    from kpipe.shutdown import die_by
 
-    stop = Stop()
     progress = Progress(stop, quiet=options.quiet)
     finder = finding.Finder(entry.connection, topics, wanted, progress)
     numbers = frozenset(parse_partitions(options.partitions)) if options.partitions else None
@@ -192,6 +208,6 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, FindOptions, LookingOptions),
+    groups=(ConnectionOptions, FindOptions, DecodeOptions, LookingOptions),
     transforms=False,
 )

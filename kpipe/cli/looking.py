@@ -15,7 +15,9 @@ from kpipe.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.ops.options import LookingOptions
+    from kpipe.codecs.stages import Decode
+    from kpipe.kafka.connection import Connection
+    from kpipe.ops.options import DecodeOptions, LookingOptions
     from kpipe.ops.table import Look
     from kpipe.record import Batch
 
@@ -58,11 +60,54 @@ def write(text: str) -> None:
 
 def reads_internal(decode: str, looking: LookingOptions) -> bool:
     """Whether Kafka's own topics are decoded: for people unless they do not want it, for programs when they ask."""
-    return decode == "internal" or (not decode and not looking.json)
+    return decode == "internal" or (decode != "none" and not looking.json)
 
 
-def writer(looking: LookingOptions, *, expand: bool, internal: bool = False) -> Callable[[Batch], None]:
-    """Writes a batch whole, as envelopes or for people, and waits for its reader."""
+class SchemaDecoding:
+    """Decodes by the schemas of each cluster's registry; nothing, where --decode does not ask for it.
+
+    What cannot be decoded is shown as it is, told once for each reason unless `quiet`, and counted.
+    """
+
+    def __init__(
+        self,
+        options: DecodeOptions,
+        clusters: Iterable[Connection],
+        stopped: Callable[[], bool],
+        *,
+        quiet: bool = False,
+    ) -> None:
+        from kpipe.plan.schemas import check_schemas, decoding
+
+        check_schemas(options, ())
+        self._stages: dict[str, Decode] = {}
+        if options.decode == "internal":
+            return
+        keys = options.decode_key or ("auto" if options.decode not in ("", "none") else "")
+        say: Callable[[str], None] = (lambda _line: None) if quiet else tell
+        for each in clusters:
+            stage = decoding(options, each.cluster, stopped, say, lambda: None, keys=keys, refuses=False)
+            if stage is not None:
+                self._stages[each.name] = stage
+
+    def __call__(self, batch: Batch) -> None:
+        """Put JSON in the place of what can be decoded."""
+        stage = self._stages.get(batch.cluster)
+        if stage is not None:
+            stage(batch)
+
+    def conclude(self) -> int:
+        """Tell how much could not be decoded; exit code 1 for that."""
+        notes = [note for stage in self._stages.values() for note in stage.notes()]
+        for note in notes:
+            tell(note)
+        return 1 if notes else 0
+
+
+def writer(
+    looking: LookingOptions, *, expand: bool, internal: bool = False, decode: Callable[[Batch], None] | None = None
+) -> Callable[[Batch], None]:
+    """Writes a batch whole, as envelopes or for people, and waits for its reader; `decode` is applied before."""
     from kpipe import formats
 
     encode: Any
@@ -74,8 +119,10 @@ def writer(looking: LookingOptions, *, expand: bool, internal: bool = False) -> 
 
     def write(batch: Batch) -> None:
         if internal:
-            from kpipe.formats.internal import decode
+            from kpipe.formats.internal import decode as decode_internal
 
+            decode_internal(batch)
+        if decode is not None:
             decode(batch)
         sys.stdout.flush()
         block = memoryview(encode(batch))

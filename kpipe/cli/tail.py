@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import reads_internal, writer
+from kpipe.cli.looking import SchemaDecoding, reads_internal, writer
 from kpipe.errors import UsageError
-from kpipe.ops.options import LookingOptions, TailOptions
+from kpipe.ops.options import DecodeOptions, LookingOptions, TailOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ EXAMPLES = (
 ARGUMENTS = {"sources": Operand("SOURCE…", "Topics: [CLUSTER:]NAME, GLOB or ^regex.", many=True, completion=PLACE)}
 
 
-def tail(sources: list[str], connection: ConnectionOptions, options: TailOptions, looking: LookingOptions) -> int:
+def tail(
+    sources: list[str],
+    connection: ConnectionOptions,
+    options: TailOptions,
+    schemas: DecodeOptions,
+    looking: LookingOptions,
+) -> int:
     """Show what is there, then follow."""
     from kpipe.clusters.address import parse_partitions
     from kpipe.ops.places import Clusters, choose
@@ -46,7 +52,9 @@ def tail(sources: list[str], connection: ConnectionOptions, options: TailOptions
             raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
         everything.append(Followed(cluster, topics, partitions))
         check_partitions(everything[-1])
-    write = writer(looking, expand=options.expand, internal=reads_internal(options.decode, looking))
+    decode = SchemaDecoding(schemas, [each.connection for each in everything], lambda: False)
+    internal = reads_internal(schemas.decode, looking)
+    write = writer(looking, expand=options.expand, internal=internal, decode=decode)
     past = []
     for followed in everything:
         starts = _since(followed, options)
@@ -60,7 +68,7 @@ def tail(sources: list[str], connection: ConnectionOptions, options: TailOptions
     if not options.no_follow:
         for batch in follow(everything):
             write(batch)
-    return 0
+    return decode.conclude()
 
 
 def _since(followed: Followed, options: TailOptions) -> dict[TopicPartition, int] | None:
@@ -88,6 +96,6 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, TailOptions, LookingOptions),
+    groups=(ConnectionOptions, TailOptions, DecodeOptions, LookingOptions),
     transforms=False,
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MAGIC = b"Obj\x01"
 _META = avro_schema.parse('{"type":"map","values":"bytes"}')
 _LARGEST = 64 * 1024 * 1024
+"""Bytes that all blocks of a file may become together."""
 
 
 def values(data: bytes, view: View) -> list[Any]:
@@ -32,12 +33,15 @@ def values(data: bytes, view: View) -> list[Any]:
         if len(sync) < 16:
             raise DataError("an Avro file that ends within its head")
         found: list[Any] = []
+        room = _LARGEST
         while place < len(data):
             count, size, place = _block_head(data, place)
             block = data[place : place + size]
             if size < 0 or data[place + size : place + size + 16] != sync:
                 raise DataError(f"an Avro file that breaks at byte {place}")
-            _read_block(read, _unpacked(block) if codec == "deflate" else block, count, found)
+            content = _unpacked(block, room) if codec == "deflate" else block
+            room -= len(content)
+            _read_block(read, content, count, found)
             place += size + 16
     except avro_read.AvroError as error:
         raise DataError(f"an Avro file: {error}") from None
@@ -52,7 +56,7 @@ def _block_head(data: bytes, place: int) -> tuple[int, int, int]:
 
 
 def _read_block(read: Any, block: bytes, count: int, found: list[Any]) -> None:
-    if not 0 <= count <= max(len(block), avro_read.MOST_EMPTY_ITEMS):
+    if not 0 <= count <= max(len(block), avro_read.MOST_EMPTY_ITEMS - len(found)):
         raise DataError(f"an Avro file that announces {count} values in {len(block)} bytes")
     place = 0
     for _ in range(count):
@@ -62,12 +66,12 @@ def _read_block(read: Any, block: bytes, count: int, found: list[Any]) -> None:
         raise DataError("an Avro file whose block does not end with its last value")
 
 
-def _unpacked(block: bytes) -> bytes:
+def _unpacked(block: bytes, room: int) -> bytes:
     stream = zlib.decompressobj(-15)
     try:
-        found = stream.decompress(block, _LARGEST)
+        found = stream.decompress(block, max(1, room))
     except zlib.error as error:
         raise DataError(f"an Avro file whose block cannot be unpacked ({error})") from None
     if stream.unconsumed_tail:
-        raise DataError("an Avro file whose block would become more than 64 MiB")
+        raise DataError("an Avro file that would become more than 64 MiB")
     return found

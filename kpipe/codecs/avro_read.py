@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEEPEST = 250
 """Levels of data; JSON nested deeper is refused by kpipe, too."""
 MOST_EMPTY_ITEMS = 65_536
-"""Items of no size in one array: four bytes can announce billions."""
+"""Items of no size in one value: four bytes can announce billions, and arrays in an array each so many again."""
 
 
 class AvroError(ValueError):
@@ -36,11 +36,15 @@ def reader(
     `tagged` is Avro's own JSON encoding. Without it a union's value is tagged, as in {"long": 5}, only where its branch
     could not be told from its form; logical types are text.
     """
-    read = _Compiler(tagged, big_ints_as_text).of(root)
+    compiler = _Compiler(tagged, big_ints_as_text)
+    read = compiler.of(root)
 
     def read_value(data: bytes, start: int) -> tuple[Any, int]:
+        compiler.empty.count = 0
         try:
             value, end = read(data, start, 0)
+        except RecursionError:
+            raise AvroError("it nests too deeply") from None
         except (IndexError, struct.error):
             raise AvroError(f"the data ends too early ({len(data)} bytes)") from None
         except UnicodeDecodeError:
@@ -50,8 +54,18 @@ def reader(
     return read_value
 
 
+class _Empty:
+    """Items of no size that one value has had so far."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class _Compiler:
     def __init__(self, tagged: bool, big_ints_as_text: bool) -> None:
+        self.empty = _Empty()
         self._tagged, self._big = tagged, big_ints_as_text
         self._made: dict[int, list[Any]] = {}
 
@@ -69,9 +83,9 @@ class _Compiler:
             case "record":
                 return _record([(each.name, self.of(each.node)) for each in node.fields])
             case "array":
-                return _array(self.of(node.inner))
+                return _array(self.of(node.inner), self.empty)
             case "map":
-                return _map(self.of(node.inner))
+                return _map(self.of(node.inner), self.empty)
             case "union":
                 return self._union(node)
         leaf = _enum(node) if node.kind == "enum" else _fixed(node.size) if node.kind == "fixed" else _LEAVES[node.kind]
@@ -199,9 +213,8 @@ def _record(fields: list[tuple[str, Any]]) -> Any:
     return read
 
 
-def _blocks(data: bytes, place: int, item: Any) -> int:
+def _blocks(data: bytes, place: int, item: Any, empty: _Empty) -> int:
     """Items of an array or map come in blocks; a negative count is followed by the block's size in bytes."""
-    empty = 0
     while True:
         count, place = _long(data, place)
         if count == 0:
@@ -212,11 +225,13 @@ def _blocks(data: bytes, place: int, item: Any) -> int:
         for _ in range(count):
             before = place
             place = item(place)
-            if place == before and (empty := empty + 1) > MOST_EMPTY_ITEMS:
-                raise AvroError(f"more than {MOST_EMPTY_ITEMS} items of no size, at byte {place}")
+            if place == before:
+                empty.count += 1
+                if empty.count > MOST_EMPTY_ITEMS:
+                    raise AvroError(f"more than {MOST_EMPTY_ITEMS} items of no size, at byte {place}")
 
 
-def _array(inner: Any) -> Any:
+def _array(inner: Any, empty: _Empty) -> Any:
     def read(data: bytes, place: int, depth: int) -> tuple[Any, int]:
         if depth > DEEPEST:
             raise AvroError(f"it nests deeper than {DEEPEST}, at byte {place}")
@@ -227,12 +242,12 @@ def _array(inner: Any) -> Any:
             items.append(value)
             return int(end)
 
-        return items, _blocks(data, place, item)
+        return items, _blocks(data, place, item, empty)
 
     return read
 
 
-def _map(inner: Any) -> Any:
+def _map(inner: Any, empty: _Empty) -> Any:
     def read(data: bytes, place: int, depth: int) -> tuple[Any, int]:
         if depth > DEEPEST:
             raise AvroError(f"it nests deeper than {DEEPEST}, at byte {place}")
@@ -245,6 +260,6 @@ def _map(inner: Any) -> Any:
             entries[name], end = inner(data, end, depth + 1)
             return int(end)
 
-        return entries, _blocks(data, place, item)
+        return entries, _blocks(data, place, item, empty)
 
     return read

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from kpipe.codecs.avro_schema import Field, Node
 
 
-def writer(root: Node) -> Callable[[Any], bytes]:
-    """A function from parsed JSON to bytes; NoFit where it does not fit."""
-    write = _Compiler().of(root)
+def writer(root: Node, *, passes_over: bool = False) -> Callable[[Any], bytes]:
+    """A function from parsed JSON to bytes; NoFit where it does not fit.
+
+    `passes_over` fields that the schema lacks, as a reader with another schema does.
+    """
+    write = _Compiler(passes_over=passes_over).of(root)
 
     def write_value(value: Any) -> bytes:
         out = bytearray()
@@ -31,7 +34,8 @@ def writer(root: Node) -> Callable[[Any], bytes]:
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, *, passes_over: bool = False) -> None:
+        self._passes_over = passes_over
         self._made: dict[int, list[Any]] = {}
 
     def of(self, node: Node) -> Any:
@@ -67,7 +71,7 @@ class _Compiler:
         def write(value: Any, out: bytearray) -> None:
             if type(value) is not dict:
                 raise NoFit(f"{say(value)}, where the record {node.name} belongs")
-            if not value.keys() <= names:
+            if not (self._passes_over or value.keys() <= names):
                 unknown = min(value.keys() - names)
                 raise NoFit(f"the record {node.name} has no such field").inside(f".{unknown}")
             name = ""

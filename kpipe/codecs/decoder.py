@@ -12,6 +12,7 @@ import orjson
 
 from kpipe.codecs import framing, schema
 from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.plain import read_cbor, read_msgpack
 from kpipe.codecs.registry import NotFound
 from kpipe.codecs.schema import DataError
 from kpipe.errors import UsageError
@@ -52,7 +53,7 @@ class Decoder:
     """Decodes the keys or the values of a run.
 
     `given` is the schema of `--schema`, for data without a frame; `library` has the registry's schemas. Either may be
-    missing: `auto` then leaves alone what would need it, and tells.
+    missing: `auto` then leaves alone what would need it. `say` is told once of an id that the registry does not have.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Decoder:
         library: Library | None = None,
         given: Codec | None = None,
         fingerprint: bytes = b"",
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        self._say, self._told_unknown = say, False
         self._decoding, self._view, self._is_key = decoding, view, is_key
         self._library, self._given, self._fingerprint = library, given, fingerprint
 
@@ -84,7 +87,9 @@ class Decoder:
 
     def _plain(self, payload: bytes) -> Decoded:
         try:
-            return Decoded(_json(_PLAIN[self._decoding](payload)), {"format": self._decoding})
+            return Decoded(_PLAIN[self._decoding](payload), {"format": self._decoding})
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001  # each library has its own errors, and all say the same
             raise Undecodable(f"it is not {_NAMES[self._decoding]} ({str(error)[:200]})") from None
 
@@ -136,6 +141,11 @@ class Decoder:
             known = self._library.get(ref)
         except NotFound as error:
             if self._decoding == "auto" and not in_header:
+                if not self._told_unknown:
+                    self._told_unknown = True
+                    side = "key" if self._is_key else "value"
+                    what = f"starts as one that names a schema ({frame}), and {error.where} has none such"
+                    self._say(f"decode: a {side} {what}; it and its like are taken as they are")
                 return None
             raise DataError(f"{frame}: {error.what}") from None
         try:
@@ -202,34 +212,5 @@ def _container(payload: bytes, view: View) -> Decoded:
     return Decoded(orjson.dumps(found[0] if len(found) == 1 else found), {"format": "avro", "container": len(found)})
 
 
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _msgpack(payload: bytes) -> Any:
-    import msgspec
-
-    return msgspec.msgpack.decode(payload)
-
-
-def _cbor(payload: bytes) -> Any:
-    try:
-        import cbor2
-    except ImportError:
-        raise UsageError("--decode cbor needs a library: pip install 'kpipe-cli[schemas]'") from None
-    return cbor2.loads(payload)
-
-
-def _as_text(value: Any) -> Any:
-    """What JSON has no word for: bytes as {"base64": ...}, anything else in its own words."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        from base64 import b64encode
-
-        return {"base64": b64encode(value).decode()}
-    if isinstance(value, set | frozenset | tuple):
-        return list(value)
-    return str(value)
-
-
-_PLAIN = {"msgpack": _msgpack, "cbor": _cbor}
+_PLAIN = {"msgpack": read_msgpack, "cbor": read_cbor}
 _NAMES = {"msgpack": "MessagePack", "cbor": "CBOR"}

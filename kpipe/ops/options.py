@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from kpipe.options import (
+    DECODINGS,
     DELIVERY,
     FILE,
     GROUP,
@@ -11,9 +12,11 @@ from kpipe.options import (
     OFFSET,
     OUTPUT,
     PLACE,
+    SCHEMAS,
     SELECTION,
     TRACE,
     Options,
+    SchemaOptions,
     option,
 )
 
@@ -24,7 +27,7 @@ class LookingOptions(Options):
     """How an answer is shown."""
 
     json: bool = option(
-        OUTPUT, "--json", "-J", default=False,
+        OUTPUT, "--json", "-J", default=False, common=True,
         help="Print JSON lines, each an object with a version.",
     )
     no_header: bool = option(
@@ -102,32 +105,39 @@ class GroupsOptions(Options):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
+class DecodeOptions(SchemaOptions):
+    """How what is shown is decoded."""
+
+    decode: str = option(
+        SCHEMAS, "--decode", default="", choices=(*DECODINGS, "internal"), common=True,
+        help="Show values as JSON by their schema, as consume does, and keys as auto. internal: Kafka's own topics "
+        "(__consumer_offsets, __transaction_state), which people see decoded also without it; none: nothing.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class TailOptions(Options):
     """How much, and how."""
 
     lines: int = option(
-        SELECTION, "--lines", "-n", default=10, metavar="N", least=0, shown=True,
+        SELECTION, "--lines", "-n", default=10, metavar="N", least=0, shown=True, common=True,
         help="Begin with the last N records of each partition.",
     )
     since: str = option(
-        SELECTION, "--since", default="", metavar="TIME",
+        SELECTION, "--since", default="", metavar="TIME", common=True,
         help="Begin at a time instead: 03:10, 'yesterday 18:00', ISO 8601, epoch ms, -15m.",
     )
     no_follow: bool = option(
-        SELECTION, "--no-follow", default=False,
+        SELECTION, "--no-follow", default=False, common=True,
         help="Stop at the end as it is now.",
     )
     partitions: tuple[str, ...] = option(
-        SELECTION, "--partition", "-p", default=(), metavar="N",
+        SELECTION, "--partition", "-p", default=(), metavar="N", common=True,
         help="Only this partition: 3, 0-2 or 0,4. Repeatable.",
     )
     expand: bool = option(
-        OUTPUT, "--expand", default=False,
+        OUTPUT, "--expand", default=False, common=True,
         help="Indent JSON values, a line a member.",
-    )
-    decode: str = option(
-        OUTPUT, "--decode", default="", choices=("internal", "none"),
-        help="internal: __consumer_offsets and __transaction_state as JSON, as without --json; none: their bytes.",
     )
 
 
@@ -140,19 +150,19 @@ class FindOptions(Options):
         help="The key, where it looks like PARTITION@OFFSET or is empty.",
     )
     where: tuple[str, ...] = option(
-        SELECTION, "--where", default=(), metavar="JQ",
+        SELECTION, "--where", default=(), metavar="JQ", common=True,
         help="Records for which a jq program gives anything but false and null, as --filter does. Repeatable.",
     )
     grep: tuple[str, ...] = option(
-        SELECTION, "--grep", default=(), metavar="REGEX",
+        SELECTION, "--grep", default=(), metavar="REGEX", common=True,
         help="Records whose value matches; key:REGEX and header[NAME]:REGEX look there. Repeatable.",
     )
     all: bool = option(
-        SELECTION, "--all", default=False,
+        SELECTION, "--all", default=False, common=True,
         help="All of them, newest first.",
     )
     first: bool = option(
-        SELECTION, "--first", default=False,
+        SELECTION, "--first", default=False, common=True,
         help="The oldest one.",
     )
     everywhere: bool = option(
@@ -160,27 +170,23 @@ class FindOptions(Options):
         help="Look for the key in all partitions, not only where it hashes to.",
     )
     partitions: tuple[str, ...] = option(
-        SELECTION, "--partition", "-p", default=(), metavar="N",
+        SELECTION, "--partition", "-p", default=(), metavar="N", common=True,
         help="Only this partition: 3, 0-2 or 0,4. Repeatable.",
     )
     since: str = option(
-        SELECTION, "--since", default="", metavar="TIME",
+        SELECTION, "--since", default="", metavar="TIME", common=True,
         help="Only records of that time or later: 03:10, 'yesterday 18:00', ISO 8601, epoch ms, -15m.",
     )
     until: str = option(
-        SELECTION, "--until", default="", metavar="TIME",
+        SELECTION, "--until", default="", metavar="TIME", common=True,
         help="Only records before that time.",
     )
     expand: bool = option(
-        OUTPUT, "--expand", default=False,
+        OUTPUT, "--expand", default=False, common=True,
         help="Indent JSON values, a line a member.",
     )
-    decode: str = option(
-        OUTPUT, "--decode", default="", choices=("internal", "none"),
-        help="internal: __consumer_offsets and __transaction_state as JSON, as without --json; none: their bytes.",
-    )
     quiet: bool = option(
-        MESSAGES, "--quiet", "-q", default=False,
+        MESSAGES, "--quiet", "-q", default=False, common=True,
         help="Do not say how much was searched.",
     )
 
@@ -363,4 +369,42 @@ class LoadOptions(Options):
     no_compare: bool = option(
         OUTPUT, "--no-compare", default=False,
         help="Do not compare the target with the dump afterwards.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SchemaShowOptions(Options):
+    """How a schema is shown."""
+
+    raw: bool = option(
+        OUTPUT, "--raw", default=False,
+        help="The text as the registry has it; without it JSON is indented, and what it refers to is put in.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReferenceOptions(Options):
+    """What the file refers to."""
+
+    reference: tuple[str, ...] = option(
+        SELECTION, "--reference", default=(), metavar="NAME=SUBJECT:VERSION",
+        help="What NAME means in FILE: an import path, a type, or a $ref. Repeatable.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SchemaCheckOptions(Options):
+    """What the file is checked against."""
+
+    against: str = option(
+        SELECTION, "--against", default="", metavar="latest|all|N",
+        help="The versions to be compatible with; without it those that the subject's rule means.",
+    )
+    topic: str = option(
+        SELECTION, "--topic", default="", metavar="TOPIC", completion=PLACE,
+        help="Read the last records of this topic through FILE; without it the topic that the subject's name says.",
+    )
+    records: int = option(
+        SELECTION, "--records", "-n", default=1000, metavar="N", least=0, shown=True,
+        help="How many of the last records; 0 reads none.",
     )

@@ -22,6 +22,7 @@ from kpipe.plan.schemas import around, check_schemas
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
 from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
+from kpipe.plan.translation import by_key_as_it_was, check_registries, check_translation, notes_of, translating
 from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
 from kpipe.plan.wiring import Wiring
 from kpipe.sinks.partition_growth import PartitionGrowth
@@ -78,7 +79,7 @@ def plan_forward(
     stages, stamping = build_stages(steps, wiring.patience), fixed_timestamp(forward.timestamp, keeps=False)
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
-    _refuse_other_clusters(forward, wiring, target_cluster)
+    _refuse_clusters(forward, wiring, source_cluster, target_cluster)
     chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
     opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped, wiring.pace)
     wiring.watch.add_source(source_cluster, opened, topics[0])
@@ -90,7 +91,7 @@ def plan_forward(
         stages.append(PartitionGrowth(lambda: admin_of(ready.cluster), ready.topic, ready.partitions, ready.where, say))
     outlet = wiring.open_outlet(
         ready,
-        lambda topic: _choose_partition(to_partition, sending, opened, topic, topics),
+        lambda topic: _choose_partition(to_partition, sending, opened, topic, topics, forward),
         own,
         END_TIMEOUT if selection.exit else None,
     )
@@ -101,18 +102,18 @@ def plan_forward(
     hop = hop_to(None if forward.to_origin else ready, trace, cluster=cluster, group=chosen.group, times=times)
     wiring.open_letters(hop, 0, opened, topics, outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
-    keying = [key_keyless] if sending.keyless == "key" else []
-    routes = outlet.open_routes() if routes_in(steps) else []
+    stages += [key_keyless] if sending.keyless == "key" else []
+    stages += outlet.open_routes() if routes_in(steps) else []
     guards = outlet.guards(None if trace.trace == "none" else hop)
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
     homes = _homes(outlet) if forward.to_origin else None
     stamps = _go_home(homes, stamps, forward, trace, opened, ready, topics)
-    missing = [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
-    stages += [*keying, *routes, *guards, *stamps, *stamping, *outlet.limits(), *missing]
-    make_sink = _sink_maker(outlet, homes)
+    stages += translating(forward, source_cluster, target_cluster, ready.topic, wiring, opened)
+    stages += [*guards, *stamps, *stamping, *outlet.limits()]
+    stages += [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
     ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
     delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
-    way = delivery.way(stages, make_sink)
+    way = delivery.way(stages, _sink_maker(outlet, homes))
     planned = wiring.plan(
         delivery.reading(),
         way.stages,
@@ -120,7 +121,7 @@ def plan_forward(
         way.committer,
         ledger,
         limit=selection.count,
-        notes=delivery.notes,
+        notes=lambda: [*delivery.notes(), *notes_of(stages)],
         transaction=way.transaction,
         flush_timeout=END_TIMEOUT,
     )
@@ -231,6 +232,7 @@ def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence
         refuse_together("--exactly-once", (*extras, (f"--{filtering}", filtering), ("--rate", sending.rate)))
     if forward.resume_by_trace:
         refuse_together("--resume-by-trace", (*extras, (f"--{filtering}", filtering)))
+    check_translation(forward, sending, also, routing)
     if forward.to_origin:
         refuse_together("--to-origin", (("--also", also), (f"--{routing}", routing)))
     return also_places(also, target)
@@ -317,8 +319,9 @@ def _go_home(
     ]
 
 
-def _refuse_other_clusters(forward: ForwardOptions, wiring: Wiring, target: Cluster) -> None:
-    """A transaction spans one cluster, and the records of a route to another one would be outside of it."""
+def _refuse_clusters(forward: ForwardOptions, wiring: Wiring, source: Cluster, target: Cluster) -> None:
+    """Schemas are translated between two registries; a transaction spans one cluster, and so do routes in it."""
+    check_registries(forward, source, target)
     for name, cluster in zip(wiring.routed, wiring.routed_clusters, strict=True):
         if forward.exactly_once and label(cluster) != label(target):
             what = f"--exactly-once: a transaction spans one cluster, and --route-allow names another one, {name}"
@@ -335,13 +338,18 @@ def _keep_apart(opened: OpenSource, ready: Target, topics: Sequence[str], wiring
 
 
 def _choose_partition(
-    word: str, sending: TargetOptions, opened: OpenSource, ready: Target, topics: Sequence[str]
+    word: str,
+    sending: TargetOptions,
+    opened: OpenSource,
+    ready: Target,
+    topics: Sequence[str],
+    forward: ForwardOptions,
 ) -> Callable[[Batch], Iterable[int]] | None:
     """As for any target; `same` needs as many partitions as the source has."""
     if word == "same" and ready.partitions < (wanted := opened.partitions(topics)):
         what = f"has {ready.partitions} partitions, the source has {wanted}; add some or drop `same`"
         raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
-    return choose_partition(word, sending.keyless, ready)
+    return by_key_as_it_was(choose_partition(word, sending.keyless, ready), word, ready, forward)
 
 
 def _compaction_warning(ready: Target, steps: Sequence[Step], keyless: str) -> list[str]:

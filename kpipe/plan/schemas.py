@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.library import Library
+    from kpipe.codecs.registry import Registry
     from kpipe.codecs.schema import Codec, View
     from kpipe.codecs.stages import Decode
     from kpipe.options import EncodeOptions, SchemaOptions
@@ -104,8 +105,10 @@ def decoding(
     )
     library = open_library(options, view, cluster, stopped, say, keep_alive)
     given, fingerprint = _given(options.schema, view, library)
-    value_decoder = Decoder(values, view, library=library, given=given, fingerprint=fingerprint) if values else None
-    key_decoder = Decoder(keys, view, is_key=True, library=library) if keys else None
+    value_decoder = (
+        Decoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
+    )
+    key_decoder = Decoder(keys, view, is_key=True, library=library, say=say) if keys else None
     return Decode(value_decoder, key_decoder, refuses=refuses, say=say)
 
 
@@ -136,10 +139,20 @@ def open_library(
     """The schemas of a cluster's registry, None where it names none; `keep_alive` is called while it is away."""
     if not (cluster.registry or cluster.registry_references):
         return None
-    from kpipe.codecs.connect import cache_folder, open_registry
+    from kpipe.codecs.connect import cache_folder
     from kpipe.codecs.library import Library
 
-    registry = open_registry(
+    registry = open_registry_of(cluster, stopped, say, keep_alive)
+    return None if registry is None else Library(registry, view, None if options.no_schema_cache else cache_folder())
+
+
+def open_registry_of(
+    cluster: Cluster, stopped: Callable[[], bool], say: Callable[[str], None], keep_alive: Callable[[], None]
+) -> Registry | None:
+    """The client of a cluster's registry, which waits for it as long as nobody stops the run."""
+    from kpipe.codecs.connect import open_registry
+
+    return open_registry(
         cluster,
         where=label(cluster),
         patience=None,
@@ -147,7 +160,6 @@ def open_library(
         waiting=_once_a_minute(say),
         sleep=lambda seconds: _sleep(seconds, stopped, keep_alive),
     )
-    return None if registry is None else Library(registry, view, None if options.no_schema_cache else cache_folder())
 
 
 def _sleep(seconds: float, stopped: Callable[[], bool], keep_alive: Callable[[], None]) -> None:

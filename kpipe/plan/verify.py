@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import ConnectionOptions, VerifyOptions
+    from kpipe.record import Batch
     from kpipe.shutdown import Stop
 
 COLUMNS = frozenset(("keys", "headers", "timestamps", "positions"))
@@ -111,21 +112,34 @@ def plan_verify(
         tell_apart(left.opened, right)
     if left.opened.cluster_id == right.cluster_id and left.topic == right.topic:
         raise UsageError("source and target are the same topic; name the copy", where=left.where)
+    settles = [_settle(side.cluster, options, stop, say) for side in (left, right)]
     progress = left.opened.source.progress
     starts = {partition: offset for (_, partition), offset in progress.starts.items()}
     ends = {partition: offset for (_, partition), offset in progress.ends.items()}
-    comparison = Comparison(
-        starts,
-        ends,
-        Digester(options.trace_prefix, timestamps=not options.ignore_timestamp),
-        Tracing(left.topic, left.opened.cluster_id, options.trace_prefix),
-        memory,
-        options.examples,
+    digest, digest_copies = (
+        Digester(options.trace_prefix, timestamps=not options.ignore_timestamp, settle=settle) for settle in settles
     )
+    tracing = Tracing(left.topic, left.opened.cluster_id, options.trace_prefix)
+    comparison = Comparison(starts, ends, digest, tracing, memory, options.examples, digest_copies=digest_copies)
     watch = Watch(say, lambda: stop.requested)
     for cluster, side in ((one, left), (other, right)):
         watch.add_source(cluster, side.opened, side.topic)
     return Verification(left, right, comparison, watch)
+
+
+def _settle(
+    cluster: Cluster, options: VerifyOptions, stop: Stop, say: Callable[[str], None]
+) -> Callable[[Batch], None] | None:
+    """What makes schema ids of a cluster's registry comparable; None where they are compared as they are."""
+    if not options.translated_schemas:
+        return None
+    from kpipe.codecs.fingerprints import Fingerprints
+    from kpipe.plan.schemas import open_registry_of
+
+    registry = open_registry_of(cluster, lambda: stop.requested, say, lambda: None)
+    if registry is None:
+        raise UsageError("--translated-schemas: it names no registry; set schema.registry.url", where=label(cluster))
+    return Fingerprints(registry)
 
 
 def _open(

@@ -83,7 +83,8 @@ class Verdict:
 class Comparison:
     """Told of all records of both sides, in any interleaving, it gives the verdict. `memory` is in bytes.
 
-    `starts` and `ends` are the source offsets to compare, by partition.
+    `starts` and `ends` are the source offsets to compare, by partition; `digest_copies` is for the other side, if that
+    is another one.
     """
 
     def __init__(
@@ -94,12 +95,15 @@ class Comparison:
         trace: Tracing,
         memory: int,
         shown: int,
+        *,
+        digest_copies: Digester | None = None,
     ) -> None:
         span = sum(max(0, ends[partition] - start) for partition, start in starts.items())
         self.ranges = Ranges(starts, ends, -(-span * ROW_BYTES // (memory // 2)))
         self.buckets = Buckets(memory // 4)
         self.verdict = Verdict(shown)
         self._digest, self._trace = digest, trace
+        self._digest_copies = digest_copies or digest
         self._latest: dict[tuple[int, int], int] = {}
 
     def add_source(self, batch: Batch) -> None:
@@ -117,7 +121,7 @@ class Comparison:
         self.verdict.target += len(batch)
         headers = batch.headers or [None] * len(batch)
         places = zip(batch.partitions or (), batch.offsets or (), strict=True)
-        for copy, carried, digest in zip(places, headers, self._digest(batch), strict=True):
+        for copy, carried, digest in zip(places, headers, self._digest_copies(batch), strict=True):
             origin = self._trace(carried)
             if origin is None:
                 self.verdict.foreign += 1

@@ -15,6 +15,8 @@ from kpipe.formats.header_names import bytes_of
 from kpipe.formats.lineage import SHAPES, TraceNames, is_certain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpipe.formats.lineage import Shape
     from kpipe.record import Batch, Headers
 
@@ -29,15 +31,24 @@ def _field(field: bytes | None) -> bytes:
 
 
 class Digester:
-    """Digests of whole batches. `prefix` is that of the trace headers' names."""
+    """Digests of whole batches. `prefix` is that of the trace headers' names.
 
-    def __init__(self, prefix: str = "", *, timestamps: bool = True) -> None:
+    `settle`, where given, puts in the place of schema ids what is the same in every registry, before the digest.
+    """
+
+    def __init__(
+        self, prefix: str = "", *, timestamps: bool = True, settle: Callable[[Batch], None] | None = None
+    ) -> None:
+        self._settle = settle
         self._names = TraceNames(prefix)
         self._known: dict[tuple[str, ...], tuple[Shape, list[tuple[bytes, int]]]] = {}
         self._timestamps = timestamps
 
     def __call__(self, batch: Batch) -> list[bytes]:
         """One digest per record, in order."""
+        if self._settle is not None:
+            batch = batch.snapshot()
+            self._settle(batch)
         times = [ms for _, ms in batch.timestamps] if self._timestamps and batch.timestamps else repeat(-1)
         columns = zip(batch.values, batch.keys or repeat(None), batch.headers or repeat(None), times, strict=False)
         return [self._digest(*record) for record in columns]

@@ -137,3 +137,10 @@ def test_check_of_the_embedded_broker_is_fine(kpipe: Kpipe) -> None:
     assert b"failed" not in done.out
     missing = kpipe("broker", "--", "kpipe", "check", "--topic", "nothing")
     assert (missing.code, b"no such topic nothing" in missing.out) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["admin", "config", "schema"])
+def test_an_option_before_the_verb_is_one_line(kpipe: Kpipe, command: str) -> None:
+    result = kpipe(command, "-b", "x", "show")
+    assert result.code == 2
+    assert result.err.count("\n") == 1

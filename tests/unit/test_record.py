@@ -24,6 +24,7 @@ def full(count: int) -> Batch:
     batch.source_timestamps = [(1, 1000 + n) for n in range(count)]
     batch.shown_keys = [Shown(b"%d" % n) for n in range(count)]
     batch.shown_values = [Shown(b"%d" % n) for n in range(count)]
+    batch.partition_keys = [b"o%d" % n for n in range(count)]
     return batch
 
 

@@ -1,0 +1,281 @@
+"""`kpipe schema`: what a registry has, one schema with what it refers to, and how records read through a new one.
+
+It registers nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from kpipe.codecs import framing, schema
+from kpipe.codecs.avro_schema import Node, SchemaError, parse
+from kpipe.codecs.decoder import Decoder, Undecodable
+from kpipe.codecs.library import Library
+from kpipe.codecs.registry import NotFound, Reference
+from kpipe.codecs.schema import View
+from kpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from kpipe.codecs.registry import Registry, SchemaText
+    from kpipe.record import Batch
+
+SHOWN = 10
+"""Records that do not fit, told one by one."""
+
+
+class Subject(NamedTuple):
+    """A subject in a list."""
+
+    name: str
+    versions: list[int]
+    latest: SchemaText
+    level: str
+
+
+def subjects(registry: Registry, names: Iterable[str]) -> Iterable[Subject]:
+    """Each subject with its versions; one that goes meanwhile is left out."""
+    for name in names:
+        try:
+            yield Subject(name, registry.versions(name), registry.version(name), registry.level(name))
+        except NotFound:
+            continue
+
+
+def split_version(name: str) -> tuple[str, str]:
+    """`SUBJECT[:VERSION]`; the version is `latest` where none is given."""
+    subject, colon, version = name.rpartition(":")
+    return (subject, version) if colon and (version.isdecimal() or version == "latest") else (name, "latest")
+
+
+def find(registry: Registry, name: str) -> SchemaText:
+    """The schema of `SUBJECT[:VERSION]` or `id:N`; NotFound."""
+    if name.startswith("id:"):
+        number = name.removeprefix("id:")
+        if not number.isdecimal():
+            raise UsageError(f"{name}: write id:N, with a number")
+        return registry.by_id(int(number))
+    return registry.version(*split_version(name))
+
+
+def parse_references(texts: Sequence[str]) -> tuple[Reference, ...]:
+    """`NAME=SUBJECT:VERSION`, each."""
+    found = []
+    for text in texts:
+        name, sign, rest = text.partition("=")
+        subject, colon, version = rest.rpartition(":")
+        if not (name and sign and subject and colon and version.isdecimal()):
+            raise UsageError(f"--reference {text!r}: write NAME=SUBJECT:VERSION")
+        found.append(Reference(name, subject, int(version)))
+    return tuple(found)
+
+
+def readable(text: SchemaText, others: Mapping[str, str]) -> str:
+    """The schema for people: JSON indented, with `others`, what it refers to, in their places or behind it."""
+    if text.kind == "PROTOBUF":
+        behind = "".join(f"\n// {name}\n\n{other.strip()}\n" for name, other in others.items())
+        return f"{text.text.strip()}\n{behind}"
+    try:
+        document = orjson.loads(text.text)
+        more = {name: orjson.loads(other) for name, other in others.items()}
+    except orjson.JSONDecodeError:
+        return f"{text.text.strip()}\n"
+    if text.kind == "AVRO":
+        definitions: dict[str, Any] = {}
+        for other in more.values():
+            _collect(other, "", definitions)
+        document = _filled_in(document, "", definitions, set())
+    elif more:
+        document = (
+            {**document, "$defs": {**document.get("$defs", {}), **more}} if isinstance(document, dict) else document
+        )
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def _full_name(definition: dict[str, Any], namespace: str) -> tuple[str, str]:
+    """The name with its namespace, and the namespace that types inside inherit."""
+    name = str(definition.get("name", ""))
+    space = str(definition.get("namespace", namespace))
+    full = name if "." in name or not space else f"{space}.{name}"
+    return full, full.rpartition(".")[0]
+
+
+def _collect(document: Any, namespace: str, found: dict[str, Any]) -> None:
+    """Named types of a document, each by its full name, with the name written out."""
+    if isinstance(document, list):
+        for each in document:
+            _collect(each, namespace, found)
+    elif isinstance(document, dict):
+        if document.get("type") in ("record", "error", "enum", "fixed"):
+            full, namespace = _full_name(document, namespace)
+            found[full] = {**{k: v for k, v in document.items() if k != "namespace"}, "name": full}
+        for each in document.get("fields", ()):
+            if isinstance(each, dict):
+                _collect(each.get("type"), namespace, found)
+        for inner in ("type", "items", "values"):
+            if isinstance(document.get(inner), dict | list):
+                _collect(document[inner], namespace, found)
+
+
+def _filled_in(document: Any, namespace: str, definitions: Mapping[str, Any], done: set[str]) -> Any:
+    """The document with each referenced type written out where it is first used."""
+    if isinstance(document, str):
+        full = document if "." in document or not namespace else f"{namespace}.{document}"
+        name = full if full in definitions else document
+        if name not in definitions or name in done:
+            return document
+        done.add(name)
+        return _filled_in(definitions[name], "", definitions, done)
+    if isinstance(document, list):
+        return [_filled_in(each, namespace, definitions, done) for each in document]
+    if not isinstance(document, dict):
+        return document
+    if document.get("type") in ("record", "error", "enum", "fixed"):
+        full, namespace = _full_name(document, namespace)
+        done.add(full)
+    filled = dict(document)
+    for inner in ("type", "items", "values"):
+        if inner in filled and filled[inner] not in ("record", "error", "enum", "fixed", "array", "map"):
+            filled[inner] = _filled_in(filled[inner], namespace, definitions, done)
+    if isinstance(filled.get("fields"), list):
+        filled["fields"] = [
+            {**each, "type": _filled_in(each.get("type"), namespace, definitions, done)}
+            if isinstance(each, dict)
+            else each
+            for each in filled["fields"]
+        ]
+    return filled
+
+
+@dataclass(slots=True)
+class Reading:
+    """What became of records that were read through a new schema."""
+
+    read: int = 0
+    fit: int = 0
+    unframed: int = 0
+    """Records that name no schema of the registry: nobody can say what they are."""
+    misfits: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+    """Where, and why."""
+
+    def refuse(self, where: str, why: str) -> None:
+        """One that does not fit."""
+        self.misfits += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append((where, why))
+
+
+class Through:
+    """Reads records with the schema they were written with, and looks whether a reader with a new one understands."""
+
+    def __init__(self, registry: Registry, text: SchemaText, others: Mapping[str, str], *, is_key: bool) -> None:
+        library = _Plain(registry, View(), None)
+        self._decoder = Decoder("auto", View(), is_key=is_key, library=library)
+        self._fits = _reader(text, others)
+        self._is_key = is_key
+        self.found = Reading()
+
+    def __call__(self, batch: Batch) -> None:
+        """Look at a batch."""
+        found = self.found
+        for place, value in enumerate(batch.keys or () if self._is_key else batch.values):
+            found.read += 1
+            if value is None:
+                found.fit += 1
+                continue
+            try:
+                decoded = self._decoder.decode(value, batch.header(place))
+            except Undecodable as error:
+                found.refuse(batch.where(place), f"it cannot be read with its own schema: {error}")
+                continue
+            if decoded is None or not (decoded.schema.keys() & {"id", "guid"}):
+                found.unframed += 1
+                continue
+            why = self._fits(decoded.text, decoded.schema.get("message", ""), value)
+            if why:
+                found.refuse(
+                    batch.where(place),
+                    f"{why} (written with schema {decoded.schema.get('id') or decoded.schema.get('guid')})",
+                )
+            else:
+                found.fit += 1
+
+
+class _Plain(Library):
+    """Schemas without their logical types: a reader may call the same number by another one."""
+
+    def _load(
+        self, ref: Any, text: SchemaText, others: dict[str, str], descriptor: bytes | None, *, fresh: bool
+    ) -> Any:
+        known = super()._load(ref, text, others, descriptor, fresh=fresh)
+        if text.kind == "AVRO":
+            known.codec = schema.Avro(_tree(text, others), View())
+        return known
+
+
+def _tree(text: SchemaText, others: Mapping[str, str]) -> Node:
+    named: dict[str, Node] = {}
+    for other in others.values():
+        parse(other, named)
+    root = parse(text.text, named)
+    _without_logical(root, set())
+    return root
+
+
+def _without_logical(node: Node, seen: set[int]) -> None:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    node.logical = ""
+    for inner in (*(each.node for each in node.fields), *node.branches, *([node.items] if node.items else ())):
+        _without_logical(inner, seen)
+
+
+def _reader(text: SchemaText, others: Mapping[str, str]) -> Callable[[bytes, str, bytes], str]:
+    """Says why a value does not fit the new schema, empty where it does; takes its JSON, type and bytes."""
+    if text.kind == "AVRO":
+        from kpipe.codecs.avro_text import NoFit
+        from kpipe.codecs.avro_write import writer
+
+        write = writer(_tree(text, others), passes_over=True)
+
+        def fits(value: bytes, _message: str, _raw: bytes) -> str:
+            try:
+                write(orjson.loads(value))
+            except NoFit as error:
+                return str(error)
+            return ""
+
+        return fits
+    codec = schema.load(text, others, View())
+    if text.kind == "PROTOBUF":
+        return lambda _value, message, raw: _parses(codec, message, raw)
+
+    def valid(value: bytes, _message: str, _raw: bytes) -> str:
+        try:
+            codec.writer()(value)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return valid
+
+
+def _parses(codec: schema.Codec, message: str, raw: bytes) -> str:
+    """Protobuf: the same bytes as the same type of the new schema; fields that it lacks stay unknown, no error."""
+    try:
+        start = 5
+        if message:
+            index = codec.index(message)
+            _, end = framing.read_index(raw, start)
+            codec.read(raw[:start] + index + raw[end:], start)
+        else:
+            codec.read(raw, start)
+    except (schema.DataError, SchemaError, framing.FramingError) as error:
+        return str(error)
+    return ""

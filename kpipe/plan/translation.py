@@ -1,0 +1,122 @@
+"""What a forward between two schema registries does: translate ids, or warn; and the partitions of translated keys.
+
+It translates nothing itself, and imports nothing of `kpipe.codecs` where one registry serves both ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpipe.errors import UsageError
+from kpipe.kafka.hashing import java_partition, librdkafka_partition
+from kpipe.plan.schemas import open_registry_of
+from kpipe.plan.ways import refuse_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kpipe.clusters.profiles import Cluster
+    from kpipe.options import ForwardOptions, TargetOptions
+    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.plan.source import OpenSource
+    from kpipe.plan.target import Target
+    from kpipe.plan.wiring import Wiring
+    from kpipe.record import Batch
+
+    Choice = Callable[[Batch], Iterable[int]]
+
+_HASHES = {
+    "murmur2": java_partition,
+    "murmur2_random": java_partition,
+    "consistent": librdkafka_partition,
+    "consistent_random": librdkafka_partition,
+}
+_URL = "schema.registry.url"
+
+
+def modes(options: ForwardOptions) -> dict[str, bool]:
+    """The sides that are translated, each with whether it may register: keys as values, unless they have a word."""
+    asked = {"key": options.translate_key_schemas or options.translate_schemas, "value": options.translate_schemas}
+    return {side: mode == "register" for side, mode in asked.items() if mode not in ("", "none")}
+
+
+def check_translation(forward: ForwardOptions, sending: TargetOptions, also: object, routing: str) -> None:
+    """What does not go together, before anything is opened."""
+    asked = modes(forward)
+    if not asked:
+        return
+    extras = (("--also", also), ("--to-origin", forward.to_origin), (f"--{routing}", routing))
+    refuse_together("--translate-schemas", extras)
+    if "key" in asked and sending.partitioner.startswith("fnv1a") and not forward.to_partition:
+        what = "translated keys stay in the partition of the key as it was"
+        raise UsageError(f"--partitioner {sending.partitioner}: {what}, and kpipe cannot tell it for this hash")
+
+
+def check_registries(forward: ForwardOptions, source: Cluster, target: Cluster) -> None:
+    """Each end has its own registry, or there is nothing to translate."""
+    if not modes(forward):
+        return
+    both = (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
+    for cluster, url, side in zip((source, target), both, ("source", "target"), strict=True):
+        if not url:
+            where = cluster.name or side
+            raise UsageError(f"--translate-schemas: the {side} cluster names no registry; set {_URL}", where=where)
+    if both[0] == both[1]:
+        raise UsageError("--translate-schemas: one registry serves both clusters, so ids stay; drop it")
+
+
+def translating(
+    options: ForwardOptions,
+    source: Cluster,
+    target: Cluster,
+    topic: str,
+    wiring: Wiring,
+    opened: OpenSource,
+) -> list[PipelineStage]:
+    """The stage that rewrites ids, or the one that warns; none where one registry serves both, or none is set."""
+    asked, both = modes(options), (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
+    if not asked:
+        if not all(both) or both[0] == both[1]:
+            return []
+        from kpipe.codecs.translate import WarnOnce
+
+        return [WarnOnce(_bare(both[0]), _bare(both[1]), wiring.warn)]
+    from kpipe.codecs.translate import Side, Translator
+
+    one, other = (
+        open_registry_of(cluster, wiring.stopped, wiring.say, opened.source.keep_alive) for cluster in (source, target)
+    )
+    assert one is not None and other is not None  # noqa: PT018, S101  # both have a URL
+    sides = tuple(Side(side, registers) for side, registers in asked.items())
+    return [Translator(one, other, sides, topic)]
+
+
+def notes_of(stages: Sequence[PipelineStage]) -> list[str]:
+    """What stages of this file have to say at the end."""
+    return [line for stage in stages if hasattr(stage, "notes") for line in stage.notes()]
+
+
+def _bare(urls: str) -> str:
+    """Registries in a message, without logins."""
+    return ", ".join(url.strip().rpartition("@")[2] for url in urls.split(","))
+
+
+def by_key_as_it_was(choice: Choice | None, word: str, ready: Target, options: ForwardOptions) -> Choice | None:
+    """A translated key goes to the partition of the key as it was; `word` is what --to-partition says."""
+    if word or "key" not in modes(options):
+        return choice
+    partitioner = str({**ready.cluster.properties, **ready.properties}.get("partitioner", ""))
+    hashed = _HASHES.get(partitioner)
+    if hashed is None:
+        return choice
+
+    def choose(batch: Batch) -> Iterable[int]:
+        numbers: Sequence[int] = list(choice(batch)) if choice is not None else [-1] * len(batch)
+        if batch.partition_keys is None:
+            return numbers
+        return [
+            number if key is None or number >= 0 else hashed(key, ready.partitions)
+            for number, key in zip(numbers, batch.partition_keys, strict=True)
+        ]
+
+    return choose
