@@ -9,7 +9,6 @@ import difflib
 import logging
 import os
 import re
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -176,7 +175,7 @@ def label(cluster: Cluster) -> str:
 
 def client_id() -> str:
     """`kpipe-HOST-PID`, so that brokers' logs and quotas can tell processes apart."""
-    return f"kpipe-{socket.gethostname()}-{os.getpid()}"
+    return f"kpipe-{os.uname().nodename}-{os.getpid()}"
 
 
 def silent_logger(properties: Mapping[str, Any]) -> logging.Logger:

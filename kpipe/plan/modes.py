@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,7 @@ def check_modes(
 def transactional_id(group: str, instance: str) -> str:
     """`kpipe:GROUP:INSTANCE`: the same for a restarted process, so that it ends what its predecessor left open."""
     slot = os.environ.get(SLOT, "0")
-    return f"kpipe:{group}:{instance or f'{socket.gethostname()}-{slot}'}"
+    return f"kpipe:{group}:{instance or f'{os.uname().nodename}-{slot}'}"
 
 
 def membership(selection: Selection) -> Selection:

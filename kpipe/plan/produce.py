@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import socket
 import stat
 import struct
 import termios
@@ -106,9 +105,7 @@ def plan_produce(
     outlet = wiring.open_outlet(
         ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000
     )
-    wiring.open_letters(
-        Hop(prefix=trace.trace_prefix, host=socket.gethostname()), DELIVERY_TIMEOUT_MS, None, (), outlet
-    )
+    wiring.open_letters(Hop(prefix=trace.trace_prefix, host=os.uname().nodename), DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time
     missing = refuse_missing(record.partition, outlet.targets_of)
     encode = encoding(schemas, cluster, ready.topic, wiring.stopped, say)
@@ -184,7 +181,7 @@ def _last_stages(
     routes = [*(outlet.open_routes() if routes_in(steps) else []), *encode]
     if trace.trace == "none":
         return [*routes, *outlet.guards(None)]
-    hop = hop_to(ready, trace, host=socket.gethostname() if trace.trace == "full" else "", times=times)
+    hop = hop_to(ready, trace, host=os.uname().nodename if trace.trace == "full" else "", times=times)
     return [*routes, *outlet.guards(hop), outlet.tracer(hop)]
 
 

@@ -6,7 +6,6 @@ It decides nothing and writes nothing to stdout.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +100,8 @@ def _open_stream(path: str) -> int | None:
 
 
 def _replace(target: Path, text: bytes) -> None:
+    import tempfile
+
     fd, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(fd, "wb") as file:

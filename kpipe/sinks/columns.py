@@ -2,6 +2,10 @@
 
 It never says of a record that it was delivered before that is certain. The client reports only what failed, so the
 others are settled when its queue is empty; until then the ledger is told how many have landed, but not which.
+
+What it is for: 500,000 lines of 100 B took 0.47-0.49 s of CPU this way and 0.79 s through `TopicSink` (min of 4 runs
+in turn; kcat 0.27 s), at 49-56 and 48 MiB. `produce_batch` of the client is slower than its `produce`, loses headers
+and gives errors only in the dicts it was given (confluent-kafka 2.16).
 """
 
 from __future__ import annotations
@@ -22,8 +26,12 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.sinks.producing import Producing
 
-OPEN_RECORDS, OPEN_FLIGHTS, OPEN_BYTES = 500_000, 10_000, 32_000_000
-"""What may be open before the queue is waited for until it is empty: at full speed it never is by itself."""
+OPEN_RECORDS, OPEN_FLIGHTS, OPEN_BYTES = 500_000, 10_000, 8_000_000
+"""What may be open before the queue is waited for until it is empty: at full speed it never is by itself.
+
+Each open batch is kept, to be sent again. With 32 MB of them the same lines took 99 MiB instead of 56, and 1.06 times
+the CPU. With less the wait would be felt where answers take 0.1 s; a broker has five batches of 1 MB under way anyway.
+"""
 FIRST_WAIT = 0.002
 """Seconds between two looks at a full queue, doubled up to ROOM_SLICE while nothing moves."""
 

@@ -34,6 +34,8 @@ class Preview:
     `enter` and `leave` are the first and the last stage: what left between them was filtered or bad.
     """
 
+    prints = True
+
     def __init__(self, target: str, write: Callable[[bytes], None], *, terminal: bool, color: bool = True) -> None:
         self._target = target
         self._write = write

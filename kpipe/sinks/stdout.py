@@ -105,6 +105,8 @@ class ReaderWatch:
 class StdoutSink:
     """Records as bytes on file descriptor `fd`; a record is settled when its last byte was written."""
 
+    prints = True
+
     def __init__(self, encode: Callable[[Batch], bytes], fd: int = 1) -> None:
         self._encode = encode
         self._stdout = Stdout(fd)
