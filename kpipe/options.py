@@ -251,7 +251,7 @@ class InputOptions(Options):
 
     input: str = option(
         INPUT, "--input", default="lines", choices=INPUTS, shown=True, common=True,
-        help="What the input is: json are kpipe's envelopes, the last four are dumps of other tools.",
+        help="What the input is: json and binary are what consume writes, the last four are dumps of other tools.",
     )
     format: str = option(
         INPUT, "--format", "-f", default="", metavar="FORMAT", may_be=BLANK, common=True,
@@ -352,7 +352,8 @@ class OutputOptions(Options):
     )
     output: str = option(
         OUTPUT, "--output", default="lines", choices=OUTPUTS, shown=True,
-        help="What is printed; json is --json, pretty is for people: time, place, key, headers and value.",
+        help="What is printed; json is --json, binary keeps as much and is the fastest way into --input binary; pretty is "
+        "for people: time, place, key, headers and value.",
     )
     raw: bool = option(
         OUTPUT, "--raw", default=False,

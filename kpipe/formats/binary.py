@@ -1,30 +1,72 @@
-"""Length-prefixed records: key length, key, value length, value; lengths are big-endian int32, -1 is null.
+"""Records whole, as bytes: the fast way through a pipe, and a file from which everything comes back.
 
-Exact for every key and value; headers, timestamps and coordinates do not travel in it.
+    ff 6b 70 02 | length | record | length | record | ...
+
+Each block that is written begins with the four bytes of the magic, so files can be joined and appended to. `length` is
+a big-endian uint32; `record` is one MessagePack array, as any MessagePack library reads it:
+
+    [topic, partition, offset, [timestamp type, ms], key, value, headers]
+
+Topic, partition and offset are nil where a record came from no topic; the type is 0 none, 1 create, 2 append. Keys and
+values are bin or nil. Headers are nil or pairs [name, value]; a name is str, or bin where it is not UTF-8.
+
+kpipe 0.1 wrote key length, key, value length, value: big-endian int32, -1 for null. That is still read: no such record
+begins as the magic does.
+
+Measured per record of 300 bytes with a key and two headers (CPython 3.11, msgspec 0.22): written 0.57 us, read 0.84 us;
+as envelopes 1.2-1.7 and 1.4 us.
 """
 
 from __future__ import annotations
 
 from itertools import chain, repeat
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from kpipe.errors import BadRecord
+from kpipe.formats.fields import MAX_LONG, MAX_PARTITION
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, RAISE
-from kpipe.record import Batch
+from kpipe.header_names import RawName, bytes_of, name_of
+from kpipe.record import NO_TIMESTAMP, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-_INT32 = Struct(">i")
-_NULL = _INT32.pack(-1)
+MAGIC = b"\xffkp\x02"
+_INT32, _UINT32 = Struct(">i"), Struct(">I")
+_ARRAY32 = b"\xdd"
+"""MessagePack's mark of an array whose length follows as uint32."""
+
+
+def _row(name: Any) -> Any:
+    """The type of a record whose headers have names of this type, and what its parts may be."""
+    return tuple[
+        str | None,
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTITION)] | None,
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_LONG)] | None,
+        tuple[
+            Annotated[int, msgspec.Meta(ge=0, lt=len(TIMESTAMP_TYPES))],
+            Annotated[int, msgspec.Meta(ge=-MAX_LONG - 1, le=MAX_LONG)],
+        ],
+        bytes | None,
+        bytes | None,
+        list[tuple[name, bytes | None]] | None,
+    ]
+
+
+_ALL = msgspec.msgpack.Decoder(list[_row(str)])  # type: ignore[misc]
+_ONE = msgspec.msgpack.Decoder(_row(Any))
+_PLACEHOLDER = (None, None, None, NO_TIMESTAMP, None, b"", None)
 
 
 class BinaryDecoder:
-    """Length-prefixed input; positions are record numbers.
+    """Input of either kind; positions are record numbers.
 
-    After an impossible length nobody knows where the next record begins: that record is bad, and further calls raise.
+    A record that is none is a bad one, and the next begins behind it. After an impossible length nobody knows where the
+    next record begins: that record is bad, and further calls raise.
     """
 
     def __init__(self, file: str, *, max_record_bytes: int = MAX_RECORD_BYTES) -> None:
@@ -34,6 +76,7 @@ class BinaryDecoder:
         self.pending = 0
         self._needed = 1
         self._read = 0
+        self._framed = False
         self._lost: BadRecord | None = None
 
     def feed(self, block: bytes) -> Batch:
@@ -43,7 +86,7 @@ class BinaryDecoder:
         self._chunks.append(block)
         self.pending += len(block)
         if self.pending < self._needed:  # a record over many blocks: join once, not per block
-            return self._batch([], [], None)
+            return self._batch([], {})
         return self._cut(b"".join(self._chunks))
 
     def finish(self) -> Batch:
@@ -53,75 +96,161 @@ class BinaryDecoder:
         held, self.pending = self.pending, 0
         self._chunks.clear()
         error = BadRecord(f"the input ends inside a record, {held} bytes after its beginning; is it cut off?")
-        return self._batch([], [], error if held else None)
+        return self._batch([_PLACEHOLDER], {0: error}) if held else self._batch([], {})
 
     def _cut(self, data: bytes) -> Batch:
-        keys: list[bytes | None] = []
-        values: list[bytes | None] = []
-        start, end, error = 0, len(data), None
+        rows: list[Any] = []
+        errors: dict[int, BadRecord] = {}
+        start, end = 0, len(data)
+        self._needed = 1
         try:
-            while start < end:
-                key, middle = self._field(data, start, start, "key")
-                value, after = self._field(data, middle, start, "value")
-                keys.append(key)
-                values.append(value)
-                start = after
-            self._needed = 1
+            while start < end and not self._framed:
+                start = self._cut_old(data, start, rows)
+            if start < end:
+                start = self._cut_framed(data, start, rows, errors)
         except _IncompleteError as incomplete:
-            self._needed = incomplete.needed
+            start, self._needed = incomplete.start, incomplete.needed
         except BadRecord as bad:
-            error = bad
+            errors[len(rows)] = bad
+            rows.append(_PLACEHOLDER)
             self._lost = BadRecord(
                 "no record after a bad length can be found; correct the input",
-                where=f"{self._file}:{self._read + len(keys) + 1}",
+                where=f"{self._file}:{self._read + len(rows)}",
             )
             start = end
         self._chunks = [data[start:]]
         self.pending = end - start
-        return self._batch(keys, values, error)
+        return self._batch(rows, errors)
+
+    # Hot path: `make bench` (binary). One call of the library for all records of a block.
+    def _cut_framed(self, data: bytes, start: int, rows: list[Any], errors: dict[int, BadRecord]) -> int:
+        """Take all whole records from `start` on; returns where the first unfinished one begins."""
+        bodies: list[bytes] = []
+        unpack, limit, end, bad = _UINT32.unpack_from, self._limit, len(data), None
+        while end - start >= 4:
+            (length,) = unpack(data, start)
+            after = start + 4 + length
+            if after > end or length > limit:
+                if data.startswith(MAGIC, start):
+                    start += 4
+                    continue
+                if length > limit:
+                    bad = BadRecord(f"record length is {length}; is this what kpipe --output binary wrote? {RAISE}")
+                else:
+                    self._needed = 4 + length
+                break
+            bodies.append(data[start + 4 : after])
+            start = after
+        try:
+            rows += _ALL.decode(b"".join([_ARRAY32, _UINT32.pack(len(bodies)), *bodies]))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            for body in bodies:
+                try:
+                    rows.append(_one(body))
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    errors[len(rows)] = BadRecord(f"not a record: {error}; is this what kpipe --output binary wrote?")
+                    errors[len(rows)].raw = body
+                    rows.append(_PLACEHOLDER)
+        if bad is not None:
+            raise bad
+        return start
+
+    def _cut_old(self, data: bytes, start: int, rows: list[Any]) -> int:
+        """Take one record as 0.1 wrote it, or the magic; returns the place behind it."""
+        if data.startswith(MAGIC, start):
+            self._framed = True
+            return start + 4
+        key, middle = self._field(data, start, start, "key")
+        value, after = self._field(data, middle, start, "value")
+        rows.append((None, None, None, NO_TIMESTAMP, key, value, None))
+        return after
 
     def _field(self, data: bytes, at: int, start: int, name: str) -> tuple[bytes | None, int]:
         """Return the field at `at` and the place behind it."""
         body = at + 4
         if body > len(data):
-            raise _IncompleteError(body - start)
+            raise _IncompleteError(start, body - start)
         (length,) = _INT32.unpack_from(data, at)
         if length == -1:
             return None, body
         if length < 0 or length > self._limit:
             hint = f" {RAISE}" if length > 0 else ""
-            raise BadRecord(f"{name} length is {length}; is this length-prefixed input (big-endian int32)?{hint}")
+            raise BadRecord(f"{name} length is {length}; is this what kpipe --output binary wrote?{hint}")
         if body + length > len(data):
-            raise _IncompleteError(body + length - start)
+            raise _IncompleteError(start, body + length - start)
         return data[body : body + length], body + length
 
-    def _batch(self, keys: list[bytes | None], values: list[bytes | None], error: BadRecord | None) -> Batch:
-        if error is not None:
-            keys, values = [*keys, None], [*values, b""]
+    def _batch(self, rows: list[Any], errors: dict[int, BadRecord]) -> Batch:
         first = self._read + 1
-        self._read += len(values)
-        batch = Batch(values, keys=unless_empty(keys), file=self._file, lines=range(first, self._read + 1))
-        if error is not None:
-            batch.reject({len(values) - 1: error})
+        self._read += len(rows)
+        lines: Sequence[int] = range(first, self._read + 1)
+        if not rows:
+            return Batch([], file=self._file, lines=lines)
+        topics, partitions, offsets, timestamps, keys, values, headers = map(list, zip(*rows, strict=True))
+        batch = Batch(
+            values,
+            keys=unless_empty(keys),
+            headers=unless_empty(headers),
+            timestamps=None if timestamps.count(NO_TIMESTAMP) == len(timestamps) else timestamps,
+            topics=unless_empty(topics),
+            partitions=unless_empty(partitions),
+            offsets=unless_empty(offsets),
+            file=self._file,
+            lines=lines,
+        )
+        batch.reject(errors)
         return batch
 
 
-class _IncompleteError(Exception):
-    """The record needs `needed` bytes, counted from its beginning, to get further."""
+def _one(body: bytes) -> Any:
+    """One record, whose header names may be bytes."""
+    *fields, headers = _ONE.decode(body)
+    if headers is not None:
+        headers = [(_name(name), value) for name, value in headers]
+    return (*fields, headers)
 
-    def __init__(self, needed: int) -> None:
-        super().__init__(needed)
-        self.needed = needed
+
+def _name(name: object) -> str:
+    if isinstance(name, bytes):
+        return name_of(name)
+    if not isinstance(name, str):
+        raise msgspec.ValidationError(f"a header name is {type(name).__name__}, neither str nor bin")
+    return name
+
+
+class _IncompleteError(Exception):
+    """The record at `start` needs `needed` bytes, counted from its beginning, to get further."""
+
+    def __init__(self, start: int, needed: int) -> None:
+        super().__init__(start, needed)
+        self.start, self.needed = start, needed
+
+
+def _raw_name(name: object) -> bytes:
+    if isinstance(name, RawName):
+        return bytes_of(name)
+    raise TypeError(f"{type(name)} has no place in a record")
 
 
 class BinaryEncoder:
-    """Length-prefixed output."""
+    """Output that keeps everything. Every block begins with the magic."""
 
+    def __init__(self) -> None:
+        self._encode = msgspec.msgpack.Encoder(enc_hook=_raw_name).encode
+
+    # Hot path: `make bench` (binary).
     def __call__(self, batch: Batch) -> bytes:
         """Return the batch as one block."""
-        keys: Iterable[bytes | None] = repeat(None, len(batch)) if batch.keys is None else batch.keys
-        key_lengths = [_NULL if key is None else _INT32.pack(len(key)) for key in keys]
-        value_lengths = [_NULL if value is None else _INT32.pack(len(value)) for value in batch.values]
-        filled = [key or b"" for key in batch.keys] if batch.keys is not None else repeat(b"")
-        values = [value or b"" for value in batch.values]
-        return b"".join(chain.from_iterable(zip(key_lengths, filled, value_lengths, values, strict=False)))
+        rows: Iterable[tuple[Any, ...]] = zip(
+            repeat(None) if batch.topics is None else batch.topics,
+            repeat(None) if batch.partitions is None else batch.partitions,
+            repeat(None) if batch.offsets is None else batch.offsets,
+            repeat(NO_TIMESTAMP) if batch.timestamps is None else batch.timestamps,
+            repeat(None) if batch.keys is None else batch.keys,
+            batch.values,
+            repeat(None) if batch.headers is None else batch.headers,
+            strict=False,
+        )
+        bodies = list(map(self._encode, rows))
+        lengths = map(_UINT32.pack, map(len, bodies))
+        return b"".join([MAGIC, *chain.from_iterable(zip(lengths, bodies, strict=True))]) if bodies else b""

@@ -269,13 +269,19 @@ def unsafe(output: bytes) -> list[bytes]:
         (["-K", "|"], rb"k\x1b[2J|" + SAFE),
         (["-f", "%k %s %S %h\\n"], rb"k\x1b[2J " + SAFE + rb" 18 h\x07=x\x1b]0;t\x07"),
         (["-D", "!\\n"], SAFE + b"!"),
-        (["--output", "binary"], rb"\x00\x00\x00\x05k\x1b[2J\x00\x00\x00\x12" + SAFE),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_record_does_not_drive_the_terminal(kpipe: Kpipe, written: str, options: list[str], line: bytes) -> None:
     shown = spawn(kpipe, written, "consume", "-eq", *options, "s").read()
     assert shown.rstrip(b"\r\n") == line
+    assert unsafe(shown) == []
+
+
+def test_binary_records_do_not_drive_the_terminal(kpipe: Kpipe, written: str) -> None:
+    shown = spawn(kpipe, written, "consume", "-eq", "--output", "binary", "s").read()
+    assert shown.startswith(rb"\xffkp\x02\x00\x00\x00")
+    assert [part in shown for part in (rb"k\x1b[2J", SAFE, rb"h\x07", rb"x\x1b]0;t\x07")] == [True] * 4
     assert unsafe(shown) == []
 
 
