@@ -115,6 +115,16 @@ def cases(lines: int, records: int) -> list[Case]:
             fresh=4,
         ),
         Case(
+            "consume --output binary | produce --input binary",
+            records,
+            {
+                "kpipe": "kpipe consume -b {brokers} -e --output binary {topic}"
+                " | kpipe produce -b {brokers} --input binary {target}",
+                "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
+            },
+            fresh=4,
+        ),
+        Case(
             "forward, trace, gated commits",
             records,
             {

@@ -29,7 +29,7 @@ class Source(Protocol):
     """True when no further record will come: end of input, or the end that was fixed at the start."""
 
     def read(self) -> Batch | None:
-        """Wait up to 0.1 s for records; None when there were none. Raises KpipeError."""
+        """Wait up to 0.2 s for records; None when there were none. Raises KpipeError."""
 
     def keep_alive(self) -> None:
         """Take part in the group without reading; called while the sink is full."""

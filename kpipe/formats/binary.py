@@ -27,9 +27,9 @@ import msgspec
 
 from kpipe.errors import BadRecord
 from kpipe.formats.fields import MAX_LONG, MAX_PARTITION
+from kpipe.formats.header_names import RawName, bytes_of, name_of
 from kpipe.formats.rows import unless_empty
 from kpipe.formats.splitting import MAX_RECORD_BYTES, RAISE
-from kpipe.header_names import RawName, bytes_of, name_of
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_TYPES, Batch
 
 if TYPE_CHECKING:

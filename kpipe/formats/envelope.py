@@ -59,6 +59,10 @@ FIELDS = (
     "topic", "partition", "offset", "timestamp", "timestamp_type",
     "key", "key_base64", "value", "value_base64", "headers",
 )  # fmt: skip
+WORTH_A_LOOK = 16384
+"""Bytes from which a block is looked at as a whole: what does that is loaded for it (8 ms)."""
+MOST_MISSES = 6
+"""Where the lines are somebody else's, only one block of 2, 4, .. 64 is looked at."""
 _KNOWN = frozenset((*FIELDS, *REASONS))
 _BOM = b"\xef\xbb\xbf"
 _PLACEHOLDER: Fields = {"value": None}
@@ -95,6 +99,29 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
         super().__init__(file, self._splitter)
         self._lenient = lenient
         self._encoded = encoded
+        self._misses = self._untried = 0
+
+    # Hot path: `make bench` (the pipe).
+    def feed(self, block: bytes) -> Batch:
+        """Return the records that `block` completes."""
+        if len(block) < WORTH_A_LOOK or self._encoded or self._untried:
+            self._untried = max(0, self._untried - 1)
+            return super().feed(block)
+        lines = self._splitter.take(block)
+        if lines is None:
+            return super().feed(block)
+        if not lines:
+            return self._batch([])
+        from kpipe.formats import canonical
+
+        batch = canonical.read(lines)
+        if batch is None:
+            self._misses = min(self._misses + 1, MOST_MISSES)
+            self._untried = 2**self._misses
+            return self._batch(lines.split(b"\n")[:-1])
+        self._misses = 0
+        batch.file, batch.lines = self._file, self._number(len(batch))
+        return batch
 
     def _batch(self, lines: list[bytes]) -> Batch:
         if not self._read and lines:

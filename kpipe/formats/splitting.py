@@ -62,6 +62,22 @@ class Splitter:
             pieces.append(b"")
         return pieces
 
+    def take(self, block: bytes) -> bytes | None:
+        """Take a block; return the pieces that it completes uncut, with a delimiter of one byte behind each.
+
+        None, and nothing is taken, where one of them may be too long or the delimiter is longer: `feed` tells.
+        """
+        if self._overlap or self._dropping or self._held_bytes + len(block) > self.limit:
+            return None
+        self.oversized = []
+        end = block.rfind(self.delimiter) + 1
+        whole = b""
+        if end:
+            whole = b"".join([*self._held, block[:end]])
+            self._clear()
+        self._hold(block[end:])
+        return whole
+
     def finish(self) -> list[bytes]:
         """End of input: the unterminated last piece, if there is one."""
         self.oversized = []

@@ -153,7 +153,7 @@ class TopicSource:
 
     # Hot path: `make bench` (consume, forward).
     def read(self) -> Batch | None:
-        """Up to 500 records; waits at most 0.1 s for the first."""
+        """Up to 500 records; waits at most 0.2 s for the first."""
         self._topic_watch.look()
         self._assignment.look()
         fetching = self._fetching

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.sources.fetching import JOIN_WAIT, WAIT, Fetching
+from kpipe.sources.fetching import JOIN_WAIT, LONG_WAIT, QUIET, WAIT, Fetching
 
 
 class Client:
@@ -36,6 +36,26 @@ def test_partitions_that_come_in_the_middle_of_a_wait_are_noticed_soon_after_but
     extents.assigned.add(("t", 0))
     fetching.wait()
     assert client.waits[-1] == WAIT
+
+
+def test_who_waits_in_vain_for_a_second_waits_longer_with_one_call_until_something_comes() -> None:
+    client, extents = Client(), SimpleNamespace(assigned={("t", 0)})
+    fetching = Fetching(client, extents, "c", incremental=True, min_age=0)  # type: ignore[arg-type]
+    for _ in range(QUIET + 2):
+        assert fetching.fetch() == fetching.wait() == []
+    assert client.waits == [0, WAIT] * QUIET + [LONG_WAIT] * 2
+    client.consume = lambda _count, timeout: client.waits.append(timeout) or ["message"]  # type: ignore[method-assign]
+    assert fetching.fetch() == []
+    assert fetching.wait() == fetching.fetch() == ["message"]
+    assert client.waits[-2:] == [LONG_WAIT, 0]
+
+
+def test_records_that_are_held_back_are_looked_at_ten_times_a_second() -> None:
+    client, extents = Client(), SimpleNamespace(assigned={("t", 0)})
+    fetching = Fetching(client, extents, "c", incremental=True, min_age=5.0)  # type: ignore[arg-type]
+    for _ in range(QUIET + 2):
+        fetching.wait()
+    assert set(client.waits) == {WAIT}
 
 
 class Flowing(Client):

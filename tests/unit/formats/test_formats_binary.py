@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kpipe.errors import BadRecord, UsageError
 from kpipe.formats import DECODERS, ENCODERS, make_decoder, make_encoder
 from kpipe.formats.binary import BinaryDecoder, BinaryEncoder
+from kpipe.formats.header_names import name_of
 from kpipe.formats.rows import Row
-from kpipe.header_names import name_of
 
 
 def whole(*records: Row) -> bytes:
