@@ -55,7 +55,7 @@ A row is all that `--input NAME` needs; a format with options of its own is give
 
 ENCODERS = {
     "lines": ("lines", "LineEncoder"),
-    "json": ("envelope", "EnvelopeEncoder"),
+    "json": ("envelope_output", "EnvelopeEncoder"),
     "format": ("template", "FormatEncoder"),
     "binary": ("binary", "BinaryEncoder"),
     "pretty": ("pretty", "PrettyEncoder"),

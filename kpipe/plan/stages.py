@@ -157,7 +157,7 @@ def make_spill(path: str) -> SpillFile | None:
     """The spill file, if one is asked for."""
     if not path:
         return None
-    from kpipe.formats.envelope import EnvelopeEncoder
+    from kpipe.formats.envelope_output import EnvelopeEncoder
     from kpipe.sinks.spill import SpillFile
 
     return SpillFile(path, EnvelopeEncoder())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from kpipe.errors import BadRecord, KpipeError, Stage, visible
-from kpipe.formats.envelope import EnvelopeEncoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

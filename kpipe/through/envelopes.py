@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import KpipeError
-from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
 from kpipe.through.filtering import LAST_WORDS, NOT_ANSWERED, TURN, FilterMismatch, FilterSink, Unanswered, slices

@@ -21,7 +21,8 @@ from kpipe.codecs.registry import Registry, SchemaText
 from kpipe.codecs.schema import View
 from kpipe.codecs.stages import Decode, Encode
 from kpipe.errors import BadRecord
-from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.record import Batch
 from tests.unit.schemas.test_codec_avro import data_of, schemas
 

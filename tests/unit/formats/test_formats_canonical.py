@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kpipe.formats import canonical, envelope
-from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.formats.rows import Row
 from kpipe.formats.splitting import Splitter
 

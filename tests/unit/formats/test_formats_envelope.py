@@ -9,7 +9,8 @@ from format_records import batch, consumed, cuts, decode, rows
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.formats.header_names import name_of
 from kpipe.formats.rows import Row
 from kpipe.record import NO_TIMESTAMP, Batch

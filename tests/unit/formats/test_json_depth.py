@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from kpipe.delivery.backchannel.protocol import read_message
-from kpipe.formats.envelope import EnvelopeDecoder, EnvelopeEncoder
+from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.formats.foreign import KafDecoder, KcatDecoder, KclDecoder, RpkDecoder
 from kpipe.formats.json_depth import MAX_DEPTH, is_too_deep
 from kpipe.record import Batch
