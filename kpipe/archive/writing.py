@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from kpipe.archive.compression import check_codec, write_to
 from kpipe.archive.manifest import Segment, sync_folder
 from kpipe.errors import Stage, UndeliveredError
-from kpipe.formats.envelope import EnvelopeEncoder
+from kpipe.formats.envelope_output import EnvelopeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
