@@ -392,3 +392,26 @@ def test_workers_add_the_counts_of_the_clusters_up(
     told = json.loads(summary.read_text())
     assert told["delivered"] == 300
     assert {name: counts["delivered"] for name, counts in told["clusters"].items()} == {"a": 200, "b": 100}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("way", ["produce --create", "forward --create", "route"])
+def test_a_topic_that_was_just_made_is_there(kafka: Cluster, kpipe: Kpipe, stem: str, way: str) -> None:
+    """Controller, brokers and clients hear of a new topic one after the other: no record is skipped in between."""
+    here, source, target, count = kpipe.at(kafka.bootstrap), kafka.topic(), kafka.topic(), 50 if way == "route" else 12
+    kafka.write(source, [Rec(f"{stem}-{n}".encode(), f"{stem}-{n}".encode()) for n in range(count)])
+    if way == "route":
+        done = here(
+            "forward", "-e", "-G", group(), "--create", "--on-error", "skip", "-q",
+            "--route", "$meta.key", "--route-allow", f"{stem}-*", source, target, timeout=300,
+        )  # fmt: skip
+        assert done == QUIET
+    else:
+        for number in range(count):
+            words = ("produce",) if way == "produce --create" else ("forward", "-e", source)
+            done = here(*words, "--create", "--on-error", "skip", "-q", f"{stem}-{number}", stdin=b"v\n")
+            assert done == QUIET
+    for number in range(count):
+        wanted = {"produce --create": [b"v"], "route": [f"{stem}-{number}".encode()]}
+        found = [record.value for record in kafka.read(f"{stem}-{number}")]
+        assert found == wanted.get(way, [f"{stem}-{n}".encode() for n in range(count)]), number
