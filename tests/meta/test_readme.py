@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -127,3 +128,16 @@ def test_no_console_session_in_the_docs() -> None:
 
 def test_no_secret_on_a_shown_command_line() -> None:
     assert not [call for call in shown_calls() if re.search("password|secret", call)]
+
+
+def test_the_demo_of_the_first_minute_ends_well(kpipe: Kpipe) -> None:
+    """`make demo` is what a newcomer runs first."""
+    done = subprocess.run(
+        ["sh", ROOT / "examples" / "demo.sh"],
+        env=kpipe.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, "Done." in done.stdout) == (0, True), done.stdout + done.stderr

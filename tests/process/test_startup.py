@@ -74,6 +74,12 @@ def test_answers_go_to_stdout_and_complaints_to_stderr(kpipe: Kpipe) -> None:
     assert wrong.err.count("\n") == 1
 
 
+def test_no_command_at_all_is_answered_with_the_help_and_is_an_error(kpipe: Kpipe) -> None:
+    bare = kpipe()
+    assert (bare.code, bare.out) == (2, b"")
+    assert bare.err == kpipe("--help").out.decode()
+
+
 @pytest.mark.parametrize("args", [["--version"], ["--help"], ["consume", "--help"]], ids=" ".join)
 def test_an_answer_that_cannot_be_written_is_one_line_and_exit_1(kpipe: Kpipe, args: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
