@@ -128,7 +128,7 @@ def _load_yaml(text: str, path: Path) -> dict[str, Any]:
         yaml = import_module("yaml")
     except ImportError:
         raise UsageError(
-            "reading YAML needs the PyYAML package; pip install 'kpipe[import]'", where=str(path)
+            "reading YAML needs the PyYAML package; pip install 'kpipe-cli[import]'", where=str(path)
         ) from None
     try:
         document = yaml.safe_load(text)

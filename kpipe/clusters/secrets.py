@@ -139,7 +139,7 @@ def _sign_for_aws(region: str, profile: str = "", role: str = "", session: str =
         signer = import_module("aws_msk_iam_sasl_signer.MSKAuthTokenProvider")
     except ImportError:
         raise UsageError(
-            "AWS_MSK_IAM needs the aws-msk-iam-sasl-signer-python package; pip install 'kpipe[aws]'", where=where
+            "AWS_MSK_IAM needs the aws-msk-iam-sasl-signer-python package; pip install 'kpipe-cli[aws]'", where=where
         ) from None
     try:
         if role:
@@ -254,7 +254,7 @@ def _from_keyring(entry: str, username: str, where: str) -> str:
         keyring = import_module("keyring")
     except ImportError:
         raise UsageError(
-            "password_keyring needs the keyring package; pip install 'kpipe[keyring]'", where=where
+            "password_keyring needs the keyring package; pip install 'kpipe-cli[keyring]'", where=where
         ) from None
     service, slash, user = entry.rpartition("/")
     if not slash:
