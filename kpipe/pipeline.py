@@ -17,12 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words
-from kpipe.ledger import Mark, Unsent
+from kpipe.ledger import Unsent
+from kpipe.run_state import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.ledger import Flight, Ledger
     from kpipe.parts import Committer, DeadLetters, Sink, Source, Spill, Transaction
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
@@ -53,7 +54,8 @@ class Pipeline:
     source: Source
     stages: Sequence[Stage]
     sink: Sink
-    committer: Committer
+    committer: Committer | None
+    """None: there is nothing to commit."""
     ledger: Ledger
     stop: Stop
     on_error: str = "stop"
@@ -72,26 +74,31 @@ class Pipeline:
     """Seconds without a single delivery report after which the end of the input is not waited for any longer."""
     patience: float = 1.0
     """Seconds of waiting after which the source is asked to keep its place in the group (and to fetch anew)."""
-    enough: Callable[[], bool] = lambda: False
+    enough: Callable[[], bool] | None = None
     """Whether the sink wants no more; where filters drop records, it counts those that pass."""
-    sent: int = 0
+    state: RunState = field(default=None)  # type: ignore[assignment]
+    """How far the run has come; given where others look at it, too, else the pipeline makes one."""
     _polled: float = 0.0
     _ending_since: float | None = None
-    _draining: bool = False
     _gave_up: bool = False
     """The sink was told not to wait: what it still reports as not written was not judged, so no --on-error skips it."""
-    error: KpipeError | None = None
-    lost: list[tuple[str, str]] = field(default_factory=list)
-    """(position, reason) of records that were not delivered and of which nothing was said yet."""
-    _refused: list[tuple[Flight, int]] = field(default_factory=list)
-    _reasons: dict[tuple[int, int], object] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
-    """What was said of records that an aborted transaction has read again."""
-    _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
     _concluded: bool = False
     _closed: bool = False
     _abandoned: threading.Event | None = None
     """Set aside by `abandon`: who comes late to a drain waits here for the end of the process."""
+
+    def __post_init__(self) -> None:
+        self.state = self.state or RunState(self.ledger)
+
+    @property
+    def error(self) -> KpipeError | None:
+        """The first thing that went wrong: what the run ends with."""
+        return self.state.error
+
+    @property
+    def lost(self) -> list[tuple[str, str]]:
+        """(position, reason) of records that were not delivered and of which nothing was said yet."""
+        return self.state.lost
 
     def run(self) -> None:
         """Move records until the source ends, the limit is reached, a signal comes or something fails; then drain."""
@@ -105,13 +112,8 @@ class Pipeline:
 
     def _note(self, error: Exception) -> None:
         """The first thing that went wrong is what the run ends with; that a signal interrupted something is none."""
-        if self.error is None and not (self.stop.requested and isinstance(error, Interrupted)):
-            self.error = in_words(error)
-
-    @property
-    def draining(self) -> bool:
-        """Whether nothing more will be read: what is sent now is the last."""
-        return self._draining
+        if self.state.error is None and not (self.stop.requested and isinstance(error, Interrupted)):
+            self.state.error = in_words(error)
 
     def progress(self) -> None:
         """The main loop moves: whoever looks on is told."""
@@ -120,12 +122,15 @@ class Pipeline:
 
     def is_over(self) -> bool:
         """Whether nothing more is to be read."""
-        over = self.stop.requested or self.source.finished or self.error is not None
-        return over or self.enough() or (self.limit is not None and self.sent >= self.limit)
+        state = self.state
+        over = self.stop.requested or self.source.finished or state.error is not None
+        return (
+            over or (self.enough is not None and self.enough()) or (self.limit is not None and state.sent >= self.limit)
+        )
 
     def _is_closed(self) -> bool:
         """Whether an open transaction is committed; one that was aborted goes on with reading."""
-        while self.transaction is not None and self.error is None and not self.stop.requested:
+        while self.transaction is not None and self.state.error is None and not self.stop.requested:
             if self.transaction.commit_all():
                 break
             self._look_at_failures()
@@ -149,7 +154,8 @@ class Pipeline:
             self.dead_letters.poll()
         self.ledger.settle()
         self._look_at_failures()
-        self.committer.tick(self.ledger)
+        if self.committer is not None:
+            self.committer.tick(self.ledger)
         self.progress()
         self.watch()
 
@@ -163,7 +169,7 @@ class Pipeline:
             raise
         if batch.bad:
             batch.unite_bad()
-        if self.limit is not None and len(batch) >= self.limit - self.sent:
+        if self.limit is not None and len(batch) >= self.limit - self.state.sent:
             self._cut_at_limit(batch, flight)
         try:
             self._judge_bad(batch, flight)
@@ -171,7 +177,7 @@ class Pipeline:
             flight.leave_unsent(index for index in range(flight.read) if index not in flight.taken_out)
             raise
         flight.settle_filtered(batch)
-        self.sent += len(batch)
+        self.state.sent += len(batch)
         if len(batch):
             self.sink.send(batch, flight, self.idle)
             if self.dead_letters is None:
@@ -185,9 +191,9 @@ class Pipeline:
             first = min(batch.bad, key=lambda bad: bad.index)
             batch.truncate(first.index + 1)
             self.ledger.cut(flight, first.index + 1)
-            self._refused.append((flight, first.index))
-            self._reasons[id(flight), first.index] = first.error
-            self.error = first.error
+            self.state.refused.append((flight, first.index))
+            self.state.reasons[id(flight), first.index] = first.error
+            self.state.error = first.error
             return
         for bad in batch.bad:
             self._take_out(flight, bad.index, bad.error)
@@ -210,14 +216,14 @@ class Pipeline:
         flight.failed.add(index)
         flight.settled.append(index)
         text = f"{error}; skipped (--on-error skip)"
-        if text not in self._told:
+        if text not in self.state.told:
             self.say(text)
         if self.transaction is not None:
-            self._told.add(text)
+            self.state.told.add(text)
 
     def _cut_at_limit(self, batch: Batch, flight: Flight) -> None:
         """Whatever stands behind the last record that is wanted was not read: neither a bad one nor a filtered one."""
-        allowed = (self.limit or 0) - self.sent
+        allowed = (self.limit or 0) - self.state.sent
         read = (range(len(batch)) if batch.index is None else batch.index)[allowed - 1] + 1
         batch.truncate(read)
         self.ledger.cut(flight, read)
@@ -225,7 +231,7 @@ class Pipeline:
     def idle(self) -> bool:
         """Called now and then by whoever waits: stay in the group, and say whether waiting still makes sense."""
         now = self.clock()
-        if self.error is not None or self._draining:  # what was read before the error still goes out, if it can
+        if self.state.error is not None or self.state.draining:  # what was read before an error goes out, if it can
             self._ending_since = now if self._ending_since is None else self._ending_since
             self._gave_up = self._gave_up or now - self._ending_since >= self.flush_timeout
         if self._gave_up or self.stop.forced:
@@ -244,7 +250,12 @@ class Pipeline:
 
     def _look_at_failures(self) -> None:
         failures = list(self.ledger.failures())
-        if failures and self.transaction is not None and not self._draining and self.transaction.take_back(failures):
+        if (
+            failures
+            and self.transaction is not None
+            and not self.state.draining
+            and self.transaction.take_back(failures)
+        ):
             return
         if failures and not self._gave_up and self.sink.took_along(failures, self.idle):
             failures = self.ledger.by_age([*failures, *self.ledger.failures()])
@@ -258,53 +269,31 @@ class Pipeline:
             return self._decide(flight, index, report)
         except Exception as error:  # noqa: BLE001 - what befalls one record keeps no other from being looked at
             self._note(error)
-            self._refused.append((flight, index))
+            self.state.refused.append((flight, index))
             return False
 
     def _decide(self, flight: Flight, index: int, report: object) -> bool:
         where = flight.origin.where_read(index) if flight.origin is not None else ""
         if isinstance(report, Unsent):
-            self._reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
-            self._refused.append((flight, index))
+            self.state.reasons[id(flight), index] = UndeliveredError(UNSENT, where=where)
+            self.state.refused.append((flight, index))
             return False
         error = self.sink.explain(report, where, (flight, index))
         if self.on_error != "stop" and not self._gave_up and self.sink.refused(report):
             self._take_out(flight, index, error)
             return True
-        self._reasons.setdefault((id(flight), index), error)
+        self.state.reasons.setdefault((id(flight), index), error)
         if self.sink.unwritten(report):
-            self._refused.append((flight, index))
-        self.error = self.error or error
+            self.state.refused.append((flight, index))
+        self.state.error = self.state.error or error
         return False
-
-    def mark(self) -> None:
-        """What was read so far is final; `rewind` and `write_off` come back to here."""
-        self._mark = (self.ledger.mark(), self.sent)
-        self._told.clear()
-
-    def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
-        """What was read since the mark is read again, and was never read as far as anyone is concerned."""
-        mark, self.sent = self._mark
-        self._refused.clear()
-        self._reasons.clear()
-        return self.ledger.rewind(mark, next_offsets)
-
-    def write_off(self, next_offsets: Mapping[TopicPartition, int], *, unknown: bool = False) -> None:
-        """What was read since the mark did not get through: a transaction was aborted, and the run is over."""
-        count = self.ledger.write_off(self._mark[0], next_offsets, unknown=unknown)
-        self._refused.clear()
-        if count and self.error is None:
-            what = "nobody knows whether it was committed" if unknown else "it was aborted"
-            self.error = UndeliveredError(
-                f"{count:,} records were in a transaction that did not end: {what}; the next start goes on from there"
-            )
 
     def drain(self) -> None:
         """Steps 7 to 10: each is done whatever became of the one before, and the balance is always drawn.
 
         The deadline of a signal holds whatever the cluster does: every wait asks it, and `abandon` does for the rest.
         """
-        self._draining = True
+        self.state.draining = True
         self._attempt(self.progress)  # whoever looks on learns of the drain before its end
         self._attempt(self.source.leave)
         self._attempt(self._flush)
@@ -312,10 +301,14 @@ class Pipeline:
         self._attempt(self._finish_dead_letters)
         self._attempt(self._conclude)
         self._attempt(self._close_books)
-        self._attempt(lambda: self.committer.finish(self.ledger, self._left(10.0, COMMIT_GRACE)))
+        self._attempt(self._finish_commits)
         self._attempt(lambda: self.source.close(self._left(5.0, LEAVE_GRACE)))
         for part in (self.sink,) if self.dead_letters is None else (self.dead_letters, self.sink):
             self._attempt(partial(self._close, part))
+
+    def _finish_commits(self) -> None:
+        if self.committer is not None:
+            self.committer.finish(self.ledger, self._left(10.0, COMMIT_GRACE))
 
     def _close(self, part: Sink | DeadLetters) -> None:
         part.close(self._left(1.0, CLOSE_GRACE))
@@ -341,7 +334,7 @@ class Pipeline:
         self._note(UndeliveredError("a call did not come back before the drain ended; records may come twice"))
         try:
             if self.transaction is not None and not self._concluded:
-                self.ledger.write_off(self._mark[0], {}, unknown=True)  # what was acknowledged is not visible yet
+                self.state.give_up()  # what was acknowledged is not visible yet
             self._close_books()
         except Exception as error:  # noqa: BLE001 - the balance is drawn from what there is
             self._note(error)
@@ -359,7 +352,7 @@ class Pipeline:
                     break
             letters.poll()
         finally:
-            self._refused += letters.refused
+            self.state.refused += letters.refused
 
     def _conclude(self) -> None:
         if self.transaction is not None:
@@ -403,7 +396,7 @@ class Pipeline:
         if self._closed:
             return
         self._closed = True
-        outstanding: deque[tuple[Flight, int]] = deque(self.ledger.close(self._refused))
+        outstanding: deque[tuple[Flight, int]] = deque(self.ledger.close(self.state.refused))
         if not outstanding:
             return
         if self.spill is not None:
@@ -413,11 +406,13 @@ class Pipeline:
                 self.say(str(in_words(error)))
         for flight, index in outstanding:
             where = flight.origin.where_read(index) if flight.origin is not None else ""
-            reason = self._reasons.get((id(flight), index))
-            if reason is not None and reason is self.error:
+            reason = self.state.reasons.get((id(flight), index))
+            if reason is not None and reason is self.state.error:
                 continue
-            self.lost.append((where, str(reason.what) if isinstance(reason, KpipeError) else "not delivered in time"))
-        if self.error is None:
-            self.error = UndeliveredError(
+            self.state.lost.append(
+                (where, str(reason.what) if isinstance(reason, KpipeError) else "not delivered in time")
+            )
+        if self.state.error is None:
+            self.state.error = UndeliveredError(
                 f"{len(outstanding):,} records were not delivered before the end; see their positions below"
             )

@@ -290,7 +290,8 @@ def _of_batch(batch: Batch, flight: Flight, pipeline: Pipeline) -> Iterator[Reco
         if time.monotonic() - polled >= ALIVE:
             polled = time.monotonic()
             pipeline.source.keep_alive()
-            pipeline.committer.tick(pipeline.ledger)
+            if pipeline.committer is not None:
+                pipeline.committer.tick(pipeline.ledger)
 
 
 def _leave(pipeline: Pipeline, *, quiet: bool) -> None:
@@ -298,7 +299,8 @@ def _leave(pipeline: Pipeline, *, quiet: bool) -> None:
     problem: KpipeError | None = None
     try:
         pipeline.source.leave()
-        pipeline.committer.finish(pipeline.ledger, 10.0)
+        if pipeline.committer is not None:
+            pipeline.committer.finish(pipeline.ledger, 10.0)
     except KpipeError as error:
         problem = error
         log.error("kpipe: %s", error)  # noqa: TRY400 - one line is enough

@@ -72,16 +72,6 @@ class LetGo(Rebalancing):
     """Partitions went before their commit was known to be in time: the next owner may repeat records, none is lost."""
 
 
-class NoCommit:
-    """For sources without a consumer group."""
-
-    def tick(self, ledger: Ledger) -> None:
-        """There is nothing to commit."""
-
-    def finish(self, ledger: Ledger, timeout: float) -> None:
-        """There is nothing to commit."""
-
-
 class GroupCommitter:
     """Commits next offsets for one consumer; `at_eof` are positions behind the last record of idle partitions.
 
@@ -89,7 +79,7 @@ class GroupCommitter:
     whether the other members wait for this one: it is read to its end, and they see that by its commits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each side it touches
         self,
         consumer: Consumer,
         where: str,
@@ -99,9 +89,10 @@ class GroupCommitter:
         tail: Callable[[TopicPartition], str] = lambda _place: "",
         *,
         is_awaited: Callable[[], bool] = lambda: False,
+        commits: Commits | None = None,
     ) -> None:
         self._consumer = consumer
-        self.commits = Commits()
+        self.commits = commits or Commits()
         self._is_awaited = is_awaited
         self._where = where
         self._at_eof = at_eof

@@ -9,7 +9,7 @@ time, on a rebalance (inside the callback), and at the end of the run. An aborte
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe.delivery.commit import Commits
 from kpipe.delivery.transaction import Outcome, generation
@@ -22,10 +22,14 @@ from kpipe.sinks.topic import NotSent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from confluent_kafka import Producer
+    from confluent_kafka import TopicPartition as ClientPartition
+
     from kpipe.delivery.transaction import TransactionLine
     from kpipe.ledger import Flight, Ledger, TopicPartition
     from kpipe.parts import Failure, Judge, Sent, Sink
     from kpipe.record import Batch
+    from kpipe.run_state import RunState
 
 GATHERING = 2.0
 """Seconds in which the other reports of a transaction that broke are waited for."""
@@ -38,19 +42,6 @@ class RefusedRecord(BadRecord):
 
     exit_code = Exit.UNDELIVERED
     stage = Stage.SEND
-
-
-class Books(Protocol):
-    """The run's balance, which goes back when a transaction does."""
-
-    def mark(self) -> None:
-        """Everything so far is final."""
-
-    def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
-        """What came since is read again."""
-
-    def write_off(self, next_offsets: Mapping[TopicPartition, int], *, unknown: bool = False) -> None:
-        """What came since did not get through."""
 
 
 class Rereadable(Protocol):
@@ -78,11 +69,27 @@ class Member(Protocol):
         """The group's offsets; raises KpipeError."""
 
 
-class ExactlyOnce:
-    """Sink, committer and transaction of one run. `make_sink` gives the sink for the producer that is in use."""
+class Letters(Protocol):
+    """Dead letters, which must be out before a commit, and are forgotten when their records are read again."""
 
-    books: Books
-    ledger: Ledger
+    def send_with(
+        self, producer: Callable[[], Producer], serve: Callable[[float], None], join: Callable[[], None]
+    ) -> None:
+        """Send by this client from now on: what is sent belongs to its transactions."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds; True when nothing is left."""
+
+    def forget(self) -> None:
+        """The transaction is gone, and the letters with it."""
+
+
+class ExactlyOnce:
+    """Sink, committer, transaction and group listener of one run.
+
+    `make_sink` gives the sink for the producer that is in use; `state` is the run's, which goes back when a transaction
+    does. With `takes_letters` dead letters are part of the transaction, because their topic is on the same cluster.
+    """
 
     def __init__(
         self,
@@ -90,22 +97,22 @@ class ExactlyOnce:
         make_sink: Callable[[], Sink],
         source: Rereadable,
         member: Member,
+        state: RunState,
         *,
         records: int,
         interval: float,
         on_error: str,
         stopped: Callable[[], bool],
         forced: Callable[[], bool],
-        remaining: Callable[[float], float] = lambda otherwise: otherwise,
-        also_flush: Callable[[float], bool] = lambda _timeout: True,
-        on_abort: Callable[[], None] = lambda: None,
+        letters: Letters | None = None,
+        takes_letters: bool = False,
         note: Callable[[str], str] = lambda _topic: "",
         commits: Commits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
         self.commits = commits or Commits()
-        line.given_up, line.remaining = forced, remaining
+        self.state, self.ledger = state, state.ledger
         self._make_sink = make_sink
         self._sink = make_sink()
         self._source = source
@@ -115,8 +122,7 @@ class ExactlyOnce:
         self._on_error = on_error
         self._stopped = stopped
         self._forced = forced
-        self._also_flush = also_flush
-        self._on_abort = on_abort
+        self._letters = letters
         self._note = note
         self._clock = clock
         self._base: dict[TopicPartition, int] = {}
@@ -128,6 +134,8 @@ class ExactlyOnce:
         self._refused: dict[tuple[str, int, int], RefusedRecord] = {}
         self._suspects = Suspects()
         self._isolated = False
+        if letters is not None and takes_letters:
+            letters.send_with(lambda: line.producer, line.serve, self.join)
 
     # --- the sink ----------------------------------------------------------------------------------------------
 
@@ -231,8 +239,9 @@ class ExactlyOnce:
 
     # --- the transaction ---------------------------------------------------------------------------------------
 
-    def began(self, starts: Mapping[TopicPartition, int]) -> None:
+    def began(self, starts: dict[TopicPartition, int]) -> None:
         """Partitions were assigned, and begin here."""
+        self.ledger.begin(starts)
         self._base.update(starts)
 
     def revoked(self, places: list[TopicPartition]) -> None:
@@ -250,6 +259,9 @@ class ExactlyOnce:
                 self._go_back("the group gave our partitions away", set(places))
         finally:
             self._forget(places)
+
+    def committed(self, error: Any, partitions: list[ClientPartition]) -> None:
+        """Offsets go with their transaction; of a commit beside it there is no answer to hear."""
 
     def _forget(self, places: list[TopicPartition]) -> None:
         self.ledger.revoke(places)
@@ -294,12 +306,12 @@ class ExactlyOnce:
         self._sent = 0
         self._suspects.clear()
         self._failures = 0
-        self.books.mark()
+        self.state.mark()
 
     def _flush_all(self) -> None:
         """Wait for every report, as long as the transaction may live; stop at the first failure."""
         deadline = self._clock() + self._time_left() * 0.75
-        while not (self._sink.flush(0.1) and self._also_flush(0.1)):
+        while not (self._sink.flush(0.1) and (self._letters is None or self._letters.flush(0.1))):
             if self.ledger.has_news() or self.ledger.has_failed():
                 return
             if self._forced() or self._clock() > deadline or not self._line.check():
@@ -336,10 +348,11 @@ class ExactlyOnce:
     def _go_back(self, reason: str, leaving: set[TopicPartition] | None = None) -> None:
         """Abort, and read again from the transaction's start; KpipeError after too many in a row."""
         self._undo()
-        self._on_abort()
+        if self._letters is not None:
+            self._letters.forget()
         self._failures += 1
         self._sent = 0
-        count = self.books.rewind(self._base)
+        count = self.state.rewind(self._base)
         gone = leaving or set()
         places = {place: offset for place, offset in self._base.items() if place in self._source.owned - gone}
         self._source.rewind(places, count)
@@ -437,7 +450,7 @@ class ExactlyOnce:
                 self._line.abort(max(0.3, deadline - self._clock()))
         finally:
             if not committed:
-                self.books.write_off(self._base, unknown=self._line.in_doubt)
+                self.state.write_off(self._base, unknown=self._line.in_doubt)
 
     def _is_sound(self) -> bool:
         """Whether the transaction holds what lies before the offsets, all of it and nothing else."""

@@ -13,19 +13,15 @@ or commits of another tool) the target is read from its beginning, up to a limit
 from __future__ import annotations
 
 import time
-from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.delivery.tail import ANSWER, TargetTail
+from kpipe.errors import UnreachableError
 from kpipe.formats.header_names import read_headers
-from kpipe.kafka.errors import PARTITION_END
-from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-
-    from confluent_kafka import Consumer
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.record import Batch
@@ -36,13 +32,7 @@ PAGE = 8192
 INTERVAL = 10.0
 """Seconds between moments that may become a floor: what a restart reads of the target is about twice that."""
 
-SILENCE = 30.0
-"""Seconds without a record after which reading the target's tail is given up."""
-
 _HEADERS = methodcaller("headers")
-
-ANSWER, SLICE, CLOSING, LEAST = 10.0, 0.5, 2.0, 0.1
-"""Seconds for an answer of the target's cluster, for one question, for a goodbye, and for each when time is used up."""
 
 MARK = "tail="
 MAX_METADATA = 4000
@@ -68,142 +58,6 @@ class OffsetSet:
         page, bit = divmod(offset, PAGE)
         held = self._pages.get(page)
         return held is not None and bool(held[bit >> 3] & (1 << (bit & 7)))
-
-
-class TargetTail:
-    """Reads the end of the target topic; `open_consumer` gives a consumer for an isolation level."""
-
-    def __init__(
-        self,
-        topic: str,
-        where: str,
-        open_consumer: Callable[[str], Consumer],
-        limit: int,
-        stopped: Callable[[], bool],
-        remaining: Callable[[float], float] = lambda otherwise: otherwise,
-    ) -> None:
-        self.topic = topic
-        self.where = where
-        self._open_consumer = open_consumer
-        self._limit = limit
-        self._stopped = stopped
-        self._remaining = remaining
-        self._asking: Consumer | None = None
-
-    def ends(self, timeout: float = ANSWER) -> dict[int, int]:
-        """The end of each partition, open transactions included. UnreachableError after `timeout` seconds."""
-        return {partition: high for partition, (_, high) in self._bounds(timeout).items()}
-
-    def _bounds(self, timeout: float = ANSWER) -> dict[int, tuple[int, int]]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        if self._asking is None:
-            self._asking = self._open_consumer("read_uncommitted")
-        try:
-            deadline = time.monotonic() + timeout
-            found = self._asking.list_topics(self.topic, timeout=self._left(deadline))
-            places = [
-                TopicPartition(self.topic, partition) for partition in sorted(found.topics[self.topic].partitions)
-            ]
-            return {
-                place.partition: self._asking.get_watermark_offsets(place, timeout=self._left(deadline)) or (0, 0)
-                for place in places
-            }
-        except KafkaException as error:
-            message = f"cannot find the end of the target: {error.args[0].str()}; try again"
-            raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
-
-    def _left(self, deadline: float) -> float:
-        """Seconds for one answer, which the deadline of a signal leaves to it, too."""
-        return max(LEAST, self._remaining(deadline - time.monotonic()))
-
-    def search(
-        self, floors: Mapping[int, int], take: Callable[[list[Any]], None]
-    ) -> Generator[None, None, dict[int, int]]:
-        """Give every committed record behind the floors to `take`; returns the ends up to which it has looked.
-
-        It yields every 0.1 to 0.5 s, so that the reader of the sources stays in its group meanwhile.
-        """
-        bounds = yield from self._find_bounds()
-        starts = {p: min(max(floors.get(p, 0), low), high) for p, (low, high) in bounds.items()}
-        todo = {p: bounds[p][1] for p, start in starts.items() if start < bounds[p][1]}
-        count = sum(high - starts[p] for p, high in todo.items())
-        if count > self._limit:
-            what = f"{count:,} records would have to be read to know what is there already"
-            advice = f"raise --resume-limit ({self._limit:,}), or commit with -G so that the next start needs less"
-            raise KpipeError(f"{what}; {advice}", where=self.where, stage=Stage.READ)
-        if todo:
-            yield from self._read_to_ends(starts, todo, take)
-        return {partition: high for partition, (_, high) in bounds.items()}
-
-    def _find_bounds(self) -> Generator[None, None, dict[int, tuple[int, int]]]:
-        from confluent_kafka import TopicPartition
-
-        if self._asking is None:
-            self._asking = self._open_consumer("read_uncommitted")
-        asking, deadline = self._asking, time.monotonic() + ANSWER
-        found = yield from self._ask(lambda: asking.list_topics(self.topic, timeout=SLICE), deadline)
-        bounds: dict[int, tuple[int, int]] = {}
-        for partition in sorted(found.topics[self.topic].partitions):
-            place = TopicPartition(self.topic, partition)
-            known = yield from self._ask(partial(asking.get_watermark_offsets, place, timeout=SLICE), deadline)
-            bounds[partition] = known or (0, 0)
-        return bounds
-
-    def _ask(self, question: Callable[[], Any], deadline: float) -> Generator[None, None, Any]:
-        """The answer to a question of half a second that is asked until the deadline."""
-        from confluent_kafka import KafkaException
-
-        while True:
-            try:
-                return question()
-            except KafkaException as error:
-                if time.monotonic() >= deadline or self._stopped():
-                    message = f"cannot find the end of the target: {error.args[0].str()}; try again"
-                    raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
-            yield
-
-    def _read_to_ends(
-        self, starts: Mapping[int, int], todo: dict[int, int], take: Callable[[list[Any]], None]
-    ) -> Generator[None, None, None]:
-        from confluent_kafka import TopicPartition
-
-        consumer = self._open_consumer("read_committed")
-        try:
-            consumer.assign([TopicPartition(self.topic, p, starts[p]) for p in todo])
-            deadline = time.monotonic() + SILENCE
-            while todo:
-                messages = consumer.consume(500, 0) or consumer.consume(1, 0.1)
-                if messages:
-                    deadline = time.monotonic() + SILENCE
-                if time.monotonic() > deadline:
-                    what = (
-                        "the end of the target was not reached; is a transaction open there? wait for it, or abort it"
-                    )
-                    raise UnreachableError(what, where=self.where, stage=Stage.READ)
-                take([message for message in messages if message.error() is None])
-                self._cross_off(messages, todo)
-                yield
-        finally:
-            run_bounded(consumer.close, max(LEAST, self._remaining(CLOSING)))
-
-    def _cross_off(self, messages: Sequence[Any], todo: dict[int, int]) -> None:
-        """Partitions whose end was reached; one that ends with transaction markers only says so itself."""
-        for message in messages:
-            error = message.error()
-            if error is not None and error.name() != PARTITION_END:
-                if error.retriable():
-                    continue
-                raise UnreachableError(error.str(), where=self.where, stage=Stage.READ)
-            reached = message.offset() + (error is None)
-            if reached >= todo.get(message.partition(), reached + 1):
-                todo.pop(message.partition(), None)
-
-    def close(self) -> None:
-        """Let go of the target."""
-        if self._asking is not None:
-            run_bounded(self._asking.close, max(LEAST, self._remaining(CLOSING)))
-            self._asking = None
 
 
 class Resume:
@@ -379,84 +233,12 @@ class Resume:
             floor[int(partition)] = int(position)
         return floor
 
+    def told(self, where: str) -> list[str]:
+        """What people should know at the end: how many records `where` had already."""
+        return (
+            [f"resume: {where}: {self.skipped:,} records were there already and were left out"] if self.skipped else []
+        )
+
     def close(self) -> None:
         """Let go of the target."""
         self._tail.close()
-
-
-class Reader(Protocol):
-    """What a reader of topics must be able to do here."""
-
-    finished: bool
-
-    def read(self) -> Batch | None:
-        """Wait up to 0.1 s for records."""
-
-    def keep_alive(self) -> None:
-        """Take part in the group without reading."""
-
-    def leave(self) -> None:
-        """Stop reading for good."""
-
-    def close(self, timeout: float) -> None:
-        """Let go of the source."""
-
-    @property
-    def owned(self) -> set[TopicPartition]:
-        """The partitions that are read here now."""
-
-    @property
-    def at_eof(self) -> dict[TopicPartition, int]:
-        """Positions behind the last record of idle partitions."""
-
-
-class ResumingSource:
-    """A source that gives no record of a partition before it is known what of it is in the target.
-
-    Meanwhile the loop goes on: the group is kept alive, commits are made, signals are seen.
-    """
-
-    def __init__(self, inner: Reader, resume: Resume) -> None:
-        self.finished = False
-        self._inner = inner
-        self._resume = resume
-        self._waiting: Batch | None = None
-
-    def read(self) -> Batch | None:
-        """Records, or a step of the look-up that they wait for."""
-        if self._resume.pending:
-            self._inner.keep_alive()
-            self._resume.step()
-            return None
-        batch = self._take_waiting() if self._waiting is not None else self._inner.read()
-        if batch is not None and self._resume.pending:  # a rebalance in this very call
-            self._waiting, batch = batch, None
-        self.finished = self._inner.finished and self._waiting is None and not self._resume.pending
-        return batch
-
-    def _take_waiting(self) -> Batch | None:
-        """What was read in a rebalance, without what went to another member since."""
-        batch, self._waiting = self._waiting, None
-        if batch is None or batch.topics is None or batch.partitions is None:
-            return batch
-        owned = self._inner.owned
-        mine = [place in owned for place in zip(batch.topics, batch.partitions, strict=True)]
-        if not all(mine):
-            batch.keep(mine)
-            batch.index, batch.read = None, len(batch)
-        return batch
-
-    def keep_alive(self) -> None:
-        """As the source behind it."""
-        self._inner.keep_alive()
-
-    def leave(self) -> None:
-        """What still waits was never read as far as the group is concerned: its ends are not reached either."""
-        if self._waiting is not None:
-            for place in self._waiting.last_offsets():
-                self._inner.at_eof.pop(place, None)
-        self._inner.leave()
-
-    def close(self, timeout: float) -> None:
-        """As the source behind it."""
-        self._inner.close(timeout)

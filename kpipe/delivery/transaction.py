@@ -71,7 +71,7 @@ class TransactionLine:
     Raises FencedError when another process took the id, UnreachableError when the coordinator does not answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each side it touches
         self,
         producer: Producer,
         troubles: Troubles,
@@ -79,6 +79,9 @@ class TransactionLine:
         where: str,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+        remaining: Callable[[float], float] = lambda otherwise: otherwise,
     ) -> None:
         self.producer = producer
         self.troubles = troubles
@@ -91,9 +94,9 @@ class TransactionLine:
         """Whether nobody knows how the last transaction ended; cleared by whoever finds out."""
         self.reason = ""
         """Why the last transaction was not committed."""
-        self.given_up: Callable[[], bool] = lambda: False
+        self.given_up = given_up
         """Whether nobody waits for an answer any longer: the deadline of a signal has passed."""
-        self.remaining: Callable[[float], float] = lambda otherwise: otherwise
+        self.remaining = remaining
         """Seconds until then; as many as it is given when no signal came."""
         self._open_producer = open_producer
         self._where = where

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from kpipe.archive.manifest import Contents, check_segments, read_manifest
 from kpipe.archive.reading import ArchiveSource
 from kpipe.clusters.address import place_name
-from kpipe.delivery.commit import NoCommit
-from kpipe.delivery.resume import OffsetSet, TargetTail
+from kpipe.delivery.resume import OffsetSet
+from kpipe.delivery.tail import TargetTail
+from kpipe.delivery.way import Way
 from kpipe.errors import Interrupted, KpipeError, Stage, UsageError
 from kpipe.formats.header_names import read_headers
 from kpipe.kafka import questions
@@ -29,6 +30,7 @@ from kpipe.plan.places import target_place
 from kpipe.plan.stages import refuse_cut_names
 from kpipe.plan.target import prepare_target
 from kpipe.plan.wiring import Reading, Wiring
+from kpipe.run_state import RunState
 from kpipe.trace import Hop
 from kpipe.verify.compare import Comparison
 from kpipe.verify.digest import Digester, Tracing
@@ -256,14 +258,12 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
         *outlet.limits(),
         *refuse_missing("same", outlet.targets_of),
     ]
-    stages, sink = wiring.through_filters(stages, outlet.sink())
+    state = RunState(Ledger())
+    stages, sink = wiring.through_filters(stages, outlet.sink(), state)
     load.planned = wiring.plan(
-        Reading(source, lambda: float(source.count), lambda: float(contents.records) or None),
-        stages,
-        sink,
-        NoCommit(),
-        Ledger(),
-        limit=None,
+        Way(source, sink, stages),
+        state,
+        Reading(lambda: float(source.count), lambda: float(contents.records) or None),
         notes=partial(_notes, load, ready),
     )
 

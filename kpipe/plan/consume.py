@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kpipe.delivery.commit import NoCommit
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_encoder
-from kpipe.plan.groups import BothFlushed, group_committer, wire_group
+from kpipe.plan.delivery import acknowledged, at_least_once
 from kpipe.plan.outlet import routes_in
 from kpipe.plan.places import source_places
 from kpipe.plan.schemas import check_schemas, decoding, internal_topics, looks_at_values
@@ -20,8 +19,8 @@ from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.ways import filter_in, refuse_together
 from kpipe.plan.wiring import Wiring, read_topics
+from kpipe.run_state import RunState
 from kpipe.sinks.stdout import StdoutSink
-from kpipe.sources.topic import Hooks
 from kpipe.trace import Hop
 
 if TYPE_CHECKING:
@@ -29,12 +28,10 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.stages import Decode
-    from kpipe.delivery.backchannel.channel import Channel
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
-    from kpipe.parts import Committer, Sink
+    from kpipe.parts import Sink
     from kpipe.plan import Planned
     from kpipe.plan.source import OpenSource
-    from kpipe.record import Batch
     from kpipe.shutdown import Stop
     from kpipe.transform.step import Step
 
@@ -59,7 +56,7 @@ def plan_consume(
     _check_acks(options, selection)
     check_schemas(schemas, steps, shows=True)
     internal = [internal_topics(topics)] if schemas.decode == "internal" else []
-    wiring = Wiring(connection, run, steps, stop, say)
+    wiring = Wiring(connection, run, steps, stop, say, limit=selection.count)
     if routes_in(steps):
         raise UsageError(f"--{routes_in(steps)}: consume has no target; use kpipe forward")
     if options.commit_acked:
@@ -73,41 +70,30 @@ def plan_consume(
         or schemas.decode or schemas.decode_key
     )  # fmt: skip
     chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
-    hooks = Hooks(say=say)
-    opened = prepare_source(cluster, chosen, hooks, connection.timeout, wiring.stopped)
+    opened = prepare_source(cluster, chosen, say, connection.timeout, wiring.stopped)
     wiring.watch.add_source(cluster, opened, topics[0])
     decode = None if internal else _decoding(schemas, cluster, wiring, opened, steps)
     stages = [*internal, *([] if decode is None else [decode]), *stages]
-    channel = _open_channel(encode, options) if options.commit_acked else None
-    stages, sink = wiring.through_filters(stages, (hand or StdoutSink(encode)) if channel is None else channel.sink)
-    hop = Hop(opened.cluster_id, chosen.group)
-    wiring.open_letters(hop, 0, opened, chosen.topics)
-    ledger = Ledger(keeps_offsets=chosen.group is not None)
-    committer: Committer = NoCommit()
-    if chosen.group is not None:
-        committer = grouped = group_committer(opened, chosen.group, cluster)
-        if channel is None:
-            wire_group(hooks, ledger, BothFlushed(sink, wiring.letters), grouped, stop)
-        else:
-            gated: Any = channel.gated(ledger)
-            wire_group(hooks, gated, BothFlushed(channel, wiring.letters), grouped, stop)
-            committer = channel.committer(grouped, stop, opened.source.keep_alive, say, trust_end=options.trust_end)
+    state = RunState(Ledger(keeps_offsets=chosen.group is not None))
+    wiring.open_letters(Hop(opened.cluster_id, chosen.group), 0, opened, chosen.topics)
+    if options.commit_acked:
+        way = acknowledged(wiring, opened, state, selection.group, stages, encode, options)
+    else:
+        stages, sink = wiring.through_filters(stages, hand or StdoutSink(encode), state)
+        way = at_least_once(wiring, opened, state, chosen.group, stages, sink)
     planned = wiring.plan(
+        way,
+        state,
         read_topics(opened),
-        stages,
-        sink,
-        committer,
-        ledger,
-        limit=selection.count,
         prints=hand is None,
-        notes=lambda: [note for part in (encode, channel, decode) for note in _notes(part)],
+        notes=lambda: [note for part in (encode, decode) for note in _notes(part)],
     )
     if decode is not None:
         before = planned.fell_short
         planned.fell_short = lambda: decode.undecoded > 0 or before()
-    if channel is None:
+    if not options.commit_acked:
         planned.outcome = "written"
-    opened.source.open(opened.metadata)
+    opened.start(way.group)
     return planned
 
 
@@ -119,12 +105,6 @@ def _check_acks(options: OutputOptions, selection: SelectionOptions) -> None:
         raise UsageError("--commit-acked needs a group to commit to; add -G GROUP")
     elif not (options.json or options.json_value or options.output == "json"):
         raise UsageError("--commit-acked needs envelopes, which carry topic, partition and offset; add -J")
-
-
-def _open_channel(encode: Callable[[Batch], bytes], options: OutputOptions) -> Channel:
-    from kpipe.delivery.backchannel.channel import Channel
-
-    return Channel(options.commit_acked, encode, each=options.acks == "each")
 
 
 def _decoding(

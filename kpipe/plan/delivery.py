@@ -1,146 +1,296 @@
-"""How forward's records are made to count: at least once, resumed by the trace, or in transactions.
+"""Which way forward delivers: at least once, `--resume-by-trace`, `--exactly-once`, or not at all (`--dry-run`).
 
-It only wires; the records move in `kpipe.pipeline`.
+It builds one `Way`; the records move in `kpipe.pipeline`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
-from kpipe.delivery.commit import NoCommit
-from kpipe.kafka.client import label
-from kpipe.plan.groups import BothFlushed, group_committer, wire_group
-from kpipe.plan.wiring import read_topics
+from kpipe.delivery.at_least_once import AtLeastOnceGroup, both, group_committer
+from kpipe.delivery.way import Way
+from kpipe.errors import UsageError
+from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
+from kpipe.plan.identity import knows_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from confluent_kafka import Consumer
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.delivery.exactly_once import ExactlyOnce
     from kpipe.delivery.resume import Resume
-    from kpipe.ledger import Ledger, TopicPartition
-    from kpipe.options import ForwardOptions
-    from kpipe.parts import Committer, Sink
+    from kpipe.delivery.transaction import TransactionLine
+    from kpipe.kafka.client import Troubles
+    from kpipe.ledger import TopicPartition
+    from kpipe.options import ForwardOptions, OutputOptions
+    from kpipe.parts import Sink
     from kpipe.pipeline import Stage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
-    from kpipe.plan.wiring import Reading, Wiring
-    from kpipe.sources.topic import Hooks, Selection
+    from kpipe.plan.wiring import Wiring
+    from kpipe.record import Batch
+    from kpipe.run_state import RunState
+    from kpipe.shutdown import Stop
+    from kpipe.sources.selection import Selection
+
+TRANSACTION_TIMEOUT_MS = 60_000  # librdkafka's default; a broker allows up to transaction.max.timeout.ms, 15 min
+INIT_TIMEOUT = 30.0
+"""Seconds for the first transaction of a cluster: it makes the topic __transaction_state."""
+METADATA_TIMEOUT = 30.0
+"""Seconds for the list of the source's partitions."""
+
+SLOT = "KPIPE_SLOT"
+"""Environment: the number of this worker on this machine; part of the default instance."""
 
 
-@dataclass(slots=True)
-class Way:
-    """The last stages, the sink, and what commits behind it."""
+@dataclass(slots=True, frozen=True)
+class Ends:
+    """The two ends of a forward, opened, and what is read: what every way of delivering stands between."""
 
-    stages: Sequence[Stage]
-    sink: Sink
-    committer: Committer
-    transaction: ExactlyOnce | None = None
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What the ways of delivering have in common."""
-
-    wiring: Wiring
     opened: OpenSource
-    source: Cluster
     ready: Target
-    hooks: Hooks
     chosen: Selection
-    options: ForwardOptions
-    prefix: str
-    ledger: Ledger
-    resume: Resume | None = None
 
-    def way(self, stages: list[Stage], make_sink: Callable[[], Sink]) -> Way:
-        """In transactions, not at all (a preview), or at least once; `make_sink` takes the producer of that moment."""
-        if self.options.exactly_once:
-            transaction = self._exactly_once(make_sink)
-            return Way([*stages, transaction.leave_out_refused], transaction, transaction, transaction)
-        if self.wiring.sending.dry_run:
-            return Way(*self.wiring.preview(stages, self.ready.topic), NoCommit())
-        stages, sink = self.wiring.through_filters(stages, make_sink(), waits=False)
-        first = self._leave_out() if self.options.resume_by_trace else []
-        return Way([*first, *stages], sink, self._at_least_once(sink))
 
-    def reading(self) -> Reading:
-        """The source; with --resume-by-trace it gives nothing before it is known what is in the target."""
-        reading = read_topics(self.opened)
-        if self.resume is not None:
-            from kpipe.delivery.resume import ResumingSource
-
-            reading.source = ResumingSource(self.opened.source, self.resume)
-        return reading
-
-    def notes(self) -> list[str]:
-        """What --resume-by-trace left out."""
-        if self.resume is None or not self.resume.skipped:
-            return []
-        return [f"resume: {self.ready.where}: {self.resume.skipped:,} records were there already and were left out"]
-
-    def _exactly_once(self, make_sink: Callable[[], Sink]) -> ExactlyOnce:
-        """Transactions; dead letters of the same cluster go into them."""
-        from kpipe.delivery.exactly_once import ExactlyOnce
-        from kpipe.plan.modes import GroupMember, check_one_cluster, open_line
-
-        opened, ready, stop, letters = self.opened, self.ready, self.wiring.stop, self.wiring.letters
-        check_one_cluster(opened, ready, self.chosen.topics)
-        line = open_line(ready)
-
-        def sink_now() -> Sink:
-            ready.producing.producer, ready.producing.troubles = line.producer, line.troubles
-            return make_sink()
-
-        transaction = ExactlyOnce(
-            line,
-            sink_now,
-            opened.source,
-            GroupMember(opened.consumer, place_name(label(ready.cluster), f"group {self.chosen.group}"), stop),
-            records=self.options.txn_records,
-            interval=self.options.txn_interval,
-            on_error=self.wiring.policy.name,
-            stopped=self.wiring.stopped,
-            forced=lambda: stop.forced,
-            remaining=stop.remaining,
-            also_flush=letters.flush if letters is not None else lambda _timeout: True,
-            on_abort=letters.forget if letters is not None else lambda: None,
-            note=opened.source.note,
-            commits=opened.commits,
+def choose_way(
+    wiring: Wiring,
+    ends: Ends,
+    state: RunState,
+    options: ForwardOptions,
+    prefix: str,
+    stages: Sequence[Stage],
+    make_sink: Callable[[], Sink],
+) -> Way:
+    """One way; `make_sink` takes the producer of that moment, `prefix` is that of the trace headers."""
+    if options.exactly_once:
+        return _exactly_once(wiring, ends, state, options, stages, make_sink)
+    source = ends.opened.source
+    if wiring.sending.dry_run:
+        stages, sink = wiring.preview(stages, ends.ready.topic, state)
+        return Way(source, sink, stages)
+    stages, sink = wiring.through_filters(stages, make_sink(), state, waits=False)
+    if options.resume_by_trace:
+        resume = open_resume(ends, options.resume_limit, prefix, wiring.stop)
+        return _resuming(
+            at_least_once(wiring, ends.opened, state, ends.chosen.group, stages, sink, resume), resume, ends
         )
-        topic = self.wiring.letter_topic
-        if letters is not None and topic is not None and topic.cluster_id == ready.cluster_id:
-            letters.send_with(lambda: line.producer, line.serve, transaction.join)
+    return at_least_once(wiring, ends.opened, state, ends.chosen.group, stages, sink)
 
-        def began(starts: dict[TopicPartition, int]) -> None:
-            self.ledger.begin(starts)
-            transaction.began(starts)
 
-        self.hooks.began, self.hooks.revoked, self.hooks.lost = began, transaction.revoked, transaction.lost
-        return transaction
+def at_least_once(
+    wiring: Wiring,
+    opened: OpenSource,
+    state: RunState,
+    group: str | None,
+    stages: Sequence[Stage],
+    sink: Sink,
+    resume: Resume | None = None,
+) -> Way:
+    """What is delivered is committed, if there is a group; with `resume` beside how far the target has come."""
+    source = opened.source
+    if group is None:
+        return Way(source, sink, stages)
+    where = place_name(label(opened.cluster), f"group {group}")
+    tail = {} if resume is None else {"tail": resume.note}
+    committer = group_committer(opened.consumer, source, where, opened.commits, **tail)
+    listener = AtLeastOnceGroup(state.ledger, both(sink, wiring.letters), committer, wiring.stop, wiring.say)
+    return Way(source, sink, stages, committer=committer, group=listener)
 
-    def _leave_out(self) -> list[Stage]:
-        """The stage of --resume-by-trace: what is in the target already goes no further."""
-        from kpipe.plan.modes import open_resume
 
-        self.resume = open_resume(
-            self.opened, self.ready, self.chosen, self.options.resume_limit, self.prefix, self.wiring.stop
-        )
-        return [self.resume.leave_out]
+def acknowledged(
+    wiring: Wiring,
+    opened: OpenSource,
+    state: RunState,
+    group: str,
+    stages: Sequence[Stage],
+    encode: Callable[[Batch], bytes],
+    options: OutputOptions,
+) -> Way:
+    """Consume --commit-acked: what the far end of the pipe has delivered is committed."""
+    from kpipe.delivery.backchannel.channel import Channel
 
-    def _at_least_once(self, sink: Sink) -> Committer:
-        """Commits of the group, if there is one; with --resume-by-trace they carry how far the target has come."""
-        committer: Committer = NoCommit()
-        resume, group = self.resume, self.chosen.group
-        if group is not None:
-            tail = resume.note if resume is not None else lambda _place: ""
-            committer = group_committer(self.opened, group, self.source, tail)
-            wire_group(self.hooks, self.ledger, BothFlushed(sink, self.wiring.letters), committer, self.wiring.stop)
-        if resume is not None:
-            from kpipe.plan.modes import ResumingCommitter, wire_resume
+    source, stop = opened.source, wiring.stop
+    where = place_name(label(opened.cluster), f"group {group}")
+    committer = group_committer(opened.consumer, source, where, opened.commits)
+    channel = Channel(
+        options.commit_acked,
+        encode,
+        state.ledger,
+        committer,
+        stop,
+        each=options.acks == "each",
+        keep_alive=source.keep_alive,
+        say=wiring.say,
+        trust_end=options.trust_end,
+    )
+    listener = AtLeastOnceGroup(channel.ledger, both(channel, wiring.letters), committer, stop, wiring.say)
+    acked = channel.committer
+    return Way(source, channel.sink, stages, committer=acked, group=listener, notes=acked.notes)
 
-            wire_resume(self.hooks, resume)
-            committer = ResumingCommitter(committer, resume)
-        return committer
+
+# --- resume by trace ---------------------------------------------------------------------------------------------
+
+
+def _resuming(way: Way, resume: Resume, ends: Ends) -> Way:
+    """That way, but what is in the target already is left out, and nothing is read before that is known."""
+    from kpipe.delivery.resuming import ResumingCommitter, ResumingGroup, ResumingSource
+
+    return replace(
+        way,
+        source=ResumingSource(ends.opened.source, resume),
+        before=[resume.leave_out],
+        committer=ResumingCommitter(resume, way.committer),
+        group=ResumingGroup(resume, way.group),
+        notes=lambda: resume.told(ends.ready.where),
+    )
+
+
+def open_resume(ends: Ends, limit: int, prefix: str, stop: Stop, properties: Mapping[str, Any] = {}) -> Resume:
+    """The reader of the target's tail; UsageError where the trace cannot tell sources apart."""
+    from kpipe.delivery.member import GroupMember
+    from kpipe.delivery.resume import Resume
+    from kpipe.delivery.tail import TargetTail
+
+    opened, ready, selection = ends.opened, ends.ready, ends.chosen
+    if not (opened.cluster_id and ready.cluster_id):
+        raise UsageError("--resume-by-trace needs the clusters' ids, and one of them has none", where=ready.where)
+
+    def consumer(isolation: str) -> Consumer:
+        own = {"group.id": "kpipe-without-group", "isolation.level": isolation, **properties}
+        return open_consumer(ready.cluster, own)[0]
+
+    tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested, stop.remaining)
+    grouped = GroupMember(opened.consumer, f"group {selection.group}", stop)
+    notes = grouped.notes if selection.group is not None else _no_notes
+    ends_now = tail.ends()  # first: a partition that is not there afterwards is younger than these
+    known = opened.consumer.list_topics(timeout=METADATA_TIMEOUT).topics
+    places = frozenset((name, number) for name, topic in known.items() for number in topic.partitions)
+    there = (places, ends_now)
+    return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix, there_at_start=there)
+
+
+def _no_notes(_places: Iterable[TopicPartition]) -> Mapping[TopicPartition, str]:
+    return {}
+
+
+def _word(text: str) -> str:
+    """Cluster ids are base64 words; anything else must not break the metadata's syntax."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+# --- exactly once ------------------------------------------------------------------------------------------------
+
+
+def _exactly_once(
+    wiring: Wiring,
+    ends: Ends,
+    state: RunState,
+    options: ForwardOptions,
+    stages: Sequence[Stage],
+    make_sink: Callable[[], Sink],
+) -> Way:
+    """Transactions; dead letters of the same cluster go into them."""
+    from kpipe.delivery.exactly_once import ExactlyOnce
+    from kpipe.delivery.member import GroupMember
+
+    opened, ready, stop, topic = ends.opened, ends.ready, wiring.stop, wiring.letter_topic
+    check_one_cluster(opened, ready, ends.chosen.topics)
+    line = open_line(ready, stop)
+
+    def sink_now() -> Sink:
+        ready.producing.producer, ready.producing.troubles = line.producer, line.troubles
+        return make_sink()
+
+    once = ExactlyOnce(
+        line,
+        sink_now,
+        opened.source,
+        GroupMember(opened.consumer, place_name(label(ready.cluster), f"group {ends.chosen.group}"), stop),
+        state,
+        records=options.txn_records,
+        interval=options.txn_interval,
+        on_error=wiring.policy.name,
+        stopped=wiring.stopped,
+        forced=lambda: stop.forced,
+        letters=wiring.letters,
+        takes_letters=topic is not None and topic.cluster_id == ready.cluster_id,
+        note=opened.source.note,
+        commits=opened.commits,
+    )
+    return Way(
+        opened.source, once, stages, behind=[once.leave_out_refused], committer=once, group=once, transaction=once
+    )
+
+
+def transactional_id(group: str, instance: str) -> str:
+    """`kpipe:GROUP:INSTANCE`: the same for a restarted process, so that it ends what its predecessor left open."""
+    slot = os.environ.get(SLOT, "0")
+    return f"kpipe:{group}:{instance or f'{os.uname().nodename}-{slot}'}"
+
+
+def membership(selection: Selection) -> Selection:
+    """How a named instance is in its group: so that it can come back at once after a kill -9.
+
+    A static member of a classic group takes over from itself. One of a KIP-848 group is refused until the session of
+    the process that died has ended (UNRELEASED_INSTANCE_ID), so there the name is only that of the transactions.
+    """
+    if selection.protocol == "consumer":
+        return replace(selection, instance="")
+    return replace(selection, protocol="classic")
+
+
+def transaction_properties(group: str, instance: str, cluster: Cluster) -> dict[str, Any]:
+    """What makes a producer transactional; a record may wait no longer than its transaction."""
+    timeout = int(cluster.properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
+    own: dict[str, Any] = {
+        "transactional.id": transactional_id(group, instance),
+        "transaction.timeout.ms": timeout,
+    }
+    if "delivery.timeout.ms" not in cluster.properties:
+        own["delivery.timeout.ms"] = timeout
+    # When all connections break, librdkafka forgets its brokers, but not that one of them was the group's coordinator,
+    # and offsets sent to it hang until the transaction times out (confluentinc/librdkafka#5511).
+    if "metadata.recovery.strategy" not in cluster.properties:
+        own["metadata.recovery.strategy"] = "none"
+    return own
+
+
+def check_one_cluster(opened: OpenSource, ready: Target, topics: Sequence[str]) -> None:
+    """A transaction cannot span two clusters; the live cluster ids decide, and that the target knows the topics."""
+    if ready.cluster_id.startswith(EMBEDDED):
+        raise UsageError("--exactly-once: the embedded broker does not isolate transactions", where=ready.where)
+    one = bool(ready.cluster_id) and opened.cluster_id == ready.cluster_id
+    if not (one and knows_topics(opened, ready, opened.names(topics))):
+        what = "--exactly-once: source and target are different clusters, which no transaction spans"
+        raise UsageError(f"{what}; use --resume-by-trace", where=ready.where)
+
+
+def open_line(ready: Target, stop: Stop) -> TransactionLine:
+    """Take the transactional id over; before the group is joined, so that committed offsets are stable when read."""
+    from kpipe.delivery.transaction import TransactionLine
+
+    properties = ready.properties
+    timeout = int(properties["transaction.timeout.ms"]) / 1000
+
+    def reopen() -> tuple[Any, Troubles]:
+        producer, troubles = open_producer(ready.cluster, properties)
+        troubles.listener = ready.troubles.listener
+        return producer, troubles
+
+    where = place_name(label(ready.cluster), properties["transactional.id"])
+    line = TransactionLine(
+        ready.producer,
+        ready.troubles,
+        reopen,
+        where,
+        timeout,
+        given_up=lambda: stop.forced,
+        remaining=stop.remaining,
+    )
+    line.start(INIT_TIMEOUT)
+    return line

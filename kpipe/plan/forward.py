@@ -13,7 +13,7 @@ from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka.client import admin_of, label
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
-from kpipe.plan.delivery import Delivery
+from kpipe.plan.delivery import Ends, choose_way
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Outlet, also_places, routes_in
 from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_missing
@@ -24,9 +24,9 @@ from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.translation import by_key_as_it_was, check_registries, check_translation, notes_of, translating
 from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
-from kpipe.plan.wiring import Wiring
+from kpipe.plan.wiring import Wiring, read_topics
+from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
-from kpipe.sources.topic import Hooks
 from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def plan_forward(
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
     origins, target, steps = _read_places(places, forward, steps)
     name, topics = source_places(origins)
-    wiring = Wiring(connection, run, steps, stop, say, sending)
+    wiring = Wiring(connection, run, steps, stop, say, sending, selection.count)
     sending = wiring.sending
     also = _check_ways(forward, sending, steps, target)
     _check_words(selection, forward, sending, trace, schemas, steps)
@@ -80,8 +80,8 @@ def plan_forward(
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
     _refuse_clusters(forward, wiring, source_cluster, target_cluster)
-    chosen, hooks = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run), Hooks(say=say)
-    opened = prepare_source(source_cluster, chosen, hooks, connection.timeout, wiring.stopped, wiring.pace)
+    chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
+    opened = prepare_source(source_cluster, chosen, say, connection.timeout, wiring.stopped, wiring.pace)
     wiring.watch.add_source(source_cluster, opened, topics[0])
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
@@ -111,24 +111,13 @@ def plan_forward(
     stages += translating(forward, source_cluster, target_cluster, ready.topic, wiring, opened)
     stages += [*guards, *stamps, *stamping, *outlet.limits()]
     stages += [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
-    ledger = Ledger(keeps_offsets=chosen.group is not None, keeps_records=bool(sending.spill) or sending.dry_run)
-    delivery = Delivery(wiring, opened, source_cluster, ready, hooks, chosen, forward, trace.trace_prefix, ledger)
-    way = delivery.way(stages, _sink_maker(outlet, homes))
-    planned = wiring.plan(
-        delivery.reading(),
-        way.stages,
-        way.sink,
-        way.committer,
-        ledger,
-        limit=selection.count,
-        notes=lambda: [*delivery.notes(), *notes_of(stages)],
-        transaction=way.transaction,
-        flush_timeout=END_TIMEOUT,
-    )
-    if way.transaction is not None:
-        way.transaction.books, way.transaction.ledger = planned.pipeline, ledger
+    keeps_records = bool(sending.spill) or sending.dry_run
+    state = RunState(Ledger(keeps_offsets=chosen.group is not None, keeps_records=keeps_records))
+    ends = Ends(opened, ready, chosen)
+    way = choose_way(wiring, ends, state, forward, trace.trace_prefix, stages, _sink_maker(outlet, homes))
+    planned = wiring.plan(way, state, read_topics(opened), notes=lambda: notes_of(stages), flush_timeout=END_TIMEOUT)
     wiring.warn(*_compaction_warning(ready, steps, sending.keyless))
-    opened.source.open(opened.metadata)
+    opened.start(way.group)
     return planned
 
 
@@ -145,7 +134,7 @@ def _check_words(
     check_rate(sending)
     check_partition_word(forward.to_partition, "--to-partition")
     if forward.exactly_once or forward.resume_by_trace:
-        from kpipe.plan.modes import check_modes
+        from kpipe.plan.rules import check_modes
 
         check_modes(forward, selection, trace.trace, sending.spill, steps)
 
@@ -156,7 +145,7 @@ def _choose(
     """What to read; a preview does not join the group it reads the offsets of."""
     chosen = make_selection(selection, topics, cluster, set(ALL_COLUMNS))
     if forward.exactly_once and chosen.instance:
-        from kpipe.plan.modes import membership
+        from kpipe.plan.delivery import membership
 
         chosen = membership(chosen)
     return replace(chosen, joins=joins)
@@ -286,7 +275,7 @@ def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, c
     """
     own: dict[str, Any] = {} if "compression.type" in cluster.properties else {"compression.type": "lz4"}
     if forward.exactly_once:
-        from kpipe.plan.modes import transaction_properties
+        from kpipe.plan.delivery import transaction_properties
 
         return own | transaction_properties(selection.group, selection.instance, cluster)
     return own if "delivery.timeout.ms" in cluster.properties else {**own, "delivery.timeout.ms": 0}

@@ -14,7 +14,7 @@ import termios
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.delivery.commit import NoCommit
+from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
@@ -26,6 +26,7 @@ from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_t
 from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT, check_rate, refuse_together
 from kpipe.plan.wiring import Reading, Wiring
+from kpipe.run_state import RunState
 from kpipe.sources.stdin import FileSource
 from kpipe.trace import Hop
 
@@ -80,7 +81,7 @@ def plan_produce(
     paths = [record.restore] if record.restore else list(files) or ["-"]
     place = target_place(target)
     make = make_decoder(options, encoded)
-    wiring = Wiring(connection, run, steps, stop, say, sending)
+    wiring = Wiring(connection, run, steps, stop, say, sending, record.count)
     sending = wiring.sending
     _check_words(options, record, sending, paths)
     stages, stamping = (
@@ -111,20 +112,17 @@ def plan_produce(
     encode = encoding(schemas, cluster, ready.topic, wiring.stopped, say)
     stages += [*_last_stages(outlet, ready, trace, steps, encode, times=times), *stamping, *outlet.limits(), *missing]
     keeps_records = bool(sending.spill) or sending.dry_run
-    ledger = Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None)
+    state = RunState(Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None))
     if sending.dry_run:
-        stages, sink = wiring.preview(stages, ready.topic)
+        stages, sink = wiring.preview(stages, ready.topic, state)
     else:
-        by_column = ready.column_sink(record.partition, ledger) if columns else None
+        by_column = ready.column_sink(record.partition, state.ledger) if columns else None
         target_sink = by_column or outlet.sink(_delivery_lines(stop) if record.report else None)
-        stages, sink = wiring.through_filters(stages, target_sink)
+        stages, sink = wiring.through_filters(stages, target_sink, state)
     planned = wiring.plan(
-        Reading(source, lambda: float(source.read_bytes), lambda: source.total_bytes),
-        stages,
-        sink,
-        acks or rest or NoCommit(),
-        ledger,
-        limit=record.count,
+        Way(source, sink, stages, committer=acks or rest),
+        state,
+        Reading(lambda: float(source.read_bytes), lambda: source.total_bytes),
         notes=lambda: _notes(source, rest, acks, stop),
         spill=rest,
         prints=record.tee or record.report,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.delivery.way import GroupListener
     from kpipe.kafka.client import Troubles
     from kpipe.options import SelectionOptions
     from kpipe.pace import Pace
@@ -44,9 +45,16 @@ class OpenSource:
     """A source that is ready to read, and what else needs to know its consumer."""
 
     def __init__(
-        self, source: TopicSource, consumer: Consumer, troubles: Troubles, cluster: Cluster, metadata: Any
+        self,
+        source: TopicSource,
+        consumer: Consumer,
+        troubles: Troubles,
+        cluster: Cluster,
+        metadata: Any,
+        hooks: Hooks,
     ) -> None:
         self.source = source
+        self._hooks = hooks
         self.cluster = cluster
         self.consumer = consumer
         self.troubles = troubles
@@ -54,6 +62,14 @@ class OpenSource:
         self.cluster_id = str(metadata.cluster_id or "")
         self.metadata = metadata
         self._left_out: set[str] = set()
+
+    def start(self, group: GroupListener | None = None) -> None:
+        """Join the group, or assign the partitions: from here on `group` hears what becomes of them."""
+        if group is not None:
+            hooks = self._hooks
+            hooks.began, hooks.revoked, hooks.lost = group.began, group.revoked, group.lost
+            hooks.committed = group.committed
+        self.source.open(self.metadata)
 
     def names(self, topics: Sequence[str]) -> list[str]:
         """The topics that names and patterns mean."""
@@ -163,7 +179,7 @@ def _min_age(text: str) -> float:
 def prepare_source(
     cluster: Cluster,
     selection: Selection,
-    hooks: Hooks,
+    say: Callable[[str], None],
     timeout: float,
     stopped: Callable[[], bool],
     pace: Pace | None = None,
@@ -173,6 +189,7 @@ def prepare_source(
     Without a group the consumer still needs an id for one; it never joins or commits.
     """
     own: dict[str, Any] = {"group.id": selection.group or "kpipe-without-group"}
+    hooks = Hooks(say=say)
     ids = TopicIds(lambda: admin_of(cluster))
     if selection.group is not None:
         admin = GroupAdmin(cluster)
@@ -193,7 +210,7 @@ def prepare_source(
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, troubles, cluster, metadata)
+    return OpenSource(source, consumer, troubles, cluster, metadata, hooks)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:

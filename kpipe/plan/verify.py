@@ -15,7 +15,7 @@ from kpipe.plan.identity import tell_apart
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.plan.watch import Watch
-from kpipe.sources.topic import BEGINNING, Hooks, Selection
+from kpipe.sources.topic import BEGINNING, Selection
 from kpipe.units import parse_size
 from kpipe.verify.compare import Comparison, Verdict
 from kpipe.verify.digest import Digester, Tracing
@@ -145,8 +145,8 @@ def _settle(
 def _open(
     cluster: Cluster, selection: Selection, connection: ConnectionOptions, stop: Stop, say: Callable[[str], None]
 ) -> ComparedTopic:
-    opened = prepare_source(cluster, selection, Hooks(say=say), connection.timeout, lambda: stop.requested)
-    opened.source.open(opened.metadata)
+    opened = prepare_source(cluster, selection, say, connection.timeout, lambda: stop.requested)
+    opened.start()
     return ComparedTopic(
         place_name(label(cluster), selection.topics[0]), selection.topics[0], opened, cluster, opened.cluster_id
     )

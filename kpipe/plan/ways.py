@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from kpipe.options import TargetOptions
     from kpipe.pace import Pace
     from kpipe.parts import Sink
-    from kpipe.pipeline import Pipeline
     from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
     from kpipe.sinks.preview import Preview
+    from kpipe.through.filtering import FilterSink
+    from kpipe.through.limit import Limited
     from kpipe.transform.step import Step
 
 FILTERS = ("through", "through-json")
@@ -32,60 +34,62 @@ def filter_in(steps: Sequence[Step]) -> str:
     return next((step.name for step in steps if step.name in FILTERS), "")
 
 
+@dataclass(slots=True, frozen=True)
+class Filters:
+    """The way to the sink with its filters put in: `stages` run before the first of them.
+
+    `running` are the filters; `limited` counts what comes out behind the last one, where -c counts (None: no filter).
+    """
+
+    stages: list[PipelineStage]
+    sink: Sink
+    running: Sequence[FilterSink] = ()
+    limited: Limited | None = None
+
+    def end(self) -> None:
+        """End the processes of all filters, at once."""
+        for each in self.running:
+            each.end()
+
+
 def put_filters(
     steps: Sequence[Step],
     stages: Sequence[PipelineStage],
     sink: Sink,
     say: Callable[[str], None],
+    state: RunState,
+    limit: int | None,
     preview: Preview | None = None,
-) -> tuple[list[PipelineStage], Sink]:
-    """Put every filter before the sink, with the stages behind it; what is left runs before the first filter."""
+) -> Filters:
+    """Put every filter before the sink, with the stages behind it.
+
+    `state` tells a filter that its input has ended, `limit` is how many records may come out (None: any number).
+    """
     if not filter_in(steps):
-        return list(stages), sink
+        return Filters(list(stages), sink)
     from kpipe.through.envelopes import Envelopes
-    from kpipe.through.filtering import Filter
+    from kpipe.through.filtering import Filter, Surroundings
     from kpipe.through.limit import Limited
     from kpipe.through.lines import Lines, refuse_newlines
     from kpipe.transform.through import FilterMark
 
-    sink = Limited(sink)
+    limited = Limited(sink, limit)
+    sink = limited
+    around = Surroundings(lambda: state.draining, lambda: limited.left)
+    if preview is not None:
+        around = replace(around, note=preview.note)
+    running: list[FilterSink] = []
     behind: list[PipelineStage] = []
     for stage in reversed(stages):
         if not isinstance(stage, FilterMark):
             behind.insert(0, stage)
             continue
         what = Filter(stage.command, stage.title, stage.timeout, stage.jobs)
-        filtering: Any = (Envelopes if stage.json else Lines)(what, sink, behind, say)
-        if preview is not None:
-            filtering.note = preview.note
-        sink = cast("Sink", filtering)
+        filtering = (Envelopes if stage.json else Lines)(what, sink, behind, say, around)
+        running.append(filtering)
+        sink = filtering
         behind = [] if stage.json else [refuse_newlines(stage.title)]
-    return behind, sink
-
-
-def bind_filters(pipeline: Pipeline) -> None:
-    """Tell the filters where to see that the input has ended, and count behind them what passes."""
-    filters = _filters(pipeline.sink)
-    if filters:
-        limited = filters[-1].inner
-        limited.left, pipeline.limit, pipeline.enough = pipeline.limit, None, limited.enough
-        for filtering in filters:
-            filtering.ending, filtering.wanted = lambda: pipeline.draining, lambda: limited.left
-
-
-def end_filters(sink: Sink) -> None:
-    """End the processes of all filters, at once."""
-    for filtering in _filters(sink):
-        filtering.end()
-
-
-def _filters(sink: Any) -> list[Any]:
-    found: list[Any] = []
-    while sink is not None:
-        if hasattr(sink, "ending"):
-            found.append(sink)
-        sink = getattr(sink, "inner", None)
-    return found
+    return Filters(behind, sink, running, limited)
 
 
 def make_pace(rates: Sequence[str], stop: Stop) -> Pace | None:
@@ -129,12 +133,18 @@ def dry_warning(sending: TargetOptions) -> list[str]:
 
 
 def build_preview(
-    steps: Sequence[Step], stages: Sequence[PipelineStage], topic: str, stop: Stop, say: Callable[[str], None]
-) -> tuple[list[PipelineStage], Sink]:
+    steps: Sequence[Step],
+    stages: Sequence[PipelineStage],
+    topic: str,
+    stop: Stop,
+    say: Callable[[str], None],
+    state: RunState,
+    limit: int | None,
+) -> Filters:
     """The stages and the sink of a dry run; filters do run."""
     preview = make_preview(topic, stop)
-    before, sink = put_filters(steps, stages, preview, say, preview)
-    return [preview.enter, *before, preview.leave], sink
+    filters = put_filters(steps, stages, preview, say, state, limit, preview)
+    return replace(filters, stages=[preview.enter, *filters.stages, preview.leave])
 
 
 def make_preview(topic: str, stop: Stop) -> Preview:

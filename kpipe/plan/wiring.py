@@ -20,16 +20,7 @@ from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
 from kpipe.plan.stages import make_spill
 from kpipe.plan.watch import Watch
-from kpipe.plan.ways import (
-    bind_filters,
-    build_preview,
-    dry_warning,
-    end_filters,
-    make_pace,
-    put_filters,
-    throttle,
-    unsent,
-)
+from kpipe.plan.ways import Filters, build_preview, dry_warning, make_pace, put_filters, throttle, unsent
 from kpipe.sinks.epoch import EpochTimes
 from kpipe.transform.patterns import Patience
 
@@ -38,14 +29,15 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Role
+    from kpipe.delivery.way import Way
     from kpipe.kafka.client import Troubles
-    from kpipe.ledger import Ledger
     from kpipe.options import ConnectionOptions, RunOptions
-    from kpipe.parts import Committer, Sink, Source, Spill, Transaction
+    from kpipe.parts import Sink, Spill
     from kpipe.pipeline import Stage
     from kpipe.plan.outlet import Choose
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
+    from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
     from kpipe.sinks.dead_letters import DeadLetterTopic
     from kpipe.trace import Hop
@@ -57,9 +49,8 @@ FLUSH_TIMEOUT = 150.0
 
 @dataclass(slots=True)
 class Reading:
-    """What is read, and how far that has come: `done` of `total`, in bytes or records (None: nobody knows)."""
+    """How far that has come: `done` of `total`, in bytes or records (None: nobody knows)."""
 
-    source: Source
     done: Callable[[], float]
     total: Callable[[], float | None]
     facts: Callable[[], dict[str, object]] = dict
@@ -69,10 +60,9 @@ class Reading:
 
 
 def read_topics(opened: OpenSource) -> Reading:
-    """Topics; they are opened when the run is planned, for with a group the first rebalance follows."""
+    """Topics."""
     source = opened.source
     return Reading(
-        source,
         done=lambda: float(source.progress.count),
         total=lambda: float(source.progress.expected()) or None,
         facts=source.gaps.facts,
@@ -117,6 +107,7 @@ class Wiring:
         stop: Stop,
         say: Callable[[str], None],
         sending: TargetOptions | None = None,
+        limit: int | None = None,
     ) -> None:
         self.connection, self.steps, self.stop, self.say = connection, steps, stop, say
         self.policy = parse_policy(run.on_error)
@@ -131,6 +122,8 @@ class Wiring:
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
         self._measures = bool(run.metrics or run.metrics_file)
+        self._limit = limit
+        self._filters: Filters | None = None
         self._epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
@@ -223,44 +216,49 @@ class Wiring:
         self.watch.add_target(ready, letters=True)
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
-    def through_filters(self, stages: Sequence[Stage], sink: Sink, *, waits: bool = True) -> tuple[list[Stage], Sink]:
+    def through_filters(
+        self, stages: Sequence[Stage], sink: Sink, state: RunState, *, waits: bool = True
+    ) -> tuple[list[Stage], Sink]:
         """Filters and the throttle before the sink; the stages are those before the first filter.
 
         `waits` when the source does not keep the pace itself.
         """
-        return put_filters(self.steps, stages, throttle(sink, self.pace, waits=waits), self.say)
+        behind = throttle(sink, self.pace, waits=waits)
+        self._filters = put_filters(self.steps, stages, behind, self.say, state, self._limit)
+        return self._filters.stages, self._filters.sink
 
-    def preview(self, stages: Sequence[Stage], topic: str) -> tuple[list[Stage], Sink]:
+    def preview(self, stages: Sequence[Stage], topic: str, state: RunState) -> tuple[list[Stage], Sink]:
         """A dry run's stages and sink."""
-        return build_preview(self.steps, stages, topic, self.stop, self.say)
+        self._filters = build_preview(self.steps, stages, topic, self.stop, self.say, state, self._limit)
+        return self._filters.stages, self._filters.sink
 
     def plan(
         self,
+        way: Way,
+        state: RunState,
         reading: Reading,
-        stages: Sequence[Stage],
-        sink: Sink,
-        committer: Committer,
-        ledger: Ledger,
         *,
-        limit: int | None,
         notes: Callable[[], list[str]] = list,
-        transaction: Transaction | None = None,
         spill: Spill | None = None,
         flush_timeout: float = FLUSH_TIMEOUT,
         prints: bool = False,
     ) -> Planned:
         """The run; `spill` is in place of the file that --spill names, `prints` says that stdout has a reader."""
+        filters = self._filters
+        limited = None if filters is None else filters.limited
         pipeline = Pipeline(
-            reading.source,
-            stages,
-            sink,
-            committer,
-            ledger,
+            way.source,
+            [*way.before, *way.stages, *way.behind],
+            way.sink,
+            way.committer,
+            state.ledger,
             self.stop,
             on_error=self.policy.name,
-            limit=limit,
+            limit=self._limit if limited is None else None,  # behind filters it is counted there
+            enough=None if limited is None else limited.enough,
+            state=state,
             dead_letters=self.letters,
-            transaction=transaction,
+            transaction=way.transaction,
             say=self.say,
             spill=spill or make_spill(self.sending.spill),
             flush_timeout=flush_timeout,
@@ -269,7 +267,6 @@ class Wiring:
             from kpipe.sinks.stdout import ReaderWatch
 
             pipeline.watch = ReaderWatch()
-        bind_filters(pipeline)
         self.patience.is_over = lambda: self.stop.forced
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
@@ -280,12 +277,13 @@ class Wiring:
             return {**dry, **reading.facts(), **self._epoch.facts(), **(outlet.facts() if outlet else {})}
 
         def all_notes() -> list[str]:
-            return [*notes(), *(outlet.notes() if outlet else [])]
+            return [*way.notes(), *notes(), *(outlet.notes() if outlet else [])]
 
-        self.watch.start(ledger)
+        self.watch.start(state.ledger)
         planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
         planned.fell_short = lambda: self._epoch.count > 0
-        planned.end_filters = lambda: end_filters(sink)
+        if filters is not None:
+            planned.end_filters = filters.end
         planned.watched = self._watched(reading)
         pipeline.observers.append(self.watch)
         if dry:

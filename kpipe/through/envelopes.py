@@ -21,7 +21,16 @@ from kpipe.formats.envelope import EnvelopeDecoder
 from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.record import NO_TIMESTAMP
 from kpipe.through.child import Child, pump
-from kpipe.through.filtering import LAST_WORDS, NOT_ANSWERED, TURN, FilterMismatch, FilterSink, Unanswered, slices
+from kpipe.through.filtering import (
+    LAST_WORDS,
+    NOT_ANSWERED,
+    TURN,
+    FilterMismatch,
+    FilterSink,
+    Surroundings,
+    Unanswered,
+    slices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,8 +68,15 @@ class Open:
 class Envelopes(FilterSink):
     """The envelope mode: it writes ahead, takes what comes, and settles what is known to be over."""
 
-    def __init__(self, what: Filter, inner: Sink, stages: Sequence[PipelineStage], tell: Callable[[str], None]) -> None:
-        super().__init__(what, inner, stages, tell)
+    def __init__(
+        self,
+        what: Filter,
+        inner: Sink,
+        stages: Sequence[PipelineStage],
+        tell: Callable[[str], None],
+        around: Surroundings = Surroundings(),  # noqa: B008 - it is frozen
+    ) -> None:
+        super().__init__(what, inner, stages, tell, around)
         self._encode = EnvelopeEncoder()
         self._decoders: dict[int, EnvelopeDecoder] = {}
         self._open: dict[Place, deque[Open]] = {}

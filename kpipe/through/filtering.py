@@ -71,18 +71,34 @@ class Filter:
     jobs: int = 1
 
 
+@dataclass(slots=True, frozen=True)
+class Surroundings:
+    """What a filter asks of its run: whether the input has ended, how many records may still be sent (None: all).
+
+    `note` hears of filtered and bad records.
+    """
+
+    ending: Callable[[], bool] = lambda: False
+    wanted: Callable[[], int | None] = lambda: None
+    note: Note = lambda _origin, _index, _error: None
+
+
 class FilterSink:
     """The part of a way through a filter that does not depend on what is written to it.
 
-    `stages` run on what came back; `ending` says whether the input has ended, `wanted` how many records may still
-    be sent (None: all); `note` hears of filtered and bad records.
+    `stages` run on what came back.
     """
 
-    def __init__(self, what: Filter, inner: Sink, stages: Sequence[PipelineStage], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        what: Filter,
+        inner: Sink,
+        stages: Sequence[PipelineStage],
+        tell: Callable[[str], None],
+        around: Surroundings = Surroundings(),
+    ) -> None:
         self.inner = inner
-        self.ending: Callable[[], bool] = lambda: False
-        self.wanted: Callable[[], int | None] = lambda: None
-        self.note: Note = lambda _origin, _index, _error: None
+        self.ending, self.wanted, self.note = around.ending, around.wanted, around.note
         self.what = what
         self.children: dict[int, Child] = {}
         self._stages = stages

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Limited:
     """The sink behind the last filter. `left` records may still be sent; None: any number."""
 
-    def __init__(self, inner: Sink) -> None:
+    def __init__(self, inner: Sink, left: int | None = None) -> None:
         self.inner = inner
-        self.left: int | None = None
+        self.left = left
 
     def enough(self) -> bool:
         """Whether nothing more is wanted."""

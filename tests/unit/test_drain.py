@@ -106,7 +106,7 @@ def test_an_exception_in_a_step_of_the_drain_keeps_no_other_from_being_done(
     asked: list[str] = []
 
     def fail(*_arguments: Any, **_named: Any) -> None:
-        if (part, method) == ("letters", "poll") and not run.pipeline.draining:
+        if (part, method) == ("letters", "poll") and not run.pipeline.state.draining:
             return
         asked.append(method)
         raise raised if isinstance(raised, Exception) else raised()

@@ -13,6 +13,7 @@ from kpipe.errors import BadRecord, KpipeError, UndeliveredError
 from kpipe.ledger import Flight, Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
+from kpipe.run_state import RunState
 from kpipe.shutdown import Stop
 from kpipe.sinks.topic import NotSent
 
@@ -170,6 +171,7 @@ class Lab:
             lambda: FakeSink(self),  # type: ignore[arg-type,return-value]
             self.source,
             self.member,
+            RunState(Ledger(keeps_offsets=True)),
             records=records,
             interval=100.0,
             on_error=on_error,
@@ -177,7 +179,7 @@ class Lab:
             forced=lambda: self.stop.forced,
             clock=lambda: self.now,
         )
-        self.ledger = Ledger(keeps_offsets=True)
+        self.ledger = self.once.ledger
         self.pipeline = Pipeline(
             self.source,  # type: ignore[arg-type]
             [*stages, self.once.leave_out_refused],
@@ -187,8 +189,8 @@ class Lab:
             self.stop,
             on_error=on_error,
             transaction=self.once,
+            state=self.once.state,
         )
-        self.once.books, self.once.ledger = self.pipeline, self.ledger
         self.once.began({PLACE: 0})
 
     def run(self) -> None:

@@ -397,9 +397,9 @@ def test_what_was_refused_before_going_back_says_nothing_of_what_is_read_again()
     pipeline = Pipeline(ListSource(batches(1)), (), ListSink(), ListCommitter(), ledger, Stop())
     (batch,) = batches(1)
     flight = ledger.track(batch, batch.snapshot())
-    pipeline._refused.append((flight, 0))
-    pipeline._reasons[id(flight), 0] = "old"
-    pipeline.rewind({})
+    pipeline.state.refused.append((flight, 0))
+    pipeline.state.reasons[id(flight), 0] = "old"
+    pipeline.state.rewind({})
     ledger._spare.append(flight)
     flight.reset()
     assert ledger.track(batch, batch.snapshot()) is flight

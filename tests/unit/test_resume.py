@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.delivery.resume import INTERVAL, MAX_METADATA, OffsetSet, Resume, ResumingSource
+from kpipe.delivery.resume import INTERVAL, MAX_METADATA, OffsetSet, Resume
+from kpipe.delivery.resuming import ResumingSource
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
 

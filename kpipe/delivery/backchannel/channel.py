@@ -147,36 +147,31 @@ class AckedCommitter:
 
 
 class Channel:
-    """All that consume needs for `--commit-acked PATH`, wired; it is what a rebalance waits for."""
+    """All that consume needs for `--commit-acked PATH`; it is what a rebalance waits for.
 
-    def __init__(self, path: str, encode: Callable[[Batch], bytes], *, each: bool) -> None:
-        self._gate = Gate(each=each)
-        self._listener = Listener(path, self._gate)
-        self._committer: AckedCommitter | None = None
-        self.sink = AckedStdout(encode, self._gate, self._listener)
+    `committer` commits what is proven, by way of the group's own; `ledger` is the run's, as far as it is proven.
+    """
 
-    def gated(self, ledger: Ledger) -> GatedLedger:
-        """The ledger, as far as it is proven."""
-        return GatedLedger(ledger, self._gate)
-
-    def committer(
+    def __init__(  # noqa: PLR0913 - one for each side it touches
         self,
+        path: str,
+        encode: Callable[[Batch], bytes],
+        ledger: Ledger,
         group: GroupCommitter,
         stop: Stop,
+        *,
+        each: bool,
         keep_alive: Callable[[], None],
         say: Callable[[str], None],
-        *,
         trust_end: bool,
-    ) -> AckedCommitter:
-        """A committer of what is proven, by way of the group's own."""
-        own = (group, self._gate, self._listener, self.sink, stop)
-        self._committer = AckedCommitter(*own, keep_alive=keep_alive, say=say, trust_end=trust_end)
-        return self._committer
+    ) -> None:
+        gate = Gate(each=each)
+        listener = Listener(path, gate)
+        self.sink = AckedStdout(encode, gate, listener)
+        self.ledger = GatedLedger(ledger, gate)
+        own = (group, gate, listener, self.sink, stop)
+        self.committer = AckedCommitter(*own, keep_alive=keep_alive, say=say, trust_end=trust_end)
 
     def flush(self, timeout: float) -> bool:
         """Wait for acknowledgements as long as they come; True when no more can be expected."""
         return self.sink.wait(timeout)
-
-    def notes(self) -> list[str]:
-        """What people should know at the end."""
-        return self._committer.notes() if self._committer is not None else []

@@ -89,6 +89,11 @@ class GatedLedger:
         return self._ledger.flights or not self._gate.proven()
 
     @property
+    def read(self) -> int:
+        """As the ledger's."""
+        return self._ledger.read
+
+    @property
     def cut_short(self) -> bool:
         """As the ledger's."""
         return self._ledger.cut_short

@@ -127,7 +127,7 @@ def run(source, stages, sink, *, on_error="stop", limit=None, flush_timeout=0.2)
     binder = sink
     while binder is not None:
         if hasattr(binder, "ending"):
-            binder.ending = lambda: pipeline.draining
+            binder.ending = lambda: pipeline.state.draining
         binder = getattr(binder, "inner", None)
     pipeline.run()
     return SimpleNamespace(
