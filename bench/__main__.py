@@ -27,6 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 BASELINE = RESULTS / "baseline.json"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 RECORDS = "records.txt"
+IN_FLIGHT = 50
 TOOLS = "org.apache.kafka:kafka-tools:4.3.0"
 C_FLOOR = "librdkafka in C"
 SLOW_BYTES = 300_000
@@ -166,10 +167,13 @@ def _commit_groups(cluster: Cluster, topic: str) -> str:
     from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
     prefix = "bench-lag-"
-    for number in range(GROUPS):
-        places = [TopicPartition(topic, partition, number % 100) for partition in range(4)]
-        wanted = ConsumerGroupTopicPartitions(f"{prefix}{number:04}", places)
-        for answer in cluster.admin.alter_consumer_group_offsets([wanted], request_timeout=20).values():
+    for first in range(0, GROUPS, IN_FLIGHT):
+        asked = []
+        for number in range(first, min(GROUPS, first + IN_FLIGHT)):
+            places = [TopicPartition(topic, partition, number % 100) for partition in range(4)]
+            wanted = ConsumerGroupTopicPartitions(f"{prefix}{number:04}", places)
+            asked += cluster.admin.alter_consumer_group_offsets([wanted], request_timeout=20).values()
+        for answer in asked:
             answer.result(25)
     return prefix
 
