@@ -25,6 +25,8 @@ Key = TypeVar("Key")
 
 IN_FLIGHT = 50
 """Requests on the way at once: each question about a group costs a look-up of its coordinator and a request."""
+NO_OFFSET = -1
+"""What a broker says where no record is of the time asked for, or later."""
 AGAIN = 0.1
 """Seconds before a coordinator that was away is asked again, while there is time."""
 CONFIGS_AT_ONCE = 250
@@ -181,12 +183,14 @@ def offsets(
     deadline = connection.deadline()
     asked = connection.admin.list_offsets(wanted, isolation_level=isolation, request_timeout=connection.timeout)
     answers = collect(asked, deadline + 0.5, lambda tp: f"partition {tp.topic}[{tp.partition}]")
-    return {
-        (tp.topic, tp.partition): answer
-        if isinstance(answer, Failure)
-        else Listed(int(answer.offset), int(answer.timestamp))
-        for tp, answer in answers.items()
-    }
+    return {(tp.topic, tp.partition): _listed(answer) for tp, answer in answers.items()}
+
+
+def _listed(answer: Any | Failure) -> Listed | Failure:
+    """An offset; a leader that does not answer leaves RD_KAFKA_OFFSET_INVALID without an error (librdkafka 2.16)."""
+    if isinstance(answer, Failure):
+        return answer
+    return Listed(int(answer.offset), int(answer.timestamp)) if answer.offset >= NO_OFFSET else Failure(Kind.AWAY, LATE)
 
 
 def earliest(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Listed | Failure]:
