@@ -75,7 +75,8 @@ def refuse_missing(word: str, targets_of: Callable[[str | None], Sequence[Partit
                 continue
             for target in targets_of(route):
                 if number >= target.partitions and number >= target.look_again():
-                    what = f"{target.where} has {target.partitions} partitions, so none has the number {number}"
+                    count = "1 partition" if target.partitions == 1 else f"{target.partitions} partitions"
+                    what = f"{target.where} has {count}, so none has the number {number}"
                     errors[place] = MissingPartition(f"{what}; add some, or drop `same`")
         batch.reject(errors)
 
