@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test faults unit lint types gen check bench soak wheel clean
+.PHONY: help venv demo test faults unit mutants lint types gen check bench soak wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ faults: venv ## run the whole fault suite, and write what happened to docs/fault
 
 unit: venv ## run the tests that need no broker
 	@$(BIN)/python -m pytest tests/unit tests/golden tests/meta $(ARGS)
+
+mutants: venv ## show which changes of the code the unit tests do not notice
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: venv ## check style, format and the directions of imports
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ CLIENT_WORDS = {
     "test_librdkafka.py",
     "test_transaction.py",
     "test_troubles.py",
+    "test_target_tail.py",
 }
 """Unit tests that need the client's own words: its properties, its errors and their names."""
 FUNCTION, FILE = 60, 500
