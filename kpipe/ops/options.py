@@ -405,6 +405,6 @@ class SchemaCheckOptions(Options):
         help="Read the last records of this topic through FILE; without it the topic that the subject's name says.",
     )
     records: int = option(
-        SELECTION, "--records", "-n", default=1000, metavar="N", least=0, shown=True,
+        SELECTION, "--records", default=1000, metavar="N", least=0, shown=True,
         help="How many of the last records; 0 reads none.",
     )

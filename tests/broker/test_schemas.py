@@ -497,7 +497,7 @@ def test_check_asks_the_registry_and_reads_records_through_the_new_schema(
     found = json.loads(bad.out)
     assert (bad.code, found["records"]["misfits"], found["records"]["read"]) == (5, 1, 7)
     assert "'B' is no symbol of Kind" in found["records"]["examples"][0][1]
-    last = kpipe("schema", "check", "-J", "-n", "2", subject, str(narrow), config=settings)
+    last = kpipe("schema", "check", "-J", "--records", "2", subject, str(narrow), config=settings)
     assert json.loads(last.out)["records"]["read"] == 2
     key = tmp_path / "key.avsc"
     key.write_text('"string"')
@@ -511,7 +511,7 @@ def test_check_prints_the_words_of_the_registry(kafka: Cluster, kpipe: Kpipe, fa
     fake.refuses = ["READER_FIELD_MISSING_DEFAULT_VALUE: x"]
     file = tmp_path / "a.avsc"
     file.write_text(json.dumps({**USER, "doc": "x"}))
-    result = kpipe("schema", "check", "-n", "0", "t-value", str(file), config=config(kafka, fake.url))
+    result = kpipe("schema", "check", "--records", "0", "t-value", str(file), config=config(kafka, fake.url))
     assert result.code == 5
     assert result.out.decode() == "t-value: not compatible (BACKWARD)\n  READER_FIELD_MISSING_DEFAULT_VALUE: x\n"
     refused = kpipe("schema", "register", "t-value", str(file), config=config(kafka, fake.url))

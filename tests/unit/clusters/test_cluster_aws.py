@@ -68,7 +68,7 @@ def test_an_sdk_without_credentials_says_so_and_tells_nothing_else(signer: None)
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
     monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer.MSKAuthTokenProvider", None)
-    with pytest.raises(UsageError, match=r"pip install 'kpipe\[aws\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'kpipe-cli\[aws\]'"):
         fetch_token(Reference("", SecretSource.AWS, ("eu-west-1", "")), {}, 0.0, where="msk")
 
 

@@ -251,5 +251,5 @@ def test_yaml_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "rpk.yaml"
     path.write_text("profiles: []\n")
-    with pytest.raises(UsageError, match=r"pip install 'kpipe\[import\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'kpipe-cli\[import\]'"):
         read_foreign(path)

@@ -116,7 +116,7 @@ def test_a_file_that_is_missing_or_too_large(tmp_path):
 
 def test_a_missing_keyring_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "keyring", None)
-    with pytest.raises(UsageError, match=r"pip install 'kpipe\[keyring\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'kpipe-cli\[keyring\]'"):
         fetch(Reference("sasl.password", SecretSource.KEYRING, ("kafka/me",)), {}, where="c")
 
 
