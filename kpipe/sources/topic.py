@@ -122,7 +122,8 @@ class TopicSource:
 
     def note(self, topic: str) -> str:
         """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
-        partitions = sum(place[0] == topic for place in self._state.known)
+        every = self._selection.partitions is None  # with -p nobody has counted the others
+        partitions = sum(place[0] == topic for place in self._state.known) if every else 0
         return (
             f"{self.ids.metadata(topic)} {PARTITIONS}{partitions}".strip() if partitions else self.ids.metadata(topic)
         )

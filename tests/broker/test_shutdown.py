@@ -409,7 +409,7 @@ def test_success_is_silent_and_tells_on_request(kafka: Cluster, kpipe: Kpipe, tm
     assert at("forward", "-e", topic, other) == ending(0)
     told = at("consume", "-e", other, "-v", "--grep", "unterm", "--summary", tmp_path / "summary")
     assert (told.code, told.out) == (0, b"unterminated\n")
-    assert told.err.startswith("kpipe: 3 read, 1 delivered, 2 filtered, 0 failed in ")
+    assert told.err.startswith("kpipe: 3 read, 1 written, 2 filtered, 0 failed in ")
     counts = balance(tmp_path / "summary")
     assert [counts[name] for name in ("read", *OUTCOMES)] == [3, 1, 2, 0, 0, 0]
     assert counts["seconds"] > 0
