@@ -60,7 +60,7 @@ def test_a_spill_holds_what_the_target_would_have_got(
     ]
     kafka.write(source, records)
     kafka.write(source, [Rec(b"worn out", headers=(("trace_hops", b"99"),), partition=1)])
-    running.wait_for(lambda: kafka.read(letters), 20, "a dead letter, which tells that what is before it was read")
+    running.wait_for(lambda: kafka.read(letters), 60, "a dead letter, which tells that what is before it was read")
     running.signal(signal.SIGTERM)
     done = running.wait()
     assert done.code == 1, done.err
