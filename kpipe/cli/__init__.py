@@ -112,10 +112,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     keep_standard_streams()
     hide([PASSWORD])
     put_off("asyncio")
-    leave(run(arguments))
+    leave(run_line(arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_line(arguments: Sequence[str]) -> int:
     """Run a command; whatever goes wrong becomes one line on stderr and an exit code."""
     log_format[0] = _log_format(arguments)
     try:

@@ -79,7 +79,7 @@ class SchemaDecoding:
     ) -> None:
         from kpipe.plan.schemas import check_schemas, decoding
 
-        check_schemas(options, ())
+        check_schemas(options, (), shows=True)
         self._stages: dict[str, Decode] = {}
         if options.decode == "internal":
             return

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
-from kpipe.plan.limits import CLOCKS_DIFFER
 from kpipe.plan.partitions import stick_keyless
 from kpipe.plan.target import Target, prepare_target
 from kpipe.sinks.dead_letters import DeadLetterTopic
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from kpipe.shutdown import Stop
     from kpipe.trace import Hop
 
+MARGIN = 60_000
+"""Milliseconds by which clocks may differ: a letter whose time is that near to its topic's limit goes as of now."""
 DEFAULT_AFTER_MS = 3_600_000
 """message.timestamp.after.max.ms of Kafka 4."""
 UNGUARDED = 1 << 30
@@ -51,7 +52,7 @@ def takes_time(ready: Target, clock: Callable[[], float] = time.time) -> Callabl
 
     def takes(ms: int) -> bool:
         now = int(clock() * 1000)
-        return ms <= now + after - CLOCKS_DIFFER and (before is None or ms >= now - before + CLOCKS_DIFFER)
+        return ms <= now + after - MARGIN and (before is None or ms >= now - before + MARGIN)
 
     return takes
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from kpipe.plan.target import Target
     from kpipe.record import Batch
 
-CLOCKS_DIFFER = 60_000
-"""Milliseconds by which the broker's clock may be another: what is that near to a limit is left to the broker."""
+CLOCKS_DIFFER = 7 * 24 * 3_600_000
+"""Milliseconds by which the broker's clock may be another: what is that near to a limit is left to the broker. A week:
+a clock of ours that is wrong by hours, or jumps, must not condemn a record that the broker would take."""
 _MS = itemgetter(1)
 MICROSECONDS = 1 << 46
 """Milliseconds from which on a time is past the year 4000: somebody counted in microseconds or nanoseconds."""

@@ -74,7 +74,9 @@ class Summary:
         try:
             write_file(path, orjson.dumps(self.as_dict(**more)) + b"\n")
         except OSError as error:
-            raise KpipeError(f"cannot write the summary: {error.strerror}", where=f"--summary {path}", stage=Stage.SETTLE) from None
+            raise KpipeError(
+                f"cannot write the summary: {error.strerror}", where=f"--summary {path}", stage=Stage.SETTLE
+            ) from None
 
 
 def write_file(path: str, text: bytes) -> None:

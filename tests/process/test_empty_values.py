@@ -41,9 +41,9 @@ TAKING = [
 
 def refused(words: list[str], *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What is said, in this process: a run that were not refused would end with another code."""
-    from kpipe.cli import run
+    from kpipe.cli import run_line
 
-    assert run([*words, *arguments]) == 2
+    assert run_line([*words, *arguments]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     return said

@@ -50,9 +50,9 @@ def test_consume_shows_them_too_and_only_them(kafka: Cluster, kpipe: Kpipe) -> N
     commit(kafka, group, {(topic, 0): 2}, "mine")
     at = kpipe.at(kafka.bootstrap)
     lines = at("consume", "-e", "--decode", "internal", "__consumer_offsets").out.splitlines()
-    (found,) = [
-        each for each in map(json.loads, filter(None, lines)) if each.get("group") == group and "offset" in each
-    ]
+    # A record of a kind that nobody knows yet is shown as it is, and other tests leave such.
+    decoded = [json.loads(line) for line in lines if line.startswith(b"{")]
+    (found,) = [each for each in decoded if each.get("group") == group and "offset" in each]
     assert (found["topic"], found["partition"], found["offset"]) == (topic, 0, 2)
     done = at("consume", "-e", "-J", "--decode", "internal", "--filter", f'.group == "{group}"', "__consumer_offsets")
     envelope = json.loads(done.out.splitlines()[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpipe.cli import run
+from kpipe.cli import run_line
 
 LINES = [
     ("consume -t orders", "type: kpipe consume orders"),
@@ -43,7 +43,7 @@ LINES = [
 
 @pytest.mark.parametrize(("typed", "told"), LINES, ids=[typed for typed, _ in LINES])
 def test_a_habit_is_answered_with_the_line_to_type(typed: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(typed.split()) == 2
+    assert run_line(typed.split()) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("kpipe: ")
@@ -53,10 +53,10 @@ def test_a_habit_is_answered_with_the_line_to_type(typed: str, told: str, capsys
 
 @pytest.mark.parametrize("typed", ["-L", "-L -b x:1", "lag"])
 def test_what_another_command_answers_is_named(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(typed.split()) == 2
+    assert run_line(typed.split()) == 2
     assert capsys.readouterr().err.startswith("kpipe: ")
 
 
 def test_a_line_can_be_pasted_into_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    run(["consume", "-t", "a b", "-X", "x=$(y)"])
+    run_line(["consume", "-t", "a b", "-X", "x=$(y)"])
     assert capsys.readouterr().err.rstrip().endswith("type: kpipe consume 'a b' -X 'x=$(y)'")

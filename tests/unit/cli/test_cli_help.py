@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpipe.cli import run
+from kpipe.cli import run_line
 from kpipe.cli.commands import COMMANDS
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS
 
@@ -12,7 +12,7 @@ LONG = ("produce", "consume", "forward")
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert run(words) == 0
+    assert run_line(words) == 0
     return capsys.readouterr().out
 
 
