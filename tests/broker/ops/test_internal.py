@@ -54,7 +54,8 @@ def test_consume_shows_them_too_and_only_them(kafka: Cluster, kpipe: Kpipe) -> N
     decoded = [json.loads(line) for line in lines if line.startswith(b"{")]
     (found,) = [each for each in decoded if each.get("group") == group and "offset" in each]
     assert (found["topic"], found["partition"], found["offset"]) == (topic, 0, 2)
-    done = at("consume", "-e", "-J", "--decode", "internal", "--filter", f'.group == "{group}"', "__consumer_offsets")
+    mine = ("--on-error", "skip", "--filter", f'.group == "{group}"')  # what other tests left may not be readable
+    done = at("consume", "-e", "-J", "--decode", "internal", *mine, "__consumer_offsets")
     envelope = json.loads(done.out.splitlines()[-1])
     assert envelope["topic"] == "__consumer_offsets"
     assert json.loads(envelope["key"])["group"] == group
