@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[int, str, int]
 """Process, topic and partition: what one queue of open records belongs to."""
 
+ANSWERS = 4096
+"""Lines decoded at once: one that is no envelope is an error of 1 KB, and a block can hold 131,000 of them."""
 WINDOW = 10_000
 """Records that may be open at a time."""
 WINDOW_BYTES = 32 << 20
@@ -148,7 +150,7 @@ class Envelopes(FilterSink):
         pump(self.children.values(), timeout)
         try:
             for number, child in list(self.children.items()):
-                if child.lines:
+                while child.lines:
                     self._take(number, child)
                 if child.endless:
                     raise self.endless()
@@ -163,7 +165,7 @@ class Envelopes(FilterSink):
     def _take(self, number: int, child: Child) -> None:
         decoder = self._decoders.setdefault(number, EnvelopeDecoder(self.what.title))
         self._progress = time.monotonic()
-        lines = [child.lines.popleft() for _ in range(len(child.lines))]
+        lines = [child.lines.popleft() for _ in range(min(len(child.lines), ANSWERS))]
         answers = decoder.feed(b"\n".join([*lines, b""]))
         if answers.bad:
             raise self._mismatch(f"answered something that is no envelope: {answers.bad[0].error.what}")
