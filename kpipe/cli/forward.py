@@ -60,8 +60,9 @@ def forward(
     if options.workers and not sending.dry_run:  # a preview joins no group: each of them would show all
         from kpipe.cli import workers
         from kpipe.plan.outputs import check_outputs
+        from kpipe.plan.rules import check_workers
 
-        workers.check(options.workers, selection)
+        check_workers(options.workers, selection)
         check_outputs(run.summary, sending.spill, run.metrics_file)
         worker, selection, run = workers.as_worker(selection, run)
         if worker is None:

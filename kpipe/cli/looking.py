@@ -77,9 +77,10 @@ class SchemaDecoding:
         *,
         quiet: bool = False,
     ) -> None:
-        from kpipe.plan.schemas import check_schemas, decoding
+        from kpipe.plan.rules import check_decode
+        from kpipe.plan.schemas import decoding
 
-        check_schemas(options, (), shows=True)
+        check_decode(options, ())
         self._stages: dict[str, Decode] = {}
         if options.decode == "internal":
             return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.cli import tell
 from kpipe.cli.run import finish_telemetry, open_telemetry
 from kpipe.clusters.environment import WORKER, add_hidden, given, hide
-from kpipe.errors import Exit, KpipeError, UsageError
+from kpipe.errors import Exit, KpipeError
 from kpipe.run.notify import notifiers
 from kpipe.run.summary import Summary
 from kpipe.run.workers import Supervisor, Worker, worker_command
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
     from kpipe.options import RunOptions, SelectionOptions
     from kpipe.run.telemetry import Telemetry
-
-
-def check(workers: int, selection: SelectionOptions) -> None:
-    """What several members of a group cannot do."""
-    for reason, wrong in (
-        ("need a group that shares the partitions out; add -G GROUP", not selection.group),
-        ("share the partitions out by themselves; drop -p", bool([p for p in selection.partitions if p != "same"])),
-        ("would each count by themselves; drop -c", selection.count is not None),
-    ):
-        if wrong:
-            raise UsageError(f"--workers {workers}: workers {reason}")
 
 
 def as_worker(selection: SelectionOptions, run: RunOptions) -> tuple[Worker | None, SelectionOptions, RunOptions]:

@@ -1,4 +1,4 @@
-"""Which decoder or encoder the options ask for; contradictions are usage errors.
+"""Which decoder or encoder the options ask for.
 
 It decodes nothing itself.
 """
@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from kpipe import formats
-from kpipe.errors import UsageError
 from kpipe.options import DUMPS
+from kpipe.plan.rules import check_input, check_output
 from kpipe.units import parse_size
 
 if TYPE_CHECKING:
@@ -21,22 +21,8 @@ if TYPE_CHECKING:
 
 def make_decoder(options: InputOptions, encoded: Sequence[str] = ()) -> Callable[[str], formats.Decoder]:
     """A constructor of decoders, one per file; `encoded` are the sides that a later stage writes by their schema."""
-    chosen = [
-        name
-        for name, given in (
-            (f"--input {options.input}", options.input != "lines"),
-            ("--format", bool(options.format)),
-            ("--whole-file", options.whole_file),
-        )
-        if given
-    ]
-    if len(chosen) > 1:
-        raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
-    if chosen:
-        _refuse_framing(options, chosen[0])
+    check_input(options)
     limit = parse_size(options.max_record_bytes, "--max-record-bytes")
-    if options.lenient and options.input not in ("json", *DUMPS):
-        raise UsageError("--lenient belongs to --input json and to other tools' dumps; add one")
     name, arguments, more = _input_format(options)
     more["max_record_bytes"] = limit
     if encoded and name == "json":
@@ -60,20 +46,8 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
 
 def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Encoder:
     """The encoder of consume; `shown`: for a terminal, which no record is to drive."""
+    check_output(options)
     as_json = options.json or options.output == "json"
-    chosen = [
-        name
-        for name, given in (
-            ("--json", as_json or options.json_value),
-            ("--format", bool(options.format)),
-            (f"--output {options.output}", options.output not in ("lines", "json")),
-        )
-        if given
-    ]
-    if len(chosen) > 1:
-        raise UsageError(f"{chosen[0]} and {chosen[1]} contradict each other; give one")
-    if chosen:
-        _refuse_framing(options, chosen[0])
     if options.format:
         from kpipe.formats.shown import show
 
@@ -98,24 +72,10 @@ def _show(encoder: formats.Encoder, options: OutputOptions, *, is_json: bool) ->
     return ShownLines(encoder) if options.output == "lines" else ShownWhole(encoder, show)
 
 
-def _refuse_framing(options: InputOptions | OutputOptions, chosen: str) -> None:
-    for name, given in (
-        ("--null", options.null),
-        ("--delimiter", bool(options.delimiter)),
-        ("--key-delimiter", bool(options.key_delimiter)),
-        ("--null-marker", options.null_marker is not None and not options.format),
-    ):
-        if given:
-            owner = "lines and --format" if name == "--null-marker" else "lines"
-            raise UsageError(f"{name} belongs to {owner}, not to {chosen}; drop one of them")
-
-
 def _framing(options: InputOptions | OutputOptions) -> dict[str, Any]:
     """The delimiters and the null marker, as bytes."""
     from kpipe.formats.escapes import parse_escapes
 
-    if options.null and options.delimiter:
-        raise UsageError("--null and --delimiter contradict each other; give one")
     return {
         "delimiter": b"\0" if options.null else parse_escapes(options.delimiter or "\n"),
         "key_delimiter": parse_escapes(options.key_delimiter) if options.key_delimiter else None,

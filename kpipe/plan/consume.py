@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_encoder
 from kpipe.plan.delivery import acknowledged, at_least_once
-from kpipe.plan.outlet import routes_in
 from kpipe.plan.places import source_places
-from kpipe.plan.schemas import check_schemas, decoding, internal_topics, looks_at_values
+from kpipe.plan.rules import check_consume
+from kpipe.plan.schemas import decoding, internal_topics, looks_at_values
 from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
-from kpipe.plan.ways import filter_in, refuse_together
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
 from kpipe.sinks.stdout import StdoutSink
@@ -51,18 +49,11 @@ def plan_consume(
     hand: Sink | None = None,
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the cluster says. `hand` is in stdout's place."""
+    check_consume(options, selection, schemas, steps)
     name, topics = source_places(sources)
     encode = make_encoder(options, shown=os.isatty(1) and not options.raw)
-    _check_acks(options, selection)
-    check_schemas(schemas, steps, shows=True)
     internal = [internal_topics(topics)] if schemas.decode == "internal" else []
     wiring = Wiring(connection, run, steps, stop, say, limit=selection.count)
-    if routes_in(steps):
-        raise UsageError(f"--{routes_in(steps)}: consume has no target; use kpipe forward")
-    if options.commit_acked:
-        refuse_together("--commit-acked", ((f"--{filter_in(steps)}", filter_in(steps)),))
-    if "same" in selection.partitions:
-        raise UsageError("-p same: consume has no target; name partitions by number")
     stages = build_stages(steps, wiring.patience)
     (cluster,) = wiring.resolve((name, "source"))
     plain = hand is None and options.output == "lines" and not (
@@ -95,16 +86,6 @@ def plan_consume(
         planned.outcome = "written"
     opened.start(way.group)
     return planned
-
-
-def _check_acks(options: OutputOptions, selection: SelectionOptions) -> None:
-    if not options.commit_acked:
-        if options.trust_end or options.acks != "in-order":
-            raise UsageError("--acks and --trust-end belong to --commit-acked PATH; add it")
-    elif not selection.group:
-        raise UsageError("--commit-acked needs a group to commit to; add -G GROUP")
-    elif not (options.json or options.json_value or options.output == "json"):
-        raise UsageError("--commit-acked needs envelopes, which carry topic, partition and offset; add -J")
 
 
 def _decoding(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
+from kpipe.plan.rules import key_encoding
 from kpipe.plan.schemas import open_library
 
 if TYPE_CHECKING:
@@ -19,41 +20,8 @@ if TYPE_CHECKING:
     from kpipe.codecs.named import Named
     from kpipe.codecs.registry import SchemaText
     from kpipe.codecs.schema import View
-    from kpipe.options import EncodeOptions, InputOptions
+    from kpipe.options import EncodeOptions
     from kpipe.pipeline import Stage as PipelineStage
-
-
-def encoded_sides(options: EncodeOptions) -> tuple[str, ...]:
-    """Which of key and value are encoded."""
-    sides = (("key", key_encoding(options)), ("value", options.encode))
-    return tuple(side for side, encoding in sides if encoding)
-
-
-def key_encoding(options: EncodeOptions) -> str:
-    """`--encode same` means keys, too: consume decodes both."""
-    if options.encode_key == "none":
-        return ""
-    return options.encode_key or ("same" if options.encode == "same" else "")
-
-
-def check_encoding(options: EncodeOptions, inputs: InputOptions) -> tuple[str, ...]:
-    """What the options say together, before anything is opened; gives the sides that are encoded."""
-    for encode, encoding, schema, name in (
-        ("--encode", options.encode, options.schema, "--schema"),
-        ("--encode-key", options.encode_key, options.key_schema, "--key-schema"),
-    ):
-        if schema and not encoding:
-            raise UsageError(f"{name} says how data are encoded; add {encode} avro, protobuf or json")
-        if encoding in ("avro", "protobuf", "json") and not schema:
-            raise UsageError(f"{encode} {encoding}: by which schema? Add {name} FILE, SUBJECT or id:N")
-    if "same" in (options.encode, options.encode_key) and inputs.input != "json":
-        raise UsageError("--encode same reads the envelopes of consume -J --decode; add --input json")
-    for name, given in (("--register", options.register), ("--message", options.message)):
-        if given and not encoded_sides(options):
-            raise UsageError(f"{name} belongs to --encode; add it")
-    if options.framing != "confluent" and not {options.encode, options.encode_key} & {"avro", "protobuf", "json"}:
-        raise UsageError("--framing belongs to --encode avro, protobuf or json; add one")
-    return encoded_sides(options)
 
 
 def encoding(
@@ -91,7 +59,7 @@ class _Side:
         named = load_named(name, view, self._library, option=option) if name else None
         if encoding == "same":
             return Encoder(None, self._library, None if named is None else named.codec)
-        assert named is not None  # noqa: S101  # see check_encoding
+        assert named is not None  # noqa: S101  # see kpipe.plan.rules
         if named.codec.format != encoding:
             raise UsageError(f"{option} {name} is {named.codec.format}, not {encoding}; ask for that encoding")
         types = getattr(named.codec, "types", [])

@@ -15,15 +15,16 @@ from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Ends, choose_way
 from kpipe.plan.identity import tell_apart
-from kpipe.plan.outlet import Outlet, also_places, routes_in
+from kpipe.plan.outlet import Outlet, also_places
 from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
-from kpipe.plan.schemas import around, check_schemas
+from kpipe.plan.rules import ROUTES, check_forward, first_step
+from kpipe.plan.schemas import around
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
 from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
 from kpipe.plan.target import Target, prepare_target
-from kpipe.plan.translation import by_key_as_it_was, check_registries, check_translation, notes_of, translating
-from kpipe.plan.ways import UNSENT, check_rate, filter_in, refuse_together
+from kpipe.plan.translation import by_key_as_it_was, check_registries, notes_of, translating
+from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from kpipe.sources.topic import Selection
 
 
+KEEP_NAMES = Step("rename-topic", r"^(.*)$=\1")
+"""`dr:` alone is a mirror: each record goes to the topic that is called like its source."""
 END_TIMEOUT = 120.0
 """Seconds the target may be silent once the sources have ended: while running forward waits for it without limit."""
 
@@ -70,12 +73,15 @@ def plan_forward(
     say: Callable[[str], None],
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
-    origins, target, steps = _read_places(places, forward, steps)
+    origins, target, mirrors = _read_places(places, forward)
+    check_forward(forward, selection, sending, trace, schemas, steps, mirror=mirrors)
+    check_partition_word(forward.to_partition, "--to-partition")
     name, topics = source_places(origins)
+    also = also_places([*sending.also, *forward.tee], target)
+    if mirrors:
+        steps = [*steps, KEEP_NAMES]
     wiring = Wiring(connection, run, steps, stop, say, sending, selection.count)
     sending = wiring.sending
-    also = _check_ways(forward, sending, steps, target)
-    _check_words(selection, forward, sending, trace, schemas, steps)
     stages, stamping = build_stages(steps, wiring.patience), fixed_timestamp(forward.timestamp, keeps=False)
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
@@ -103,7 +109,7 @@ def plan_forward(
     wiring.open_letters(hop, 0, opened, topics, outlet)
     # The timestamp changes behind the trace, which tells the one at the source.
     stages += [key_keyless] if sending.keyless == "key" else []
-    stages += outlet.open_routes() if routes_in(steps) else []
+    stages += outlet.open_routes() if first_step(steps, ROUTES) else []
     guards = outlet.guards(None if trace.trace == "none" else hop)
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
     homes = _homes(outlet) if forward.to_origin else None
@@ -119,24 +125,6 @@ def plan_forward(
     wiring.warn(*_compaction_warning(ready, steps, sending.keyless))
     opened.start(way.group)
     return planned
-
-
-def _check_words(
-    selection: SelectionOptions,
-    forward: ForwardOptions,
-    sending: TargetOptions,
-    trace: TraceOptions,
-    schemas: SchemaOptions,
-    steps: Sequence[Step],
-) -> None:
-    """Words that an option does not take, and options that contradict each other, before anything is opened."""
-    check_schemas(schemas, steps)
-    check_rate(sending)
-    check_partition_word(forward.to_partition, "--to-partition")
-    if forward.exactly_once or forward.resume_by_trace:
-        from kpipe.plan.rules import check_modes
-
-        check_modes(forward, selection, trace.trace, sending.spill, steps)
 
 
 def _choose(
@@ -212,28 +200,6 @@ def _sink_maker(outlet: Outlet, homes: Homes | None) -> Callable[[], Sink]:
     return outlet.sink
 
 
-def _check_ways(forward: ForwardOptions, sending: TargetOptions, steps: Sequence[Step], target: Place) -> list[Place]:
-    """The further targets; what they, filters, a throttle or a preview cannot go together with is refused."""
-    filtering, routing = filter_in(steps), routes_in(steps)
-    also = [*sending.also, *forward.tee]
-    extras = (("--also", also), ("--dry-run", sending.dry_run))
-    if forward.exactly_once:
-        refuse_together("--exactly-once", (*extras, (f"--{filtering}", filtering), ("--rate", sending.rate)))
-    if forward.resume_by_trace:
-        refuse_together("--resume-by-trace", (*extras, (f"--{filtering}", filtering)))
-    check_translation(forward, sending, also, routing)
-    if forward.to_origin:
-        refuse_together("--to-origin", (("--also", also), (f"--{routing}", routing)))
-    return also_places(also, target)
-
-
-def _keep_names(steps: Sequence[Step], target: Place) -> list[Step]:
-    """`dr:` alone is a mirror: each record goes to the topic that is called like its source."""
-    if routing := routes_in(steps):
-        raise UsageError(f"{target.cluster}: keeps the names of topics, and --{routing} chooses them; name a target")
-    return [*steps, Step("rename-topic", r"^(.*)$=\1")]
-
-
 def _first_of(opened: OpenSource, topics: Sequence[str]) -> str:
     """The topic that a mirror begins with; the others are looked up when their first record comes."""
     names = opened.names(topics)
@@ -249,23 +215,19 @@ def _namesake(target: Place, opened: OpenSource, ready: Target, wiring: Wiring) 
     return lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
 
 
-def _read_places(
-    places: Sequence[str], forward: ForwardOptions, steps: Sequence[Step]
-) -> tuple[list[str], Place, Sequence[Step]]:
-    """The sources, the target, the transforms; with --to-origin, and for a mirror, the target is a cluster only."""
+def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[str], Place, str]:
+    """The sources, the target and the cluster of a mirror; home and a mirror are targets without a topic."""
     if forward.to_origin:
         from kpipe.plan.homes import split_home
 
-        if forward.to_partition:
-            raise UsageError("--to-origin: a record goes to the partition it came from; drop --to-partition")
         origins, cluster = split_home(places)
-        return origins, Place(cluster, ""), steps
+        return origins, Place(cluster, ""), ""
     if len(places) < 2:
         raise UsageError("forward needs SOURCE… and TARGET, as in: kpipe forward prod:orders staging:orders")
     if places[-1].endswith(":") and places[-1] != ":":
-        mirror = Place(check_cluster_name(places[-1][:-1], where=repr(places[-1])), "")
-        return list(places[:-1]), mirror, _keep_names(steps, mirror)
-    return list(places[:-1]), target_place(places[-1]), steps
+        cluster = check_cluster_name(places[-1][:-1], where=repr(places[-1]))
+        return list(places[:-1]), Place(cluster, ""), cluster
+    return list(places[:-1]), target_place(places[-1]), ""
 
 
 def _producer_properties(forward: ForwardOptions, selection: SelectionOptions, cluster: Cluster) -> dict[str, Any]:

@@ -43,12 +43,9 @@ if TYPE_CHECKING:
     from kpipe.sinks.reports import DeliveryLines
     from kpipe.trace import Hop
     from kpipe.transform.patterns import Patience
-    from kpipe.transform.step import Step
 
     Found = TypeVar("Found")
     Choose: TypeAlias = Callable[[Target], "Callable[[Batch], Iterable[int]] | None"]
-
-ROUTING = ("route", "rename-topic")
 
 
 def also_places(texts: Sequence[str], main: Place) -> list[Place]:
@@ -63,11 +60,6 @@ def also_places(texts: Sequence[str], main: Place) -> list[Place]:
 def also_sides(places: Sequence[Place]) -> list[tuple[str | None, Role]]:
     """The clusters of `--also`, to be resolved with the other places."""
     return [(place.cluster, "target") for place in places]
-
-
-def routes_in(steps: Sequence[Step]) -> str:
-    """The first step that chooses a topic, empty when there is none."""
-    return next((step.name for step in steps if step.name in ROUTING), "")
 
 
 @dataclass(slots=True)

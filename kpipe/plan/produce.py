@@ -18,13 +18,14 @@ from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.codecs import make_decoder
-from kpipe.plan.encoding import check_encoding, encoding
-from kpipe.plan.outlet import Outlet, also_places, routes_in
+from kpipe.plan.encoding import encoding
+from kpipe.plan.outlet import Outlet, also_places
 from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.plan.places import target_place
+from kpipe.plan.rules import ROUTES, check_produce, encoded_sides, first_step
 from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
 from kpipe.plan.target import Target, prepare_target
-from kpipe.plan.ways import UNSENT, check_rate, refuse_together
+from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
 from kpipe.sources.stdin import FileSource
@@ -75,15 +76,16 @@ def plan_produce(
     say: Callable[[str], None],
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the cluster says."""
-    encoded = check_encoding(schemas, options)
-    if record.restore:
-        options, trace = _restoring(files, options, record, sending, trace, steps, encoded)
+    check_produce(options, record, sending, schemas, steps, files)
+    check_partition_word(record.partition, "--partition")
+    if record.restore:  # as they are, and traced already
+        options, trace = replace(options, input="json"), replace(trace, trace="none")
+    encoded = encoded_sides(schemas)
     paths = [record.restore] if record.restore else list(files) or ["-"]
     place = target_place(target)
     make = make_decoder(options, encoded)
     wiring = Wiring(connection, run, steps, stop, say, sending, record.count)
     sending = wiring.sending
-    _check_words(options, record, sending, paths)
     stages, stamping = (
         _first_stages(options, record, steps, wiring.patience),
         fixed_timestamp(record.timestamp, keeps=True),
@@ -131,19 +133,6 @@ def plan_produce(
     return planned
 
 
-def _check_words(options: InputOptions, record: RecordOptions, sending: TargetOptions, paths: Sequence[str]) -> None:
-    """What two options say together, before anything is opened."""
-    if record.tee and record.report:
-        raise UsageError("--tee and --report both print to stdout; give one")
-    if record.ack and (options.input != "json" or record.restore or list(paths) != ["-"]):
-        raise UsageError("--ack answers a kpipe consume -J at the start of the pipe; read stdin with --input json")
-    if sending.dry_run:
-        sent = (("--report", record.report), ("--ack", record.ack), ("--restore", record.restore))
-        refuse_together("--dry-run", (("--tee", record.tee), *sent))
-    check_rate(sending)
-    check_partition_word(record.partition, "--partition")
-
-
 def _first_stages(
     options: InputOptions, record: RecordOptions, steps: Sequence[Step], patience: Patience
 ) -> list[Stage]:
@@ -176,40 +165,11 @@ def _last_stages(
     outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step], encode: list[Stage], *, times: bool
 ) -> list[Stage]:
     """Routes to other topics, which look at JSON; what encodes; the guards of the further targets, and the trace."""
-    routes = [*(outlet.open_routes() if routes_in(steps) else []), *encode]
+    routes = [*(outlet.open_routes() if first_step(steps, ROUTES) else []), *encode]
     if trace.trace == "none":
         return [*routes, *outlet.guards(None)]
     hop = hop_to(ready, trace, host=os.uname().nodename if trace.trace == "full" else "", times=times)
     return [*routes, *outlet.guards(hop), outlet.tracer(hop)]
-
-
-def _restoring(
-    files: Sequence[str],
-    options: InputOptions,
-    record: RecordOptions,
-    sending: TargetOptions,
-    trace: TraceOptions,
-    steps: Sequence[Step],
-    encoded: Sequence[str],
-) -> tuple[InputOptions, TraceOptions]:
-    """The options that a spill's records are sent with: as they are, and traced already."""
-    for name, given in (
-        ("FILE", bool(files)),
-        (f"--input {options.input}", options.input not in ("lines", "json")),
-        ("--format", bool(options.format)),
-        ("--whole-file", options.whole_file),
-        ("--key", record.key is not None),
-        ("--header", bool(record.headers)),
-        ("--timestamp", record.timestamp != "keep"),
-        ("--tee", record.tee),
-        ("--count", record.count is not None),
-        ("--encode", bool(encoded)),
-        ("--spill", bool(sending.spill)),
-        (f"--{steps[0].name}" if steps else "", bool(steps)),
-    ):
-        if given:
-            raise UsageError(f"--restore sends the spill's records as they are; drop {name}")
-    return replace(options, input="json"), replace(trace, trace="none")
 
 
 def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:

@@ -47,22 +47,6 @@ def looks_at_values(steps: Sequence[Step]) -> bool:
     )
 
 
-def check_schemas(options: SchemaOptions, steps: Sequence[Step], *, shows: bool = False) -> None:
-    """What the options say together, before anything is opened; `shows`: nothing becomes bytes again afterwards."""
-    if options.decode == "internal" and not shows:
-        raise UsageError("--decode internal is for kpipe consume: its JSON cannot be made Kafka's own bytes again")
-    if options.decode == "internal" and (options.decode_key or options.schema):
-        raise UsageError(
-            "--decode internal decodes keys as well, by layouts of its own; drop --decode-key and --schema"
-        )
-    if (options.decode or options.decode_key) and any(step.name == "through-json" for step in steps):
-        raise UsageError("--through-json gives records as they are; with --decode use --through, --map or --filter")
-    if options.schema and not (options.decode or options.decode_key):
-        raise UsageError("--schema says how values are decoded; add --decode avro, protobuf or auto")
-    if options.message and not options.schema:
-        raise UsageError("--message names a type in a Protobuf schema; add --schema FILE.proto or a descriptor set")
-
-
 def internal_topics(topics: Sequence[str]) -> PipelineStage:
     """The stage of `--decode internal`; UsageError for a topic that is not one of Kafka's own, or a pattern."""
     from kpipe.formats.internal import TOPICS, decode

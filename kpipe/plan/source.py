@@ -130,8 +130,6 @@ def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cl
         check_group(options.group, "--group")
     if options.instance:
         check_instance(options.instance, "--instance")
-    if options.instance and not options.group:
-        raise UsageError("--instance belongs to a group; add -G GROUP")
     return Selection(
         topics=tuple(topics),
         start=start,

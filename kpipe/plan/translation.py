@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
 from kpipe.kafka.hashing import java_partition, librdkafka_partition
+from kpipe.plan.rules import translated_sides
 from kpipe.plan.schemas import open_registry_of
-from kpipe.plan.ways import refuse_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.options import ForwardOptions, TargetOptions
+    from kpipe.options import ForwardOptions
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
@@ -34,27 +34,9 @@ _HASHES = {
 _URL = "schema.registry.url"
 
 
-def modes(options: ForwardOptions) -> dict[str, bool]:
-    """The sides that are translated, each with whether it may register: keys as values, unless they have a word."""
-    asked = {"key": options.translate_key_schemas or options.translate_schemas, "value": options.translate_schemas}
-    return {side: mode == "register" for side, mode in asked.items() if mode not in ("", "none")}
-
-
-def check_translation(forward: ForwardOptions, sending: TargetOptions, also: object, routing: str) -> None:
-    """What does not go together, before anything is opened."""
-    asked = modes(forward)
-    if not asked:
-        return
-    extras = (("--also", also), ("--to-origin", forward.to_origin), (f"--{routing}", routing))
-    refuse_together("--translate-schemas", extras)
-    if "key" in asked and sending.partitioner.startswith("fnv1a") and not forward.to_partition:
-        what = "translated keys stay in the partition of the key as it was"
-        raise UsageError(f"--partitioner {sending.partitioner}: {what}, and kpipe cannot tell it for this hash")
-
-
 def check_registries(forward: ForwardOptions, source: Cluster, target: Cluster) -> None:
     """Each end has its own registry, or there is nothing to translate."""
-    if not modes(forward):
+    if not translated_sides(forward):
         return
     both = (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
     for cluster, url, side in zip((source, target), both, ("source", "target"), strict=True):
@@ -74,7 +56,7 @@ def translating(
     opened: OpenSource,
 ) -> list[PipelineStage]:
     """The stage that rewrites ids, or the one that warns; none where one registry serves both, or none is set."""
-    asked, both = modes(options), (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
+    asked, both = translated_sides(options), (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
     if not asked:
         if not all(both) or both[0] == both[1]:
             return []
@@ -103,7 +85,7 @@ def _bare(urls: str) -> str:
 
 def by_key_as_it_was(choice: Choice | None, word: str, ready: Target, options: ForwardOptions) -> Choice | None:
     """A translated key goes to the partition of the key as it was; `word` is what --to-partition says."""
-    if word or "key" not in modes(options):
+    if word or "key" not in translated_sides(options):
         return choice
     partitioner = str({**ready.cluster.properties, **ready.properties}.get("partitioner", ""))
     hashed = _HASHES.get(partitioner)

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import UsageError
+from kpipe.plan.rules import FILTERS, first_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
     from kpipe.through.filtering import FilterSink
     from kpipe.through.limit import Limited
     from kpipe.transform.step import Step
-
-FILTERS = ("through", "through-json")
-
-
-def filter_in(steps: Sequence[Step]) -> str:
-    """The first step that is a Unix filter, empty when there is none."""
-    return next((step.name for step in steps if step.name in FILTERS), "")
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,7 +58,7 @@ def put_filters(
 
     `state` tells a filter that its input has ended, `limit` is how many records may come out (None: any number).
     """
-    if not filter_in(steps):
+    if not first_step(steps, FILTERS):
         return Filters(list(stages), sink)
     from kpipe.through.envelopes import Envelopes
     from kpipe.through.filtering import Filter, Surroundings
@@ -110,14 +103,6 @@ def throttle(sink: Sink, pace: Pace | None, *, waits: bool) -> Sink:
     return Throttle(sink, pace, waits=waits)
 
 
-def check_rate(sending: TargetOptions) -> None:
-    """What --rate does not take is found before anything is opened."""
-    if sending.rate:
-        from kpipe.pace import parse_rates
-
-        parse_rates(sending.rate)
-
-
 UNSENT: dict[str, Any] = {"enable.idempotence": False}
 """Nothing is produced in a dry run, so the cluster is not asked for a producer id either."""
 
@@ -159,10 +144,3 @@ def make_preview(topic: str, stop: Stop) -> Preview:
 
     color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Preview(topic, write, terminal=sys.stdout.isatty(), color=color)
-
-
-def refuse_together(exclusive: str, given: Sequence[tuple[str, object]]) -> None:
-    """One way of delivering that leaves no room for others."""
-    for name, is_given in given:
-        if is_given:
-            raise UsageError(f"{exclusive} and {name} do not go together; drop one")

@@ -15,9 +15,10 @@ from kpipe.options import TargetOptions
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned, Watched
 from kpipe.plan.identity import tell_apart
-from kpipe.plan.outlet import Away, Outlet, also_sides, routes_in
+from kpipe.plan.outlet import Away, Outlet, also_sides
 from kpipe.plan.places import open_profiles, read_profiles
 from kpipe.plan.policy import Policy, parse_policy
+from kpipe.plan.rules import ROUTES, first_step
 from kpipe.plan.stages import make_spill
 from kpipe.plan.watch import Watch
 from kpipe.plan.ways import Filters, build_preview, dry_warning, make_pace, put_filters, throttle, unsent
@@ -86,7 +87,7 @@ def _with_statistics(cluster: Cluster) -> Cluster:
 
 def _routed_clusters(steps: Sequence[Step]) -> list[str]:
     """The clusters that routes may choose."""
-    if not routes_in(steps):
+    if not first_step(steps, ROUTES):
         return []
     from kpipe.transform.route import clusters_in
 

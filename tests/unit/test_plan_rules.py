@@ -2,163 +2,254 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kpipe.errors import UsageError
-from kpipe.plan.rules import (
-    CONSUME,
-    EXCLUDES,
-    FORWARD,
-    NEEDS,
-    PRODUCE,
-    Rule,
-    check,
-    check_consume,
-    check_forward,
-    check_produce,
-    first_step,
+from kpipe.options import (
+    EncodeOptions,
+    ForwardOptions,
+    InputOptions,
+    OutputOptions,
+    RecordOptions,
+    SchemaOptions,
+    SelectionOptions,
+    TargetOptions,
+    TraceOptions,
+    declared,
 )
+from kpipe.plan import rules
+from kpipe.plan.rules import EXCLUDES, NEEDS, Rule, check
+from kpipe.transform.step import Step
 
-ROWS = [(table, rule) for table in (FORWARD, CONSUME, PRODUCE) for rule in table]
-NAMES = [f"{rule.option} {rule.verb} {rule.other}" for _, rule in ROWS]
+TABLES = {
+    name: table
+    for name, table in vars(rules).items()
+    if isinstance(table, tuple) and table and isinstance(table[0], Rule) and type(table) is tuple
+}
+ROWS = [
+    pytest.param(rule, id=f"{name}: {rule.option} {rule.verb} {rule.other}") for name in TABLES for rule in TABLES[name]
+]
 
 
-def needed(table: tuple[Rule, ...], option: str) -> dict[str, object]:
-    return {rule.other: True for rule in table if rule.option == option and rule.verb == NEEDS}
-
-
-@pytest.mark.parametrize(("table", "rule"), ROWS, ids=NAMES)
-def test_a_row_refuses_with_its_sentence(table: tuple[Rule, ...], rule: Rule) -> None:
-    given: dict[str, object] = {rule.option: True, **needed(table, rule.option)}
+@pytest.mark.parametrize("rule", ROWS)
+def test_a_row_refuses_with_its_sentence(rule: Rule) -> None:
     check((rule,), {rule.option: True, rule.other: rule.verb == NEEDS})
-    given[rule.other] = rule.verb == EXCLUDES
     with pytest.raises(UsageError) as caught:
-        check((rule,), given)
+        check((rule,), {rule.option: True, rule.other: rule.verb == EXCLUDES})
     assert caught.value.what == rule.sentence.format(option=rule.option, other=rule.other)
 
 
-@pytest.mark.parametrize(("table", "rule"), ROWS, ids=NAMES)
-def test_what_was_not_typed_needs_and_excludes_nothing(table: tuple[Rule, ...], rule: Rule) -> None:
+@pytest.mark.parametrize("rule", ROWS)
+def test_what_was_not_typed_needs_and_excludes_nothing(rule: Rule) -> None:
     check((rule,), {rule.option: False, rule.other: rule.verb == EXCLUDES})
 
 
-def test_a_sentence_names_the_transform_that_was_typed() -> None:
-    steps: Any = [SimpleNamespace(name="age"), SimpleNamespace(name="through-json")]
+def test_no_rule_stands_twice_and_every_table_is_seen() -> None:
+    assert set(TABLES) >= {
+        "FORWARD",
+        "WORKERS",
+        "CONSUME",
+        "PRODUCE",
+        "SELECTION",
+        "DECODE",
+        "ENCODE",
+        "INPUT",
+        "OUTPUT",
+    }
+    for table in TABLES.values():
+        assert len({rule[:3] for rule in table}) == len(table)
+
+
+def test_a_sentence_names_what_was_typed() -> None:
+    steps = [Step("age"), Step("through-json", "cat")]
     rule = Rule("--exactly-once", EXCLUDES, "a filter")
     with pytest.raises(UsageError) as caught:
-        check((rule,), {"--exactly-once": True, "a filter": first_step(steps, ("through", "through-json"))})
+        check((rule,), {"--exactly-once": True, "a filter": rules.first_step(steps, rules.FILTERS)})
     assert caught.value.what == "--exactly-once and --through-json do not go together; drop one"
-    assert first_step(steps, ("split",)) == ""
+    assert rules.first_step(steps, ("split",)) == ""
 
 
 # --- from the options ---------------------------------------------------------------------------------------------
 
 
-def forward(*steps: str, **typed: Any) -> None:
-    options: dict[str, Any] = {
-        "exactly_once": False, "resume_by_trace": False, "to_origin": False, "to_partition": "", "also": [], "tee": [],
-        "dry_run": False, "rate": [], "spill": "", "group": "g", "partitions": [], "trace": "on",
-    }  # fmt: skip
-    all_of = SimpleNamespace(**{**options, **typed})
-    check_forward(all_of, all_of, all_of, all_of, [SimpleNamespace(name=name) for name in steps])  # type: ignore[arg-type,misc]
+def groups(typed: dict[str, Any], *classes: type[Any]) -> list[Any]:
+    """An object of each group of options, each with what was typed of it; all that was typed belongs to one."""
+    names = [{name for name, *_ in declared(cls)} for cls in classes]
+    assert set(typed) <= set().union(*names)
+    return [cls(**{name: typed[name] for name in own & typed.keys()}) for cls, own in zip(classes, names, strict=True)]
+
+
+def steps_of(names: tuple[str, ...]) -> list[Step]:
+    return [Step(name, "") for name in names]
+
+
+def forward(*steps: str, mirror: str = "", **typed: Any) -> None:
+    found = groups(typed, ForwardOptions, SelectionOptions, TargetOptions, TraceOptions, SchemaOptions)
+    rules.check_forward(*found, steps_of(steps), mirror)
 
 
 @pytest.mark.parametrize(
-    ("steps", "typed", "word"),
+    ("steps", "typed", "told"),
     [
-        ((), {"exactly_once": True, "also": ["t"]}, "--also"),
-        ((), {"exactly_once": True, "tee": ["t"]}, "--also"),
-        ((), {"exactly_once": True, "dry_run": True}, "--dry-run"),
-        (("through",), {"exactly_once": True}, "--through"),
-        ((), {"exactly_once": True, "rate": ["1/s"]}, "--rate"),
-        ((), {"exactly_once": True, "group": ""}, "-G GROUP"),
-        ((), {"exactly_once": True, "partitions": ["0"]}, "drop -p"),
-        ((), {"exactly_once": True, "spill": "f"}, "--spill"),
-        ((), {"exactly_once": True, "resume_by_trace": True}, "--resume-by-trace"),
-        ((), {"resume_by_trace": True, "trace": "none"}, "--trace none"),
-        ((), {"resume_by_trace": True, "to_origin": True}, "--to-origin"),
-        (("split",), {"resume_by_trace": True}, "--split"),
-        (("rename-topic",), {"resume_by_trace": True}, "--rename-topic"),
-        (("route",), {"to_origin": True}, "--route"),
-        ((), {"to_origin": True, "to_partition": "3"}, "--to-partition"),
+        ((), {"exactly_once": True, "also": ("t",)}, "--exactly-once and --also do not go together; drop one"),
+        ((), {"exactly_once": True, "tee": ("t",)}, "--exactly-once and --also"),
+        ((), {"exactly_once": True, "dry_run": True}, "--exactly-once and --dry-run"),
+        (("through",), {"exactly_once": True}, "--exactly-once and --through do"),
+        (("through-json",), {"exactly_once": True}, "--exactly-once and --through-json"),
+        ((), {"exactly_once": True, "rate": ("1/s",)}, "--exactly-once and --rate"),
+        ((), {"exactly_once": True}, "add -G GROUP"),
+        ((), {"exactly_once": True, "group": "g", "partitions": ("0",)}, "drop -p"),
+        ((), {"exactly_once": True, "group": "g", "spill": "f"}, "drop --spill"),
+        ((), {"exactly_once": True, "group": "g", "resume_by_trace": True}, "needs no --resume-by-trace; drop it"),
+        ((), {"resume_by_trace": True, "also": ("t",)}, "--resume-by-trace and --also"),
+        ((), {"resume_by_trace": True, "dry_run": True}, "--resume-by-trace and --dry-run"),
+        (("through",), {"resume_by_trace": True}, "--resume-by-trace and --through"),
+        ((), {"resume_by_trace": True, "trace": "none"}, "drop --trace none"),
+        ((), {"resume_by_trace": True, "to_origin": True}, "--to-origin has many"),
+        (("split",), {"resume_by_trace": True}, "drop --split"),
+        (("route",), {"resume_by_trace": True}, "drop --route"),
+        (("rename-topic",), {"resume_by_trace": True}, "drop --rename-topic"),
+        ((), {"resume_by_trace": True, "mirror": "dr"}, "dr: has one for each source; name the topic"),
+        ((), {"to_origin": True, "also": ("t",)}, "--to-origin and --also"),
+        (("route",), {"to_origin": True}, "--to-origin and --route"),
+        ((), {"to_origin": True, "to_partition": "3"}, "drop --to-partition"),
+        (("route",), {"mirror": "dr"}, "dr: keeps the names of topics, and --route chooses them; name a target"),
+        ((), {"translate_schemas": "lookup", "also": ("t",)}, "--translate-schemas and --also"),
+        ((), {"translate_key_schemas": "lookup", "to_origin": True}, "--translate-schemas and --to-origin"),
+        (("route",), {"translate_schemas": "register"}, "--translate-schemas and --route"),
+        ((), {"translate_schemas": "register", "mirror": "dr"}, "dr: has one for each source; name the topic"),
+        ((), {"translate_schemas": "lookup", "partitioner": "fnv1a"}, "--partitioner fnv1a: translated keys"),
+        ((), {"decode": "internal"}, "--decode internal is for kpipe consume"),
+        ((), {"instance": "a"}, "--instance belongs to a group; add -G GROUP"),
+        (("through-json",), {"decode": "avro"}, "--through-json gives records as they are"),
     ],
-)
-def test_forward_refuses(steps: tuple[str, ...], typed: dict[str, Any], word: str) -> None:
+)  # fmt: skip
+def test_forward_refuses(steps: tuple[str, ...], typed: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as caught:
         forward(*steps, **typed)
-    assert word in caught.value.what
+    assert told in caught.value.what
 
 
 def test_forward_takes_what_goes_together() -> None:
-    forward("through", "split", "route", also=["t"], rate=["1/s"], spill="f", partitions=["0"], trace="none")
-    forward("age", exactly_once=True, partitions=["same"])
-    forward("age", resume_by_trace=True, group="", spill="f")
+    forward("through", "split", "route", also=("t",), rate=("1/s",), spill="f", partitions=("0",), trace="none")
+    forward("map", exactly_once=True, group="g", partitions=("same",), instance="a")
+    forward("map", resume_by_trace=True, spill="f")
     forward("through", to_origin=True)
-
-
-def consume(*steps: str, **typed: Any) -> None:
-    options: dict[str, Any] = {
-        "commit_acked": "", "acks": "in-order", "trust_end": False, "group": "", "partitions": [], "json": False,
-        "json_value": False, "output": "lines",
-    }  # fmt: skip
-    all_of = SimpleNamespace(**{**options, **typed})
-    check_consume(all_of, all_of, [SimpleNamespace(name=name) for name in steps])  # type: ignore[arg-type,misc]
+    forward(mirror="dr", exactly_once=True, group="g")
+    forward(translate_schemas="lookup", translate_key_schemas="none", partitioner="fnv1a")
+    forward(translate_schemas="lookup", to_partition="same", partitioner="fnv1a")
 
 
 @pytest.mark.parametrize(
-    ("steps", "typed", "word"),
+    ("typed", "told"),
+    [
+        ({}, "--workers 3: workers need a group that shares the partitions out; add -G GROUP"),
+        ({"group": "g", "partitions": ("0",)}, "--workers 3: workers share the partitions out by themselves; drop -p"),
+        ({"group": "g", "count": 5}, "--workers 3: workers would each count by themselves; drop -c"),
+    ],
+)
+def test_workers_refuse(typed: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        rules.check_workers(3, SelectionOptions(**typed))
+    assert caught.value.what == told
+    rules.check_workers(3, SelectionOptions(group="g", partitions=("same",)))
+
+
+def consume(*steps: str, **typed: Any) -> None:
+    rules.check_consume(*groups(typed, OutputOptions, SelectionOptions, SchemaOptions), steps_of(steps))
+
+
+@pytest.mark.parametrize(
+    ("steps", "typed", "told"),
     [
         ((), {"acks": "each"}, "--commit-acked PATH"),
         ((), {"trust_end": True}, "--commit-acked PATH"),
         ((), {"commit_acked": "p", "json": True}, "-G GROUP"),
         ((), {"commit_acked": "p", "group": "g"}, "add -J"),
-        (("through",), {"commit_acked": "p", "group": "g", "output": "json"}, "--through"),
-        (("route",), {}, "--route: consume has no target"),
-        ((), {"partitions": ["same"]}, "-p same"),
+        (("through",), {"commit_acked": "p", "group": "g", "output": "json"}, "--commit-acked and --through"),
+        (("route",), {}, "--route: consume has no target; use kpipe forward"),
+        ((), {"partitions": ("same",)}, "-p same: consume has no target"),
+        ((), {"instance": "a"}, "add -G GROUP"),
+        ((), {"json": True, "format": "%s"}, "--json and --format contradict each other"),
+        ((), {"decode": "internal", "decode_key": "avro"}, "drop --decode-key and --schema"),
+        ((), {"decode": "internal", "schema": "f"}, "drop --decode-key and --schema"),
+        (("through-json",), {"decode_key": "avro"}, "--through-json gives records as they are"),
+        ((), {"schema": "f"}, "add --decode avro, protobuf or auto"),
+        ((), {"decode": "auto", "message": "M"}, "add --schema FILE.proto"),
     ],
 )
-def test_consume_refuses(steps: tuple[str, ...], typed: dict[str, Any], word: str) -> None:
+def test_consume_refuses(steps: tuple[str, ...], typed: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as caught:
         consume(*steps, **typed)
-    assert word in caught.value.what
+    assert told in caught.value.what
 
 
 def test_consume_takes_what_goes_together() -> None:
-    consume("through", partitions=["0"])
-    consume(commit_acked="p", group="g", json_value=True, acks="each", trust_end=True)
+    consume("through", partitions=("0",))
+    consume(commit_acked="p", group="g", json_value=True, acks="each", trust_end=True, instance="a")
+    consume(decode="protobuf", schema="f", message="M")
+    consume(decode="internal")
 
 
-def produce(paths: tuple[str, ...] = ("-",), **typed: Any) -> None:
-    options: dict[str, Any] = {
-        "tee": False, "report": False, "ack": "", "restore": "", "dry_run": False, "input": "lines",
-    }  # fmt: skip
-    all_of = SimpleNamespace(**{**options, **typed})
-    check_produce(all_of, all_of, all_of, paths)  # type: ignore[arg-type]
+def produce(*steps: str, files: tuple[str, ...] = (), **typed: Any) -> None:
+    found = groups(typed, InputOptions, RecordOptions, TargetOptions, EncodeOptions)
+    rules.check_produce(*found, steps_of(steps), files)
 
 
 @pytest.mark.parametrize(
-    ("paths", "typed", "word"),
+    ("typed", "told"),
     [
-        (("-",), {"tee": True, "report": True}, "both print to stdout"),
-        (("-",), {"ack": "p"}, "--input json"),
-        (("f",), {"ack": "p", "input": "json"}, "--input json"),
-        (("-",), {"ack": "p", "input": "json", "restore": "f"}, "--input json"),
-        (("-",), {"dry_run": True, "tee": True}, "--tee"),
-        (("-",), {"dry_run": True, "report": True}, "--report"),
-        (("-",), {"dry_run": True, "ack": "p", "input": "json"}, "--ack"),
-        (("-",), {"dry_run": True, "restore": "f"}, "--restore"),
+        ({"tee": True, "report": True}, "both print to stdout"),
+        ({"ack": "p"}, "--input json"),
+        ({"files": ("f",), "ack": "p", "input": "json"}, "--input json"),
+        ({"ack": "p", "input": "json", "restore": "f"}, "--input json"),
+        ({"dry_run": True, "tee": True}, "--dry-run and --tee"),
+        ({"dry_run": True, "report": True}, "--dry-run and --report"),
+        ({"dry_run": True, "ack": "p", "input": "json"}, "--dry-run and --ack"),
+        ({"dry_run": True, "restore": "f"}, "--dry-run and --restore"),
+        ({"restore": "f", "files": ("g",)}, "drop FILE"),
+        ({"restore": "f", "input": "kcat"}, "drop --input kcat"),
+        ({"restore": "f", "format": "%s"}, "drop --format"),
+        ({"restore": "f", "whole_file": True}, "drop --whole-file"),
+        ({"restore": "f", "key": "k"}, "drop --key"),
+        ({"restore": "f", "headers": ("a=b",)}, "drop --header"),
+        ({"restore": "f", "timestamp": "now"}, "drop --timestamp"),
+        ({"restore": "f", "tee": True}, "drop --tee"),
+        ({"restore": "f", "count": 1}, "drop --count"),
+        ({"restore": "f", "encode": "same", "input": "json"}, "drop --encode"),
+        ({"restore": "f", "spill": "g"}, "drop --spill"),
+        ({"schema": "f"}, "--schema says how data are encoded; add --encode avro, protobuf or json"),
+        ({"encode": "avro"}, "--encode avro: by which schema? Add --schema FILE, SUBJECT or id:N"),
+        ({"key_schema": "f"}, "--key-schema says how data are encoded; add --encode-key avro, protobuf or json"),
+        ({"encode_key": "protobuf"}, "--encode-key protobuf: by which schema? Add --key-schema FILE"),
+        ({"encode": "same"}, "add --input json"),
+        ({"encode_key": "same"}, "add --input json"),
+        ({"register": True}, "--register belongs to --encode; add it"),
+        ({"message": "M"}, "--message belongs to --encode; add it"),
+        ({"encode": "same", "input": "json", "framing": "none"}, "--framing belongs to --encode avro, protobuf or json"),
+        ({"lenient": True}, "--lenient belongs to --input json"),
     ],
-)
-def test_produce_refuses(paths: tuple[str, ...], typed: dict[str, Any], word: str) -> None:
+)  # fmt: skip
+def test_produce_refuses(typed: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        produce(paths, **typed)
-    assert word in caught.value.what
+        produce(**typed)
+    assert told in caught.value.what
+
+
+def test_produce_refuses_a_transform_of_what_is_restored() -> None:
+    with pytest.raises(UsageError) as caught:
+        produce("grep", restore="f")
+    assert caught.value.what == "--restore sends the spill's records as they are; drop --grep"
 
 
 def test_produce_takes_what_goes_together() -> None:
     produce(tee=True)
     produce(ack="p", input="json")
-    produce(("f",), restore="f")
+    produce(files=("-",), ack="p", input="json")
+    produce("route", files=("f",))
+    produce(restore="f", input="json")
+    produce(encode="avro", schema="f", register=True, message="M", framing="none")
+    produce(encode_key="json", key_schema="f", framing="header")
+    produce(encode="same", encode_key="none", input="json")
