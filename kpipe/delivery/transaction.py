@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Producer
 
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import TopicPartition
 
 SLICE = 2.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.properties import is_encrypted, is_sasl, mechanism
 from kpipe.errors import Exit, KpipeError, UsageError
-from kpipe.kafka.client import EMBEDDED, fetch_metadata, label, open_admin
+from kpipe.kafka.client import EMBEDDED, label, open_admin
 from kpipe.kafka.diagnosis import (
     ClusterFaultError,
     Fault,
@@ -24,13 +24,14 @@ from kpipe.kafka.diagnosis import (
     diagnose,
 )
 from kpipe.kafka.errors import NO_GROUP, NO_TOPIC, is_unauthorised
+from kpipe.kafka.metadata import fetch_metadata
 from kpipe.kafka.probe import Sighting, look, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
 
 SOON_DAYS = 30
 """A certificate that ends within so many days is worth a warning."""

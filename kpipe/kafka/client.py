@@ -1,38 +1,35 @@
-"""Clients of one cluster: their properties, their errors in a person's words, and the first answer of the cluster.
+"""Clients of one cluster: their properties, and why one cannot be made.
 
-It sends no records. The client's own log lines never reach stderr: they are kept to explain a failure.
+It asks nothing and sends nothing: see `kpipe.kafka.metadata` for a cluster's first answer.
 """
 
 from __future__ import annotations
 
-import difflib
-import logging
 import os
 import re
 import sys
 import time
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import place_name, plain_addresses
+from kpipe.clusters.address import plain_addresses
 from kpipe.clusters.environment import given
 from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, for_consumer, for_producer
-from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub, secret_values
-from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError, UsageError, visible
-from kpipe.kafka.diagnosis import denied, from_complaints, from_listeners, plain_reason
-from kpipe.kafka.errors import NO_CONNECTION, NO_TOPIC, NOBODY_UP, is_unauthorised, name_of
+from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub
+from kpipe.errors import UsageError, visible
+from kpipe.kafka.diagnosis import plain_reason
+from kpipe.kafka.troubles import SECRETS, Troubles, overhearing_logger, silent_logger
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
 
-    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.kafka.diagnosis import Finding
     from kpipe.kafka.librdkafka import ColumnProducer
 
 CLIENT_DEFAULTS: dict[str, Any] = {
@@ -90,83 +87,6 @@ NEVER_CREATE: dict[str, Any] = {"allow.auto.create.topics": False}
 EMBEDDED = "mockCluster"
 """What the embedded broker's cluster id begins with."""
 
-SLICE = 0.5
-"""Seconds of one wait for metadata."""
-LOOK = 3.0
-"""Seconds that a look at one address may take, to explain why the client cannot connect."""
-ADDRESSES = 3
-"""How many bootstrap addresses are looked at for an explanation."""
-
-
-@dataclass(slots=True)
-class Troubles:
-    """What a client complained about in the background, newest last; bounded."""
-
-    cluster: str
-    properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The client's own, secrets included: they explain a failure, and are struck out of every message."""
-    errors: list[tuple[str, str]] = field(default_factory=list)
-    fatal: tuple[str, str] | None = None
-    listener: Callable[[str, str], None] | None = None
-    statistics: str = ""
-    """The client's last statistics (librdkafka's STATISTICS.md), as JSON; only with `statistics.interval.ms`."""
-
-    def on_statistics(self, text: str) -> None:
-        """Kept as they are: they are read when somebody asks."""
-        self.statistics = text
-
-    def on_error(self, error: KafkaError) -> None:
-        """The client's error callback: it takes notes and never raises."""
-        if error.fatal():
-            self.fatal = self._scrubbed(str(error.name()), str(error.str()))
-        self.hear(str(error.name()), str(error.str()))
-
-    def hear(self, name: str, text: str) -> None:
-        """Take down one complaint."""
-        entry = self._scrubbed(name, text)
-        del self.errors[:-20]
-        self.errors.append(entry)
-        if self.listener is not None:
-            self.listener(*entry)
-
-    def overhear(self, log: str) -> None:
-        """Take down what the client logs but never gives to its error callback: an address without an answer."""
-        told = re.search(r"\]: (\S+:\d+/\w+: Connection setup timed out .*)", log)
-        if told:
-            self.hear(NO_CONNECTION, told[1])
-
-    def _scrubbed(self, name: str, text: str) -> tuple[str, str]:
-        return name, scrub(text, secret_values(self.properties))
-
-    def serve(self, call: Callable[[float], object], timeout: float) -> None:
-        """Call a producer's poll or flush: the client raises a fatal error there, and never gives it to `on_error`.
-
-        When a delivery report follows in the same call, the report does its work, and Python tells of an exception
-        that was there before it: a SystemError, with the client's own behind it.
-        """
-        from confluent_kafka import KafkaException
-
-        try:
-            call(timeout)
-        except (KafkaException, SystemError) as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, KafkaException):
-                cause = cause.__cause__ or cause.__context__
-            if cause is None or not cause.args[0].fatal():
-                raise
-            self.on_error(cause.args[0])
-
-    def finding(self) -> Finding | None:
-        """What the cluster itself told us to be wrong: a refused login, which no retry will change."""
-        return from_complaints(self.errors, self.properties)
-
-    def latest(self) -> str:
-        """The most telling recent complaint: a broker's own words before `all brokers are down`."""
-        for name, text in reversed(self.errors):
-            if name != NOBODY_UP:
-                return text
-        return ""
-
 
 def label(cluster: Cluster) -> str:
     """How a cluster is called in messages: its profile's name, or its brokers, as a place takes them."""
@@ -176,46 +96,6 @@ def label(cluster: Cluster) -> str:
 def client_id() -> str:
     """`kpipe-HOST-PID`, so that brokers' logs and quotas can tell processes apart."""
     return f"kpipe-{os.uname().nodename}-{os.getpid()}"
-
-
-def silent_logger(properties: Mapping[str, Any]) -> logging.Logger:
-    """A logger that swallows the client's raw lines; KPIPE_DEBUG=1 shows them without the properties' secrets.
-
-    All of them: what `debug` asks for is of level DEBUG, which a logger leaves out unless it is told otherwise.
-    """
-    logger = logging.getLogger("kpipe.client")
-    logger.propagate = False
-    _SECRETS.update(secret_values({name: value for name, value in properties.items() if isinstance(value, str)}))
-    if not logger.handlers:
-        shown = bool(os.environ.get("KPIPE_DEBUG"))
-        handler = logging.StreamHandler() if shown else logging.NullHandler()
-        logger.setLevel(logging.DEBUG if shown else logging.WARNING)
-        handler.addFilter(_strike_secrets)
-        logger.addHandler(handler)
-    return logger
-
-
-def _overhearing(troubles: Troubles) -> logging.Logger:
-    """A logger that hands on what the client logs but never gives to its error callback: an address without answer."""
-    logger = logging.Logger("kpipe.client.producer")  # noqa: LOG001  # a registered one would outlive the client
-    logger.parent = silent_logger(troubles.properties)
-    logger.setLevel(min(logger.parent.level, logging.INFO))  # what is overheard is of level INFO
-
-    def hear(record: logging.LogRecord) -> bool:
-        troubles.overhear(record.getMessage())
-        return True
-
-    logger.addFilter(hear)
-    return logger
-
-
-_SECRETS: set[str] = set()
-"""All that this process must not print; one process serves one command."""
-
-
-def _strike_secrets(record: logging.LogRecord) -> bool:
-    record.msg, record.args = visible(scrub(record.getMessage(), _SECRETS)), ()
-    return True
 
 
 def properties_for(cluster: Cluster, defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +152,7 @@ def _token_callback(reference: Reference, where: str, first: Token) -> Callable[
 
     def fetch(_config: str) -> tuple[str, float]:
         token = waiting.pop() if waiting else fetch_token(reference, given(), time.time(), where=where)
-        _SECRETS.add(token.value)
+        SECRETS.add(token.value)
         return token.value, token.expires_s
 
     return fetch
@@ -302,7 +182,7 @@ def open_producer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Producer, T
     merged = _producer_properties(cluster, own)
     troubles = Troubles(label(cluster), merged)
     properties: dict[str, Any] = {**for_producer(merged), **_callbacks(merged, troubles)}
-    return _construct(Producer, properties, cluster, _overhearing(troubles)), troubles
+    return _construct(Producer, properties, cluster, overhearing_logger(troubles)), troubles
 
 
 def open_column_producer(
@@ -373,7 +253,7 @@ def _construct(
         reason = str(error.args[0].str())
     except (TypeError, ValueError) as error:
         reason = str(error)
-    reason = re.sub(r"^Failed to create \w+: ", "", scrub(reason, _SECRETS))
+    reason = re.sub(r"^Failed to create \w+: ", "", scrub(reason, SECRETS))
     if "No provider for SASL mechanism GSSAPI" in reason:
         asked = "sasl.mechanism" in properties
         reason = KERBEROS if asked else "a SASL cluster without sasl.mechanism means Kerberos; name the mechanism"
@@ -402,89 +282,3 @@ def _file_fault(reason: str, properties: Mapping[str, Any]) -> str:
         return f"{name}: {path} is encrypted, and its password is missing or wrong; set key_password_command"
     wanted = "key" if name == "ssl.key.location" else "certificate"
     return f"{name}: {path} holds no {wanted} that can be read; it must be PEM (or PKCS12 for ssl.keystore.location)"
-
-
-def fetch_metadata(
-    client: Consumer | Producer | AdminClient | ColumnProducer,
-    troubles: Troubles,
-    timeout: float,
-    topic: str | None = None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Any:
-    """The cluster's metadata (of one topic, or of all); UnreachableError within `timeout` seconds.
-
-    Waits in slices, because the client tells a refused login only through its error callback, and a signal must not
-    wait for the network.
-    """
-    from confluent_kafka import KafkaException
-
-    deadline = time.monotonic() + timeout
-    looked = False
-    while True:
-        left = max(0.05, deadline - time.monotonic())
-        try:
-            if topic is None:
-                return client.list_topics(timeout=min(left, SLICE))
-            return client.list_topics(topic, timeout=min(left, SLICE))
-        except KafkaException as error:
-            if stopped():
-                raise Interrupted("stopped before the cluster answered") from None
-            client.poll(0)
-            if troubles.errors and not looked:
-                looked = True
-                finding = find_fault(troubles, min(LOOK, left))
-                if finding is not None and finding.is_definite:
-                    raise finding.error(troubles.cluster) from None
-            elif (finding := troubles.finding()) is not None:
-                raise finding.error(troubles.cluster) from None
-            if time.monotonic() >= deadline:
-                raise_unreachable(troubles, troubles.latest() or str(error.args[0].str()), timeout)
-        time.sleep(0.02)
-
-
-def find_fault(troubles: Troubles, timeout: float) -> Finding | None:
-    """Why the client cannot connect: what it was told, else what a look at its addresses shows."""
-    from kpipe.kafka.diagnosis import diagnose
-    from kpipe.kafka.probe import look, split_address
-
-    if (told := troubles.finding()) is not None:
-        return told
-    addresses = [text for text in str(troubles.properties.get("bootstrap.servers", "")).split(",") if text.strip()]
-    findings = []
-    for text in addresses[:ADDRESSES]:
-        seen = look(*split_address(text), troubles.properties, timeout / min(len(addresses), ADDRESSES))
-        findings.append(diagnose(seen, troubles.properties))
-    if None in findings:
-        return from_listeners(troubles.errors)  # one address is good: the client comes through it, or is sent elsewhere
-    return next((finding for finding in findings if finding and finding.is_definite), findings[0] if findings else None)
-
-
-def raise_unreachable(troubles: Troubles, reason: str, timeout: float) -> NoReturn:
-    """Say that the cluster cannot be used, and why the client thinks so."""
-    finding = find_fault(troubles, 1.0)
-    if finding is not None:
-        raise finding.error(troubles.cluster)
-    message = f"cannot use the cluster within {timeout:.3g} s: {plain_reason(reason)}; check -b and the network"
-    raise UnreachableError(message, where=troubles.cluster, stage=Stage.CONNECT)
-
-
-def check_topic(metadata: Any, topic: str, where: str, advice: str = "") -> int:
-    """The number of partitions of a topic; KpipeError (exit 1) when it does not exist, naming the nearest match."""
-    entry = metadata.topics.get(topic)
-    error = entry.error if entry is not None else None
-    if entry is not None and error is None:
-        return len(entry.partitions)
-    if is_unauthorised(error):
-        raise denied(f"topic {topic}", "DESCRIBE").error(place_name(where, topic))
-    if error is not None and name_of(error) not in NO_TOPIC:
-        raise KpipeError(str(error.str()), where=place_name(where, topic))
-    raise unknown_topic(topic, where, list(metadata.topics), advice)
-
-
-def unknown_topic(topic: str, where: str, known: list[str], advice: str = "") -> KpipeError:
-    """The error for a topic that the cluster does not have."""
-    near = difflib.get_close_matches(topic, [name for name in known if name != topic], n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else advice or "check the name and the cluster"
-    if near and advice:
-        hint = f"{hint} ({advice})"
-    return KpipeError(f"no such topic; {hint}", where=place_name(where, topic), stage=Stage.CONFIG)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.client import EMBEDDED, NEVER_CREATE, fetch_metadata, label, open_consumer, watched_admin_of
+from kpipe.kafka.client import EMBEDDED, NEVER_CREATE, label, open_consumer, watched_admin_of
+from kpipe.kafka.metadata import fetch_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
 
 READING = {
     "group.id": "kpipe-without-group",  # the client wants a name; nobody joins and nothing is committed

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.delivery.resume import Resume
     from kpipe.delivery.transaction import TransactionLine
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import TopicPartition
     from kpipe.options import ForwardOptions, OutputOptions
     from kpipe.parts import Sink

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from kpipe.clusters.address import place_name
 from kpipe.errors import UnreachableError, UsageError
 from kpipe.formats.lineage import TraceNames
-from kpipe.kafka.client import fetch_metadata, label
+from kpipe.kafka.client import label
 from kpipe.kafka.diagnosis import ClusterFaultError
+from kpipe.kafka.metadata import fetch_metadata
 from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import target_place
 from kpipe.plan.target import (

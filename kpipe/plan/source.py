@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.delivery.commit import Commits
 from kpipe.errors import UsageError
-from kpipe.kafka.client import EMBEDDED, admin_of, check_topic, fetch_metadata, label, open_consumer, unknown_topic
+from kpipe.kafka.client import EMBEDDED, admin_of, label, open_consumer
 from kpipe.kafka.errors import NO_TOPIC, name_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
+from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
 from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
 from kpipe.kafka.topic_ids import TopicIds
 from kpipe.sources.bounds import OffsetResolver
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.delivery.way import GroupListener
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.options import SelectionOptions
     from kpipe.pace import Pace
 

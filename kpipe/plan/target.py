@@ -14,19 +14,10 @@ from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.blueprints import Blueprint, parse_blueprint
 from kpipe.kafka.changes import ask_to_create
-from kpipe.kafka.client import (
-    EMBEDDED,
-    PRODUCER_DEFAULTS,
-    admin_of,
-    check_topic,
-    fetch_metadata,
-    label,
-    open_column_producer,
-    open_producer,
-    unknown_topic,
-)
+from kpipe.kafka.client import EMBEDDED, PRODUCER_DEFAULTS, admin_of, label, open_column_producer, open_producer
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import EXISTS, NO_TOPIC, is_unauthorised, name_of
+from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
 from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.producing import Producing
@@ -40,8 +31,8 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.formats.lineage import TraceNames
-    from kpipe.kafka.client import Troubles
     from kpipe.kafka.librdkafka import ColumnProducer
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import Ledger
     from kpipe.options import TargetOptions
     from kpipe.record import Batch

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import Ledger
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Role
     from kpipe.delivery.way import Way
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.parts import Sink, Spill
     from kpipe.pipeline import Stage

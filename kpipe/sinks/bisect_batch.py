@@ -16,7 +16,7 @@ from kpipe.ledger import Unsent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import Flight
 
 PART, PART_BYTES = 500, 250_000

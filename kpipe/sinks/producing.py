@@ -16,7 +16,7 @@ from kpipe.shutdown import run_bounded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
 
 CAREFUL: dict[str, Any] = {
     "enable.gapless.guarantee": False,  # nothing stands behind the records that it is given

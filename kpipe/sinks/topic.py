@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.formats.lineage import TraceNames
-    from kpipe.kafka.client import Troubles
+    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import DeliveryReport, Flight
     from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.kafka.client import Troubles
+from kpipe.kafka.troubles import Troubles
 from kpipe.ledger import Flight, Unsent
 from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Row, parts_of
 

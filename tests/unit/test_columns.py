@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.kafka.client import Troubles
+from kpipe.kafka.troubles import Troubles
 from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch

@@ -8,8 +8,8 @@ import pytest
 
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import KpipeError, UnreachableError
-from kpipe.kafka.client import Troubles
 from kpipe.kafka.diagnosis import denied
+from kpipe.kafka.troubles import Troubles
 from kpipe.plan.outlet import Away
 from kpipe.plan.target import Target
 from kpipe.sinks.producing import Producing

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.kafka.client import Troubles
+from kpipe.kafka.troubles import Troubles
 from kpipe.ledger import Flight, Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
 from kpipe.sinks.producing import Producing

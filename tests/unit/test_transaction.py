@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kpipe.delivery.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
 from kpipe.errors import KpipeError, UnreachableError
-from kpipe.kafka.client import Troubles
+from kpipe.kafka.troubles import Troubles
 
 OFFSETS = {("orders", 0): 7}
 MEMBER = b"CGMDv2:" + (3).to_bytes(4, sys.byteorder, signed=True)

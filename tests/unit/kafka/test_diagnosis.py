@@ -8,9 +8,10 @@ import threading
 import pytest
 
 from kpipe.errors import Exit
-from kpipe.kafka.client import Troubles, find_fault
 from kpipe.kafka.diagnosis import Fault, diagnose, from_complaints, from_listeners, plain_reason
+from kpipe.kafka.metadata import find_fault
 from kpipe.kafka.probe import Sighting, look, split_address
+from kpipe.kafka.troubles import Troubles
 
 SASL_SSL = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "me"}
 

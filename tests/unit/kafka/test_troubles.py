@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kpipe.kafka.client import Troubles
+from kpipe.kafka.troubles import Troubles
 
 
 def fatal() -> KafkaException:
