@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kpipe.broker.errors import BrokerError
-from kpipe.broker.front import Front, ask_cluster_id, own_port
+from kpipe.broker.front import Front, own_port
 from kpipe.broker.mock import MockCluster
 from kpipe.errors import UsageError
+from kpipe.kafka.metadata import ask_cluster_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,6 +16,7 @@ import time
 from selectors import EVENT_READ, EVENT_WRITE
 
 from kpipe.broker.errors import BrokerError
+from kpipe.kafka.metadata import ask_cluster_id
 
 BLOCK = 256 * 1024
 CONNECT_SECONDS = 2.0
@@ -61,24 +62,12 @@ def is_answered(host: str, port: int) -> bool:
 def who_answers(host: str, port: int) -> str:
     """Find out, within a second, what has the port, in words for the refusal."""
     address = f"[{host}]" if ":" in host else host
-    cluster_id = ask_cluster_id(f"{address}:{port}", seconds=1.0)
+    cluster_id = ask_cluster_id(f"{address}:{port}", timeout=1.0)
     if cluster_id is None:
         return "another program listens here (not Kafka, or too slow to tell)"
     if cluster_id.startswith("mockCluster"):
         return "another embedded broker serves here"
     return f"a Kafka cluster (id {cluster_id}) serves here"
-
-
-def ask_cluster_id(bootstrap: str, seconds: float) -> str | None:
-    """Ask the cluster at `bootstrap` for its id; None when none answers in time."""
-    from confluent_kafka import KafkaException, Producer
-
-    client = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "allow.auto.create.topics": False})
-    try:
-        cluster_id: str | None = client.list_topics(timeout=seconds).cluster_id
-    except KafkaException:
-        return None
-    return cluster_id
 
 
 def connect(target: tuple[str, int]) -> socket.socket:

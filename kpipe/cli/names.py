@@ -82,27 +82,19 @@ def _groups(cluster: Cluster) -> list[str]:
     """Names of consumer groups; nothing when the cluster does not answer in time."""
     if not _may_ask(cluster):
         return []
-    from confluent_kafka import KafkaException
-
     from kpipe.kafka.client import admin_of
+    from kpipe.kafka.questions import try_group_names
 
-    try:
-        asked = admin_of(cluster).list_consumer_groups(request_timeout=PATIENCE_S)
-        return sorted(each.group_id for each in asked.result(PATIENCE_S).valid)
-    except (KafkaException, TimeoutError):
-        return []
+    return try_group_names(admin_of(cluster), PATIENCE_S)
 
 
 def _topics(cluster: Cluster) -> list[str]:
     """Topic names, those of Kafka itself left out; nothing when the cluster does not answer in time."""
     if not _may_ask(cluster):
         return []
-    from confluent_kafka import KafkaException
-
     from kpipe.kafka.client import admin_of
+    from kpipe.kafka.metadata import try_metadata
 
-    try:
-        found = admin_of(cluster).list_topics(timeout=PATIENCE_S).topics
-    except KafkaException:
-        return []
-    return sorted(name for name in found if TOPIC.fullmatch(name) and not name.startswith("__"))
+    found = try_metadata(admin_of(cluster), PATIENCE_S)
+    names = found.topics if found is not None else ()
+    return sorted(name for name in names if TOPIC.fullmatch(name) and not name.startswith("__"))

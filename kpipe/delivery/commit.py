@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import GROUP_DENIED, REBALANCING, Kind, is_unauthorised, kind_of
+from kpipe.kafka.errors import Cause, Kind, cause_of, is_unauthorised, kind_of
+from kpipe.kafka.lookups import find_committed
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -179,17 +180,13 @@ class GroupCommitter:
         news = self._news(offsets)
         if not news:
             return
-        wanted = self._in_words_of_the_client(news)
         try:
-            self._consumer.commit(offsets=wanted, asynchronous=True)
-            answers = self._consumer.committed(wanted, timeout=LETTING_GO)
+            self._consumer.commit(offsets=self._in_words_of_the_client(news), asynchronous=True)
+            there = find_committed(self._consumer, news, LETTING_GO, again=lambda: False)
         except KafkaException as error:
             raise self._explain_parting(error.args[0]) from None
-        for answer in answers:
-            if answer.error is not None:
-                raise self._explain_parting(answer.error)
-            if answer.offset < news[answer.topic, answer.partition]:
-                raise LetGo(f"{OVERTAKEN}; {REPEATS}", where=self._where, stage=Stage.COMMIT)
+        if any(there[place][0] < offset for place, offset in news.items()):
+            raise LetGo(f"{OVERTAKEN}; {REPEATS}", where=self._where, stage=Stage.COMMIT)
 
     def _explain_parting(self, error: Any) -> KpipeError:
         if kind_of(error) is Kind.AWAY:
@@ -257,12 +254,13 @@ class GroupCommitter:
             raise failure[0]
 
     def _explain(self, error: Any) -> KpipeError:
-        name, text = str(error.name()), str(error.str())
-        if is_unauthorised(name):
-            group = self._where.rpartition(":")[2] if name == GROUP_DENIED else "the group's topics"
+        text, cause = str(error.str()), cause_of(error)
+        if is_unauthorised(error):
+            group = self._where.rpartition(":")[2] if cause is Cause.GROUP_DENIED else "the group's topics"
             return denied(group, "READ").error(self._where, Stage.COMMIT)
-        if kind_of(name) is Kind.TAKEN_OVER:
+        if kind_of(error) is Kind.TAKEN_OVER:
             what = f"{OVERTAKEN} ({text}); {REPEATS}"
-            return (Rebalancing if name in REBALANCING else KpipeError)(what, where=self._where, stage=Stage.COMMIT)
-        kind = NotCommitted if kind_of(name) is Kind.AWAY else KpipeError
+            taken_over = Rebalancing if cause is Cause.REBALANCING else KpipeError
+            return taken_over(what, where=self._where, stage=Stage.COMMIT)
+        kind = NotCommitted if kind_of(error) is Kind.AWAY else KpipeError
         return kind(f"cannot commit: {text}", where=self._where, stage=Stage.COMMIT)

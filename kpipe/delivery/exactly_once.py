@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kpipe.delivery.commit import Commits
 from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
-from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
+from kpipe.kafka.errors import Kind, is_lasting, kind_of
 from kpipe.sinks.bisect_batch import fell_with_its_batch
 from kpipe.sinks.bisect_transaction import Suspects
 from kpipe.sinks.topic import NotSent
@@ -375,7 +375,7 @@ class ExactlyOnce:
     def take_back(self, failures: Sequence[tuple[Flight, int, object]]) -> bool:
         """Abort and go back, noting records that were refused for their own sake; False leaves them to the policy."""
         for _, _, report in failures:
-            if name_of(report) in LASTING:
+            if is_lasting(report):
                 raise self._sink.explain(report, "")
         failures = [*failures, *self._gather()]
         own = [entry for entry in failures if self._is_own_fault(entry[2])]

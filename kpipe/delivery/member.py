@@ -5,26 +5,24 @@ It commits nothing.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kpipe.delivery.transaction import LEAST, SLICE
+from kpipe.delivery.transaction import SLICE
 from kpipe.errors import Stage, UnreachableError
-from kpipe.kafka.errors import HELD_UP, name_of
+from kpipe.kafka.lookups import find_committed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from confluent_kafka import Consumer
 
+    from kpipe.kafka.lookups import Committed
     from kpipe.ledger import TopicPartition
     from kpipe.shutdown import Stop
 
 ANSWER_TIMEOUT = 30.0
 """Seconds in which the group's offsets must be told; an open transaction on them holds the answer up."""
-RETRY = 0.1
-"""Seconds between two questions to a coordinator that is away."""
 
 
 @dataclass(slots=True)
@@ -48,23 +46,18 @@ class GroupMember:
         """What was committed beside the offsets."""
         return {place: note for place, (_, note) in self._ask(places).items()}
 
-    def _ask(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-        from confluent_kafka import KafkaException, TopicPartition
+    def _ask(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
+        from confluent_kafka import KafkaException
 
-        asked = [TopicPartition(topic, partition) for topic, partition in places]
-        answers: list[Any] = []
-        deadline = time.monotonic() + ANSWER_TIMEOUT
-        while asked and not answers:
-            try:
-                answers = self.consumer.committed(asked, timeout=max(LEAST, self.stop.remaining(SLICE)))
-            except KafkaException as error:
-                cause = error.args[0]
-                if name_of(cause) in HELD_UP and time.monotonic() < deadline and not self.stop.forced:
-                    time.sleep(RETRY)
-                    continue
-                message = f"cannot read the group's offsets: {cause.str()}; run again"
-                raise UnreachableError(message, where=self.where, stage=Stage.COMMIT) from None
-        for answer in answers:
-            if answer.error is not None:
-                raise UnreachableError(str(answer.error.str()), where=self.where, stage=Stage.COMMIT)
-        return {(a.topic, a.partition): (a.offset, a.metadata or "") for a in answers}
+        stop = self.stop
+        try:
+            return find_committed(
+                self.consumer,
+                places,
+                ANSWER_TIMEOUT,
+                slice_s=lambda: stop.remaining(SLICE),
+                again=lambda: not stop.forced,
+            )
+        except KafkaException as error:
+            message = f"cannot read the group's offsets: {error.args[0].str()}; run again"
+            raise UnreachableError(message, where=self.where, stage=Stage.COMMIT) from None

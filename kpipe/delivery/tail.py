@@ -10,13 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
-from kpipe.kafka.errors import PARTITION_END
+from kpipe.kafka.errors import Cause, cause_of
+from kpipe.kafka.lookups import find_watermarks
+from kpipe.kafka.metadata import find_partitions
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from confluent_kafka import Consumer
+
+    from kpipe.kafka.lookups import Bounds
 
 SILENCE = 30.0
 """Seconds without a record after which reading the target's tail is given up."""
@@ -47,22 +51,17 @@ class TargetTail:
 
     def ends(self, timeout: float = ANSWER) -> dict[int, int]:
         """The end of each partition, open transactions included. UnreachableError after `timeout` seconds."""
-        return {partition: high for partition, (_, high) in self._bounds(timeout).items()}
+        return {partition: bound.high for partition, bound in self._bounds(timeout).items()}
 
-    def _bounds(self, timeout: float = ANSWER) -> dict[int, tuple[int, int]]:
-        from confluent_kafka import KafkaException, TopicPartition
+    def _bounds(self, timeout: float = ANSWER) -> dict[int, Bounds]:
+        from confluent_kafka import KafkaException
 
-        if self._asking is None:
-            self._asking = self._open_consumer("read_uncommitted")
+        asking, deadline = self._asker(), time.monotonic() + timeout
         try:
-            deadline = time.monotonic() + timeout
-            found = self._asking.list_topics(self.topic, timeout=self._left(deadline))
-            places = [
-                TopicPartition(self.topic, partition) for partition in sorted(found.topics[self.topic].partitions)
-            ]
+            partitions = find_partitions(asking, self.topic, self._left(deadline))
             return {
-                place.partition: self._asking.get_watermark_offsets(place, timeout=self._left(deadline)) or (0, 0)
-                for place in places
+                partition: find_watermarks(asking, (self.topic, partition), self._left(deadline))
+                for partition in partitions
             }
         except KafkaException as error:
             message = f"cannot find the end of the target: {error.args[0].str()}; try again"
@@ -80,8 +79,8 @@ class TargetTail:
         It yields every 0.1 to 0.5 s, so that the reader of the sources stays in its group meanwhile.
         """
         bounds = yield from self._find_bounds()
-        starts = {p: min(max(floors.get(p, 0), low), high) for p, (low, high) in bounds.items()}
-        todo = {p: bounds[p][1] for p, start in starts.items() if start < bounds[p][1]}
+        starts = {p: min(max(floors.get(p, 0), bound.low), bound.high) for p, bound in bounds.items()}
+        todo = {p: bounds[p].high for p, start in starts.items() if start < bounds[p].high}
         count = sum(high - starts[p] for p, high in todo.items())
         if count > self._limit:
             what = f"{count:,} records would have to be read to know what is there already"
@@ -89,21 +88,22 @@ class TargetTail:
             raise KpipeError(f"{what}; {advice}", where=self.where, stage=Stage.READ)
         if todo:
             yield from self._read_to_ends(starts, todo, take)
-        return {partition: high for partition, (_, high) in bounds.items()}
+        return {partition: bound.high for partition, bound in bounds.items()}
 
-    def _find_bounds(self) -> Generator[None, None, dict[int, tuple[int, int]]]:
-        from confluent_kafka import TopicPartition
+    def _find_bounds(self) -> Generator[None, None, dict[int, Bounds]]:
+        asking, deadline = self._asker(), time.monotonic() + ANSWER
+        partitions = yield from self._ask(lambda: find_partitions(asking, self.topic, SLICE), deadline)
+        bounds: dict[int, Bounds] = {}
+        for partition in partitions:
+            place = (self.topic, partition)
+            bounds[partition] = yield from self._ask(partial(find_watermarks, asking, place, SLICE), deadline)
+        return bounds
 
+    def _asker(self) -> Consumer:
+        """The client that is asked for ends: one that sees open transactions."""
         if self._asking is None:
             self._asking = self._open_consumer("read_uncommitted")
-        asking, deadline = self._asking, time.monotonic() + ANSWER
-        found = yield from self._ask(lambda: asking.list_topics(self.topic, timeout=SLICE), deadline)
-        bounds: dict[int, tuple[int, int]] = {}
-        for partition in sorted(found.topics[self.topic].partitions):
-            place = TopicPartition(self.topic, partition)
-            known = yield from self._ask(partial(asking.get_watermark_offsets, place, timeout=SLICE), deadline)
-            bounds[partition] = known or (0, 0)
-        return bounds
+        return self._asking
 
     def _ask(self, question: Callable[[], Any], deadline: float) -> Generator[None, None, Any]:
         """The answer to a question of half a second that is asked until the deadline."""
@@ -146,7 +146,7 @@ class TargetTail:
         """Partitions whose end was reached; one that ends with transaction markers only says so itself."""
         for message in messages:
             error = message.error()
-            if error is not None and error.name() != PARTITION_END:
+            if error is not None and cause_of(error) is not Cause.PARTITION_END:
                 if error.retriable():
                     continue
                 raise UnreachableError(error.str(), where=self.where, stage=Stage.READ)

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
-from kpipe.kafka.errors import FENCED, is_unauthorised
+from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class TransactionLine:
 
     def _is_fenced(self, error: Exception) -> bool:
         fatal = self.troubles.fatal[0] if self.troubles.fatal is not None else ""
-        return error.args[0].name() in FENCED or fatal in FENCED
+        return Cause.FENCED in (cause_of(error.args[0]), cause_of(fatal))
 
     def check(self) -> bool:
         """Whether the producer is fit to go on; False when it must be replaced. Raises FencedError."""
@@ -269,7 +269,7 @@ class TransactionLine:
             return True
         name, text = self.troubles.fatal
         self.reason = text
-        if name in FENCED:
+        if cause_of(name) is Cause.FENCED:
             self.fenced = True
             self.opened = None
             raise self._fenced()

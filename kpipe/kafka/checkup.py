@@ -23,7 +23,7 @@ from kpipe.kafka.diagnosis import (
     denied,
     diagnose,
 )
-from kpipe.kafka.errors import NO_GROUP, NO_TOPIC, is_unauthorised
+from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
 from kpipe.kafka.metadata import fetch_metadata
 from kpipe.kafka.probe import Sighting, look, split_address
 
@@ -287,10 +287,10 @@ class _Rights:
         try:
             operations = future.result(wait + 1).authorized_operations
         except KafkaException as error:
-            self._refuse(resource, str(error.args[0].name()), str(error.args[0].str()))
+            self._refuse(resource, error.args[0], str(error.args[0].str()))
             return
         except TimeoutError:
-            self._refuse(resource, "", "no answer in time")
+            self._refuse(resource, None, "no answer in time")
             return
         if operations is None:
             self._checkup.passed(resource, "is there; the brokers do not tell what is allowed")
@@ -307,12 +307,12 @@ class _Rights:
         else:
             self._checkup.passed(resource, f"may {', '.join(allowed)}")
 
-    def _refuse(self, resource: str, name: str, text: str) -> None:
-        if is_unauthorised(name):
+    def _refuse(self, resource: str, error: object, text: str) -> None:
+        if is_unauthorised(error):
             self._checkup.failed(resource, denied(resource, "DESCRIBE"))
-        elif name in NO_TOPIC:
+        elif cause_of(error) is Cause.NO_TOPIC:
             self._checkup.failed(resource, unknown_topic(resource.removeprefix("topic ")))
-        elif name == NO_GROUP:
+        elif cause_of(error) is Cause.NO_GROUP:
             self._checkup.passed(resource, "is not there yet, and may be looked for")
         else:
             self._checkup.warned(resource, f"nobody can tell: {text}", "an old or embedded broker does not say")

@@ -1,6 +1,7 @@
 """Every error name of the Kafka client by its kind: what it says of a record, of a cluster, of the one who asks.
 
-It opens nothing and knows no client: names come in, a kind goes out. No other file compares names.
+It opens nothing and knows no client: names come in, a kind goes out. No other file compares names: a
+test sees to it.
 
 A kind says what may be done. `--on-error` acts on REFUSED only: every other kind says nothing about the record itself.
 The names are those of librdkafka 2.16 (`rd_kafka_err2name`); a test fails when the library knows one that is not here.
@@ -98,47 +99,55 @@ _TABLE: dict[Kind, str] = {
 KINDS: dict[str, Kind] = {name: kind for kind, names in _TABLE.items() for name in names.split()}
 """The kind of each name."""
 
-# Names that one place must tell from others of their kind.
-PARTITION_END = "_PARTITION_EOF"
-NO_START = "_AUTO_OFFSET_RESET"
-"""The offset to read from is not in the log: with `auto.offset.reset=error` the client asks instead of jumping."""
-FATAL = "_FATAL"
-TORN = "_GAPLESS_GUARANTEE"
-"""A batch was refused, and the producer stopped so that nothing behind it overtakes it (`enable.gapless.guarantee`)."""
-OUT_OF_ORDER = "OUT_OF_ORDER_SEQUENCE_NUMBER"
-NEIGHBOUR = "_INVALID_DIFFERENT_RECORD"
-"""In a batch with two or more bad records the good ones are told so (KIP-467); with a single one all fail alike."""
-TIMED_OUT = "_MSG_TIMED_OUT"
-NOBODY_UP = "_ALL_BROKERS_DOWN"
-NO_CONNECTION = "_TRANSPORT"
-POLLED_TOO_LATE = "_MAX_POLL_EXCEEDED"
-EXISTS = "TOPIC_ALREADY_EXISTS"
-NO_GROUP = "GROUP_ID_NOT_FOUND"
-OTHER_PROTOCOL = "INCONSISTENT_GROUP_PROTOCOL"
-GROUP_DENIED = "GROUP_AUTHORIZATION_FAILED"
-CLUSTER_DENIED = "CLUSTER_AUTHORIZATION_FAILED"
-ID_DENIED = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
-SIZES = frozenset(("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG_SIZE"))
-BAD_TIME = "INVALID_TIMESTAMP"
-BAD_RECORD = "INVALID_RECORD"
-PURGED = frozenset(("_PURGE_QUEUE", "_PURGE_INFLIGHT"))
-"""After a drain that ended; librdkafka purges the queue by itself, too, when a producer is beyond repair
-(`rd_kafka_set_fatal_error0`)."""
-FENCED = frozenset(("_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH"))
-"""Another producer with the same id, and a higher epoch, is there."""
-REBALANCING = frozenset(("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"))
-"""A member that has not heard of its new generation yet; the same commit succeeds a moment later."""
-NO_TOPIC = frozenset(("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_ID"))
-NO_PLACE = NO_TOPIC | {"_UNKNOWN_PARTITION"}
+
+class Cause(Enum):
+    """What one place must tell from other errors of its kind: the names that mean it."""
+
+    PARTITION_END = "_PARTITION_EOF"
+    NO_START = "_AUTO_OFFSET_RESET"
+    """The offset to read from is not in the log: with `auto.offset.reset=error` the client asks instead of jumping."""
+    FATAL = "_FATAL"
+    TORN = "_GAPLESS_GUARANTEE"
+    """A batch was refused, and the producer stopped so that nothing behind it overtakes it
+    (`enable.gapless.guarantee`)."""
+    OUT_OF_ORDER = "OUT_OF_ORDER_SEQUENCE_NUMBER"
+    NEIGHBOUR = "_INVALID_DIFFERENT_RECORD"
+    """In a batch with two or more bad records the good ones are told so (KIP-467); with a single one all fail alike."""
+    TIMED_OUT = "_MSG_TIMED_OUT"
+    PURGED = "_PURGE_QUEUE _PURGE_INFLIGHT"
+    """After a drain that ended; librdkafka purges the queue by itself, too, when a producer is beyond repair
+    (`rd_kafka_set_fatal_error0`)."""
+    FENCED = "_FENCED PRODUCER_FENCED INVALID_PRODUCER_EPOCH"
+    """Another producer with the same id, and a higher epoch, is there."""
+    REBALANCING = "ILLEGAL_GENERATION REBALANCE_IN_PROGRESS STALE_MEMBER_EPOCH"
+    """A member that has not heard of its new generation yet; the same commit succeeds a moment later."""
+    POLLED_TOO_LATE = "_MAX_POLL_EXCEEDED"
+    TOO_LARGE = "MSG_SIZE_TOO_LARGE RECORD_LIST_TOO_LARGE INVALID_MSG_SIZE"
+    BAD_TIME = "INVALID_TIMESTAMP"
+    BAD_RECORD = "INVALID_RECORD"
+    NOBODY_UP = "_ALL_BROKERS_DOWN"
+    NO_CONNECTION = "_TRANSPORT"
+    SLOW = "_TIMED_OUT REQUEST_TIMED_OUT"
+    LOGIN = "_AUTHENTICATION SASL_AUTHENTICATION_FAILED"
+    GROUP_DENIED = "GROUP_AUTHORIZATION_FAILED"
+    CLUSTER_DENIED = "CLUSTER_AUTHORIZATION_FAILED"
+    ID_DENIED = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+    NO_TOPIC = "UNKNOWN_TOPIC_OR_PART _UNKNOWN_TOPIC UNKNOWN_TOPIC_ID"
+    NO_PARTITION = "_UNKNOWN_PARTITION"
+    NO_GROUP = "GROUP_ID_NOT_FOUND"
+    OTHER_PROTOCOL = "INCONSISTENT_GROUP_PROTOCOL"
+    EXISTS = "TOPIC_ALREADY_EXISTS"
+    ANOTHER = ""
+    """None of these."""
+
+
+CAUSES: dict[str, Cause] = {name: cause for cause in Cause for name in cause.value.split()}
+"""The cause that each name means."""
 LASTING = frozenset(name for name, kind in KINDS.items() if kind in (Kind.DENIED, Kind.GONE)) | {"POLICY_VIOLATION"}
-"""What the next try would meet again, and no record is to blame for."""
-LOGIN = frozenset(("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"))
-AWAY = frozenset(name for name, kind in KINDS.items() if kind is Kind.AWAY)
-"""Answers that say nothing about the next one: a coordinator or a connection comes back."""
-MOVING = AWAY | {"_UNKNOWN_PARTITION"}
-"""The same for questions about partitions: of one that was just added, a broker may not have heard yet."""
-HELD_UP = AWAY | {"UNSTABLE_OFFSET_COMMIT"}
-"""The same for a group's offsets, which an open transaction holds up."""
+PASSING = frozenset(name for name, kind in KINDS.items() if kind is Kind.AWAY) | {
+    "_UNKNOWN_PARTITION",  # one that was just added: a broker may not have heard of it yet
+    "UNSTABLE_OFFSET_COMMIT",  # an open transaction holds the group's offsets up
+}
 
 
 def name_of(error: object) -> str:
@@ -154,11 +163,21 @@ def kind_of(error: object) -> Kind:
     return KINDS.get(name_of(error), Kind.UNKNOWN)
 
 
+def cause_of(error: object) -> Cause:
+    """The cause that an error object or its name means."""
+    return CAUSES.get(name_of(error), Cause.ANOTHER)
+
+
 def is_unwritten(error: object) -> bool:
     """Whether this delivery report proves that the record was not written."""
-    if name_of(error) in LOGIN:  # the connection broke first
+    if cause_of(error) is Cause.LOGIN:  # the connection broke first
         return False
     return kind_of(error) in (Kind.REFUSED, Kind.UNWRITTEN, Kind.DENIED, Kind.GONE)
+
+
+def is_passing(error: object) -> bool:
+    """Whether the same question may be answered a moment later."""
+    return name_of(error) in PASSING
 
 
 def is_unauthorised(error: object) -> bool:
@@ -168,4 +187,14 @@ def is_unauthorised(error: object) -> bool:
 
 def is_login(error: object) -> bool:
     """Whether the cluster did not accept who we are."""
-    return name_of(error) in LOGIN
+    return cause_of(error) is Cause.LOGIN
+
+
+def is_gone(error: object) -> bool:
+    """Whether there is no such topic or partition."""
+    return cause_of(error) in (Cause.NO_TOPIC, Cause.NO_PARTITION)
+
+
+def is_lasting(error: object) -> bool:
+    """Whether the next try would meet it again, and no record is to blame for it."""
+    return name_of(error) in LASTING

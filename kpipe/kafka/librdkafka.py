@@ -19,6 +19,8 @@ from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpipe.kafka.errors import Cause, cause_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -28,7 +30,7 @@ PRODUCER = 0  # rd_kafka_type_t
 COPY = 0x2  # RD_KAFKA_MSG_F_COPY
 PURGE_QUEUE, PURGE_IN_FLIGHT = 0x1, 0x2  # RD_KAFKA_PURGE_F_QUEUE, _INFLIGHT
 DELIVERY, LOG, ERROR, STATISTICS = 0x1, 0x4, 0x8, 0x100  # RD_KAFKA_EVENT_
-QUEUE_FULL, INVALID_ARGUMENT, FATAL = -184, -186, -150  # RD_KAFKA_RESP_ERR__
+QUEUE_FULL, INVALID_ARGUMENT = -184, -186  # RD_KAFKA_RESP_ERR__
 WORDS = 9
 """Machine words of rd_kafka_message_t on 64 bits: err, topic, partition, value, its length, key, its length, offset,
 and what the delivery report brings back."""
@@ -223,7 +225,7 @@ class ColumnProducer:
         if taken == count:
             return count, []
         taken, refused = _refused(columns[ERR::WORDS].tolist())
-        if any(error.code() == FATAL for _, error in refused):
+        if any(cause_of(error) is Cause.FATAL for _, error in refused):
             self._tell_fatal()  # its event may be on its way still, and the cause belongs to the first refusal
         return taken, refused
 

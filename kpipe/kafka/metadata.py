@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kpipe.clusters.address import place_name
 from kpipe.errors import Interrupted, KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied, from_listeners, plain_reason
-from kpipe.kafka.errors import NO_TOPIC, is_unauthorised, name_of
+from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kpipe.kafka.diagnosis import Finding
     from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.kafka.troubles import Troubles
+    from kpipe.ledger import TopicPartition
 
 SLICE = 0.5
 """Seconds of one wait for metadata."""
@@ -70,6 +71,50 @@ def fetch_metadata(
         time.sleep(0.02)
 
 
+def try_metadata(client: Any, timeout: float, topic: str = "") -> Any:
+    """One try, for who can wait for a better moment: the metadata of a topic, or of all; None without an answer."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return client.list_topics(topic or None, timeout=timeout)
+    except KafkaException:
+        return None
+
+
+def try_topic(client: Any, timeout: float, topic: str) -> Any:
+    """The same, of one topic alone; None also where there is none of that name."""
+    found = try_metadata(client, timeout, topic)
+    return found.topics.get(topic) if found is not None else None
+
+
+def find_partitions(client: Any, topic: str, timeout: float) -> list[int]:
+    """The partitions of a topic that is there; KafkaException without an answer."""
+    return sorted(client.list_topics(topic, timeout=timeout).topics[topic].partitions)
+
+
+def find_all_partitions(client: Any, timeout: float) -> frozenset[TopicPartition]:
+    """The partitions of all topics; KafkaException without an answer."""
+    topics = client.list_topics(timeout=timeout).topics
+    return frozenset((name, number) for name, topic in topics.items() for number in topic.partitions)
+
+
+def is_answered(client: Any, timeout: float, topic: str = "") -> bool:
+    """Whether a client's cluster answers: it is asked for one topic, which is small, and any broker knows it."""
+    try:
+        return try_metadata(client, timeout, topic) is not None
+    except RuntimeError:  # the client is closed: nobody waits for it
+        return True
+
+
+def ask_cluster_id(bootstrap: str, timeout: float) -> str | None:
+    """The id of whatever cluster serves at an address; None when none answers in time."""
+    from confluent_kafka import Producer
+
+    client = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "allow.auto.create.topics": False})
+    found = try_metadata(client, timeout)
+    return found.cluster_id if found is not None else None
+
+
 def find_fault(troubles: Troubles, timeout: float) -> Finding | None:
     """Why the client cannot connect: what it was told, else what a look at its addresses shows."""
     from kpipe.kafka.diagnosis import diagnose
@@ -104,7 +149,7 @@ def check_topic(metadata: Any, topic: str, where: str, advice: str = "") -> int:
         return len(entry.partitions)
     if is_unauthorised(error):
         raise denied(f"topic {topic}", "DESCRIBE").error(place_name(where, topic))
-    if error is not None and name_of(error) not in NO_TOPIC:
+    if error is not None and cause_of(error) is not Cause.NO_TOPIC:
         raise KpipeError(str(error.str()), where=place_name(where, topic))
     raise unknown_topic(topic, where, list(metadata.topics), advice)
 

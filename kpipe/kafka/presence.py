@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.kafka.diagnosis import from_listeners, plain_reason
-from kpipe.kafka.errors import NOBODY_UP
+from kpipe.kafka.errors import Cause, cause_of
 from kpipe.units import clock_time
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Presence:
         """Take down one complaint; called by the client while it is polled, so it neither raises nor asks."""
         now = self._clock()
         tried = now - _seconds_tried(text)
-        if name != NOBODY_UP:
+        if cause_of(name) is not Cause.NOBODY_UP:
             self._reason = plain_reason(text)
         if from_listeners([(name, text)]) is not None:
             address = text.partition(": ")[0]

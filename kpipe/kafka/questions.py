@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied, plain_reason
-from kpipe.kafka.errors import Kind, is_unauthorised, kind_of, name_of
+from kpipe.kafka.errors import Cause, Kind, cause_of, is_unauthorised, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +31,6 @@ AGAIN = 0.1
 """Seconds before a coordinator that was away is asked again, while there is time."""
 CONFIGS_AT_ONCE = 250
 LATE = "no answer in time"
-SLOW = ("_TIMED_OUT", "REQUEST_TIMED_OUT")
 
 
 class Failure(NamedTuple):
@@ -103,7 +102,7 @@ def fail(error: Any, resource: str, operation: str = "DESCRIBE") -> Failure:
         return Failure(kind, denied(resource, operation).text)
     if kind is Kind.GONE:
         return Failure(kind, f"no {resource}")
-    if name_of(inner) in SLOW:
+    if cause_of(inner) is Cause.SLOW:
         return Failure(kind, LATE)
     return Failure(kind, plain_reason(str(inner.str()) if hasattr(inner, "str") else str(inner)))
 
@@ -272,6 +271,17 @@ def list_groups(connection: Connection) -> tuple[list[Listing], list[str]]:
         name = str(each.id)
         found.setdefault(name, Listing(name, kind, "classic" if each.protocol_type else "", str(each.state)))
     return sorted(found.values()), troubles
+
+
+def try_group_names(admin: Any, timeout: float) -> list[str]:
+    """The names of consumer groups, for TAB: nothing when they do not come in time."""
+    from confluent_kafka import KafkaException
+
+    try:
+        asked = admin.list_consumer_groups(request_timeout=timeout)
+        return sorted(each.group_id for each in asked.result(timeout).valid)
+    except (KafkaException, TimeoutError):
+        return []
 
 
 def describe_groups(connection: Connection, groups: Iterable[str]) -> Iterator[tuple[str, Description | Failure]]:

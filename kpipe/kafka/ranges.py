@@ -11,7 +11,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from kpipe.formats.header_names import read_headers
-from kpipe.kafka.errors import PARTITION_END, Kind
+from kpipe.kafka.errors import Cause, Kind, cause_of
 from kpipe.kafka.questions import LATE, Failure, fail
 from kpipe.record import Batch
 
@@ -131,7 +131,7 @@ class RangeReader:
         error = message.error()
         if error is None:
             return message if int(message.offset() or 0) < end else None
-        if error.name() == PARTITION_END:
+        if cause_of(error) is Cause.PARTITION_END:
             return None
         if error.retriable() and not error.fatal():
             return ""

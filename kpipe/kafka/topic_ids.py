@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.errors import NO_TOPIC, name_of
+from kpipe.kafka.errors import Cause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -121,7 +121,7 @@ def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
         try:
             known = str(future.result(max(0.0, deadline - time.monotonic())).topic_id)
         except KafkaException as error:
-            if name_of(error.args[0]) in NO_TOPIC:
+            if cause_of(error.args[0]) is Cause.NO_TOPIC:
                 ids[topic] = ""
             continue
         except TimeoutError:

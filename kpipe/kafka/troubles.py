@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.secrets import scrub, secret_values
 from kpipe.errors import visible
 from kpipe.kafka.diagnosis import from_complaints
-from kpipe.kafka.errors import NO_CONNECTION, NOBODY_UP
+from kpipe.kafka.errors import Cause, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ class Troubles:
         """Take down what the client logs but never gives to its error callback: an address without an answer."""
         told = re.search(r"\]: (\S+:\d+/\w+: Connection setup timed out .*)", log)
         if told:
-            self.hear(NO_CONNECTION, told[1])
+            self.hear(Cause.NO_CONNECTION.value, told[1])
 
     def _scrubbed(self, name: str, text: str) -> tuple[str, str]:
         return name, scrub(text, secret_values(self.properties))
@@ -92,7 +92,7 @@ class Troubles:
     def latest(self) -> str:
         """The most telling recent complaint: a broker's own words before `all brokers are down`."""
         for name, text in reversed(self.errors):
-            if name != NOBODY_UP:
+            if cause_of(name) is not Cause.NOBODY_UP:
                 return text
         return ""
 

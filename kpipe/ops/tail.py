@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
 from kpipe.kafka import questions
-from kpipe.kafka.errors import PARTITION_END
+from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import BATCH, RangeReader, to_batch
 
@@ -173,7 +173,7 @@ def _fetch(followed: Followed, *, wait: bool) -> list[Message]:
         error = message.error()
         if error is None:
             records.append(message)
-        elif error.name() == PARTITION_END or (error.retriable() and not error.fatal()):
+        elif cause_of(error) is Cause.PARTITION_END or (error.retriable() and not error.fatal()):
             continue
         else:
             failure = questions.fail(error, f"topic {message.topic()}", "READ")

@@ -15,6 +15,7 @@ from kpipe.delivery.at_least_once import AtLeastOnceGroup, both, group_committer
 from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
+from kpipe.kafka.metadata import find_all_partitions
 from kpipe.plan.identity import knows_topics
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ def open_resume(ends: Ends, limit: int, prefix: str, stop: Stop, properties: Map
     grouped = GroupMember(opened.consumer, f"group {selection.group}", stop)
     notes = grouped.notes if selection.group is not None else _no_notes
     ends_now = tail.ends()  # first: a partition that is not there afterwards is younger than these
-    known = opened.consumer.list_topics(timeout=METADATA_TIMEOUT).topics
-    places = frozenset((name, number) for name, topic in known.items() for number in topic.partitions)
+    places = find_all_partitions(opened.consumer, METADATA_TIMEOUT)
     there = (places, ends_now)
     return Resume(tail, opened.cluster_id, _word(ready.cluster_id), notes, prefix=prefix, there_at_start=there)
 

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, Exit, Stage
-from kpipe.kafka.errors import BAD_TIME
+from kpipe.kafka.errors import Cause
 from kpipe.record import TIMESTAMP_NONE
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class UntimelyRecord(BadRecord):
 
     exit_code = Exit.UNDELIVERED
     stage = Stage.SEND
-    code = BAD_TIME
+    code = Cause.BAD_TIME.value
 
 
 def refuse_unfit(

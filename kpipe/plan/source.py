@@ -13,7 +13,7 @@ from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.delivery.commit import Commits
 from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, admin_of, label, open_consumer
-from kpipe.kafka.errors import NO_TOPIC, name_of
+from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
 from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
@@ -205,7 +205,7 @@ def prepare_source(
     metadata = _find_topics(consumer, troubles, selection, cluster, timeout, stopped)
     resolver = OffsetResolver(consumer, label(cluster), timeout, _reader(cluster))
     if str(metadata.cluster_id).startswith(EMBEDDED):
-        from kpipe.sources.embedded_times import reading_with
+        from kpipe.kafka.embedded_times import reading_with
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
@@ -263,7 +263,7 @@ def _find_topics(
         if is_pattern(topic):
             continue
         entry = metadata.topics.get(topic)
-        if entry is None or (name_of(entry.error) in NO_TOPIC):
+        if entry is None or cause_of(entry.error) is Cause.NO_TOPIC:
             everything = fetch_metadata(consumer, troubles, timeout, None, stopped)
             raise unknown_topic(topic, label(cluster), list(everything.topics))
         check_topic(metadata, topic, label(cluster))

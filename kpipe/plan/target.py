@@ -16,8 +16,8 @@ from kpipe.kafka.blueprints import Blueprint, parse_blueprint
 from kpipe.kafka.changes import ask_to_create
 from kpipe.kafka.client import EMBEDDED, PRODUCER_DEFAULTS, admin_of, label, open_column_producer, open_producer
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import EXISTS, NO_TOPIC, is_unauthorised, name_of
-from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
+from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
+from kpipe.kafka.metadata import check_topic, fetch_metadata, try_topic, unknown_topic
 from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
 from kpipe.plan.partitions import check_partition
 from kpipe.sinks.producing import Producing
@@ -110,13 +110,10 @@ class Target:
 
     def look_again(self) -> int:
         """How many partitions there are now; asked at most every 5 s, and in vain it is what was known."""
-        from confluent_kafka import KafkaException
-
         if time.monotonic() >= self._looked + LOOK_PAUSE:
             self._looked = time.monotonic()
-            with suppress(KafkaException, KeyError):
-                found = self.producer.list_topics(self.topic, timeout=LOOK).topics[self.topic].partitions
-                self.partitions = max(self.partitions, len(found))
+            found = try_topic(self.producer, LOOK, self.topic)
+            self.partitions = max(self.partitions, len(found.partitions) if found is not None else 0)
         return self.partitions
 
     def column_sink(self, partition: str, ledger: Ledger) -> TopicSink | None:
@@ -139,15 +136,11 @@ class Target:
 
     def _spread(self, producer: ColumnProducer) -> Callable[[Batch], int]:
         """Blocks without keys go round, unless the partitioner sends all such records to one partition."""
-        from confluent_kafka import KafkaException
-
         from kpipe.sinks.partition_rotation import PartitionRotation
 
         def led() -> Sequence[int]:
-            try:
-                return producer.list_topics(self.topic, timeout=LOOK).topics[self.topic].led
-            except (KafkaException, KeyError):
-                return ()
+            found = try_topic(producer, LOOK, self.topic)
+            return found.led if found is not None else ()
 
         partitioner = str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
         return PartitionRotation(led).take if partitioner.endswith("random") else lambda _batch: -1
@@ -379,7 +372,7 @@ def _hasten_producer_id(
 
 
 def _is_unknown(entry: Any) -> bool:
-    return entry is None or name_of(entry.error) in NO_TOPIC
+    return entry is None or cause_of(entry.error) is Cause.NO_TOPIC
 
 
 def _ask_configs(cluster: Cluster, topic: str) -> Any:
@@ -417,7 +410,7 @@ def _create(cluster: Cluster, topic: str, plan: Blueprint, timeout: float) -> bo
     error = ask_to_create(admin_of(cluster), topic, plan.partitions, -1, plan.config, timeout)
     if error is None:
         return True
-    if name_of(error) == EXISTS:
+    if cause_of(error) is Cause.EXISTS:
         return False
     place = place_name(label(cluster), topic)
     if is_unauthorised(error):

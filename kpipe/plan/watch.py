@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kpipe.kafka.client import label, open_admin
+from kpipe.kafka.metadata import is_answered
 from kpipe.kafka.presence import Presence
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class Watch:
         name = label(cluster)
         if name not in self._presences:
             advice = f"kpipe check {cluster.name}" if cluster.name else f"kpipe check -b {name}"
-            self._presences[name] = Presence(name, _asking(client, topic), self._say, advice, _asking_anew(cluster))
+            self._presences[name] = Presence(
+                name, lambda timeout: is_answered(client(), timeout, topic), self._say, advice, _asking_anew(cluster)
+            )
         troubles.listener = self._presences[name].hear
         return self._presences[name]
 
@@ -76,23 +79,6 @@ def _asking_anew(cluster: Cluster) -> Callable[[], bool]:
 
     def ask() -> bool:
         admin, _ = open_admin(cluster)
-        return _asking(lambda: admin, "")(NEW_CLIENT)
-
-    return ask
-
-
-def _asking(client: Callable[[], Any], topic: str) -> Callable[[float], bool]:
-    """What asks a client's cluster for one topic's metadata: small, and answered by any broker."""
-
-    def ask(timeout: float) -> bool:
-        from confluent_kafka import KafkaException
-
-        try:
-            client().list_topics(topic or None, timeout=timeout)
-        except KafkaException:
-            return False
-        except RuntimeError:  # the client is closed: nobody waits for it
-            return True
-        return True
+        return is_answered(admin, NEW_CLIENT)
 
     return ask

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kpipe.kafka.errors import NEIGHBOUR, Kind, kind_of, name_of
+from kpipe.kafka.errors import Cause, Kind, cause_of, kind_of
 from kpipe.ledger import Unsent
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class BatchBisection:
 def fell_with_its_batch(error: object) -> bool:
     """Whether a broker refused the batch; that says nothing yet about this record of it."""
     """Whether a broker refused the batch; that says nothing yet about this record of it."""
-    return kind_of(error) is Kind.REFUSED or name_of(error) == NEIGHBOUR
+    return kind_of(error) is Kind.REFUSED or cause_of(error) is Cause.NEIGHBOUR
 
 
 def _noting(outcomes: dict[int, object], place: int, row: Row) -> Callable[[object | None, Any], None]:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import Exit, KpipeError, Stage, UndeliveredError, UnreachableError
-from kpipe.kafka.errors import LASTING, Kind, kind_of, name_of
+from kpipe.kafka.errors import Kind, is_lasting, kind_of
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 
@@ -143,7 +143,7 @@ class DeadLetterTopic:
                 flight.dead_lettered += index not in flight.dead  # copies of a split record are one record
                 flight.dead.add(index)
                 flight.settled.append(index)
-            elif self._in_transaction and kind_of(failure) is not Kind.REFUSED and name_of(failure) not in LASTING:
+            elif self._in_transaction and kind_of(failure) is not Kind.REFUSED and not is_lasting(failure):
                 flight.failures.append((index, failure))  # it went down with its transaction, which is read again
             else:
                 self._refuse(flight, index, self._explain(failure), error)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.errors import TORN
+from kpipe.kafka.errors import Cause, cause_of
 from kpipe.shutdown import run_bounded
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Producing:
     @property
     def is_torn(self) -> bool:
         """Whether a refused batch has stopped it."""
-        return self.troubles.fatal is not None and self.troubles.fatal[0] == TORN
+        return self.troubles.fatal is not None and cause_of(self.troubles.fatal[0]) is Cause.TORN
 
     @property
     def fatal(self) -> tuple[str, str] | None:

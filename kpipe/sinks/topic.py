@@ -14,23 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import (
-    BAD_RECORD,
-    CLUSTER_DENIED,
-    FATAL,
-    FENCED,
-    ID_DENIED,
-    NO_PLACE,
-    OUT_OF_ORDER,
-    PURGED,
-    SIZES,
-    TIMED_OUT,
-    Kind,
-    is_unauthorised,
-    is_unwritten,
-    kind_of,
-    name_of,
-)
+from kpipe.kafka.errors import Cause, Kind, cause_of, is_gone, is_unauthorised, is_unwritten, kind_of, name_of
 from kpipe.ledger import Parcel
 from kpipe.shutdown import run_bounded
 
@@ -243,7 +227,7 @@ class TopicSink:
         message = f"the producer cannot go on ({name}): {text}; run again, at-least-once"
         failure: KpipeError = UndeliveredError(message, where=where)
         if is_unauthorised(name):
-            failure = denied(_resource(name, self.topic), "WRITE").error(where, Stage.SEND)
+            failure = denied(_resource(cause_of(name), self.topic), "WRITE").error(where, Stage.SEND)
         failure.code = name
         return failure
 
@@ -253,30 +237,30 @@ class TopicSink:
         prefix = f"{where} -> {place}" if where else place
         if isinstance(error, NotSent):
             return error.kind(error.reason, where=prefix, stage=Stage.SEND)
-        name = name_of(error)
+        name, cause = name_of(error), cause_of(error)
         fatal = self._producing.fatal
-        if fatal is not None and (name == FATAL or name in PURGED):  # what became of the record does not say why
+        if fatal is not None and cause in (Cause.FATAL, Cause.PURGED):  # what became of the record does not say why
             return self._beyond_repair(*fatal, prefix)
         kind = UnreachableError if is_unauthorised(name) else UndeliveredError
-        reason = self._too_large(record) if name in SIZES else self._reason(name, error)
+        reason = self._too_large(record) if cause is Cause.TOO_LARGE else self._reason(cause, error)
         failure = kind(reason, where=prefix, stage=Stage.SEND)
         failure.code = name or failure.code
         return failure
 
-    def _reason(self, name: str, error: object) -> str:
-        if name == TIMED_OUT:
-            cause = self._troubles.latest()
-            because = f": {cause}" if cause else ""
+    def _reason(self, cause: Cause, error: object) -> str:
+        if cause is Cause.TIMED_OUT:
+            latest = self._troubles.latest()
+            because = f": {latest}" if latest else ""
             return f"not acknowledged in time, so it may or may not have been written{because}"
-        if name in FENCED:
+        if cause is Cause.FENCED:
             return "another producer writes under this one's id, so nobody knows whether it was written; run again"
-        if name in PURGED:
+        if cause is Cause.PURGED:
             return "not acknowledged before the drain ended; raise --drain-timeout"
-        if is_unauthorised(name):
-            return denied(_resource(name, self.topic), "WRITE").text
-        if name in NO_PLACE:
+        if is_unauthorised(error):
+            return denied(_resource(cause, self.topic), "WRITE").text
+        if is_gone(error):
             return "the topic or partition is gone; create it again and run again"
-        if name == BAD_RECORD:
+        if cause is Cause.BAD_RECORD:
             return "the broker refused the record (a compacted topic takes no record without a key)"
         return str(getattr(error, "str", lambda: error)())
 
@@ -332,7 +316,7 @@ class TopicSink:
     def _learn_cause(self, failures: Sequence[Failure]) -> None:
         """`produce` says that the producer is dead before a poll says why."""
         deadline = time.monotonic() + CAUSE
-        if any(name_of(report) == FATAL for _, _, report in failures):
+        if any(cause_of(report) is Cause.FATAL for _, _, report in failures):
             while self._troubles.fatal is None and time.monotonic() < deadline:
                 self._troubles.serve(self._producer.poll, ROOM_SLICE)
 
@@ -340,8 +324,7 @@ class TopicSink:
         """Whether the record was not written, and may be once it is sent again."""
         if isinstance(report, NotSent):
             return False
-        name = name_of(report)
-        if name in (FATAL, OUT_OF_ORDER):  # it came behind the batch that tore the producer
+        if cause_of(report) in (Cause.FATAL, Cause.OUT_OF_ORDER):  # it came behind the batch that tore the producer
             return self._producing.is_torn or self._producing.was_torn
         return kind_of(report) in (Kind.REFUSED, Kind.UNWRITTEN)
 
@@ -430,11 +413,11 @@ class TopicSink:
         run_bounded(self._producer.close, timeout)
 
 
-def _resource(name: str, topic: str) -> str:
+def _resource(cause: Cause, topic: str) -> str:
     """What an authorisation error is about: an idempotent producer is refused as a whole, a transaction by its id."""
-    if name == ID_DENIED:
+    if cause is Cause.ID_DENIED:
         return "this transactional id"
-    return "any topic, so no producer id was given" if name == CLUSTER_DENIED else f"topic {topic}"
+    return "any topic, so no producer id was given" if cause is Cause.CLUSTER_DENIED else f"topic {topic}"
 
 
 def indexes_of(parcel: Parcel) -> Sequence[int]:

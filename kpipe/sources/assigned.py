@@ -14,8 +14,8 @@ from kpipe.sources.selection import BEGINNING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import Bounds
     from kpipe.sources.state import SourceState
 
 

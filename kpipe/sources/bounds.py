@@ -5,15 +5,9 @@ It reads no records. Ends are fixed here, at the start, so that `-e` means "as i
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.address import place_name
-from kpipe.errors import KpipeError, Stage, UnreachableError
-from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import MOVING, is_unauthorised
+from kpipe.kafka.lookups import find_bounds, find_offsets
 from kpipe.kafka.offsets import Offset, OffsetKind
 
 if TYPE_CHECKING:
@@ -21,23 +15,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
-
-EARLIEST, LATEST = -2, -1
-"""Timestamps with a special meaning in a list-offsets request (KIP-79); latest is the last stable offset under
-`read_committed` (KIP-98)."""
-
-
-PAUSE = 0.1
-"""Seconds between tries: a rebalance in a network that breaks must not end a run that goes on for months."""
-
-
-@dataclass(slots=True, frozen=True)
-class Bounds:
-    """The first and the end offset (exclusive) of a partition, as the cluster had them at one moment."""
-
-    low: int
-    high: int
 
 
 class OffsetResolver:
@@ -60,49 +39,11 @@ class OffsetResolver:
 
     def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Low and high (last stable) offset of each partition."""
-        wanted = list(places)
-        low = self.for_times(wanted, EARLIEST)
-        high = self.for_times(wanted, LATEST)
-        return {place: Bounds(max(0, low[place]), max(0, high[place])) for place in wanted}
+        return find_bounds(self._consumer, places, self._timeout, self._cluster)
 
     def for_times(self, places: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
         """The first offset at or after a time, per partition; -1 where every record is older."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka import TopicPartition as Asked
-
-        asked = [Asked(topic, partition, timestamp_ms) for topic, partition in places]
-        if not asked:
-            return {}
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                answers = self._consumer.offsets_for_times(asked, timeout=max(0.1, deadline - time.monotonic()))
-            except KafkaException as error:
-                if error.args[0].name() in MOVING and time.monotonic() < deadline:
-                    time.sleep(PAUSE)
-                    continue
-                message = f"no answer to a list-offsets request: {error.args[0].str()}; kpipe check says why"
-                raise UnreachableError(message, where=self._cluster, stage=Stage.READ) from None
-            moving = {answer.topic for answer in answers if answer.error is not None and answer.error.name() in MOVING}
-            if not moving or time.monotonic() >= deadline:
-                break
-            self._refresh(moving)
-            time.sleep(PAUSE)
-        for answer in answers:
-            if answer.error is not None:
-                where = place_name(self._cluster, f"{answer.topic}[{answer.partition}]")
-                if is_unauthorised(answer.error):
-                    raise denied(f"topic {answer.topic}", "DESCRIBE").error(where, Stage.READ)
-                raise KpipeError(f"cannot list offsets: {answer.error.str()}", where=where, stage=Stage.READ)
-        return {(answer.topic, answer.partition): answer.offset for answer in answers}
-
-    def _refresh(self, topics: Iterable[str]) -> None:
-        """Let the client look again: a group may assign a partition that was added since it last did (KIP-848)."""
-        from confluent_kafka import KafkaException
-
-        with suppress(KafkaException):
-            for topic in topics:
-                self._consumer.list_topics(topic, timeout=1.0)
+        return find_offsets(self._consumer, places, timestamp_ms, self._timeout, self._cluster)
 
     def starts(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
         """The offset to start from in each partition, never below the first one that exists."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
+from kpipe.kafka.metadata import try_metadata
 from kpipe.sources.selection import find_places, is_pattern, where
 
 if TYPE_CHECKING:
@@ -47,13 +48,11 @@ class Discovery:
         self._next = now + selection.refresh
         if state.extents.ends or state.extents.bounded:
             return
-        from confluent_kafka import KafkaException
-
-        with suppress(KafkaException, KpipeError):  # looked at again; what is assigned goes on
-            if len(selection.topics) == 1 and not is_pattern(selection.topics[0]):
-                metadata = state.consumer.list_topics(selection.topics[0], timeout=ANSWER)
-            else:
-                metadata = state.consumer.list_topics(timeout=ANSWER)
+        named = len(selection.topics) == 1 and not is_pattern(selection.topics[0])
+        metadata = try_metadata(state.consumer, ANSWER, selection.topics[0] if named else "")
+        if metadata is None:
+            return  # looked at again; what is assigned goes on
+        with suppress(KpipeError):
             places = find_places(selection, metadata, state.cluster, state.left_out)
             self._say_change({topic for topic, _ in places})
             self._found(places)

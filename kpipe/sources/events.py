@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied, plain_reason
-from kpipe.kafka.errors import (
-    FATAL,
-    GROUP_DENIED,
-    NO_GROUP,
-    NO_PLACE,
-    OTHER_PROTOCOL,
-    POLLED_TOO_LATE,
-    is_login,
-    is_unauthorised,
-)
+from kpipe.kafka.errors import Cause, cause_of, is_gone, is_login, is_unauthorised
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
@@ -27,16 +18,16 @@ if TYPE_CHECKING:
     from kpipe.sources.state import SourceState
 
 OTHER_MEMBERS = {
-    NO_GROUP: "it has classic members, and the cluster does not convert it; "
+    Cause.NO_GROUP: "it has classic members, and the cluster does not convert it; "
     "join with --group-protocol classic, or stop them first",
-    OTHER_PROTOCOL: "its members use another assignor; "
+    Cause.OTHER_PROTOCOL: "its members use another assignor; "
     "set partition.assignment.strategy as they do, or stop them first",
 }
 """Why the coordinator does not let us into a group. It tells a member of the newer protocol (KIP-848) that a group of
 the classic one does not exist."""
 FATAL_WORDS = {
-    "Group authorization failed": GROUP_DENIED,
-    "The group id does not exist": NO_GROUP,
+    "Group authorization failed": Cause.GROUP_DENIED,
+    "The group id does not exist": Cause.NO_GROUP,
 }
 """What the heartbeat of the newer protocol tells as a fatal error, by its text."""
 
@@ -52,24 +43,24 @@ class Events:
     def explain(self, message: Message) -> KpipeError | None:
         """What a message that is no record means; None when it passes."""
         error: Any = message.error()
-        name, text = str(error.name()), str(error.str())
-        if name == FATAL:
-            name = next((found for words, found in FATAL_WORDS.items() if words in text), name)
+        text, cause = str(error.str()), cause_of(error)
+        if cause is Cause.FATAL:
+            cause = next((found for words, found in FATAL_WORDS.items() if words in text), cause)
         at = self._cluster
         if message.topic() is not None:
             at = where(self._cluster, str(message.topic()), message.partition())
-        if name == GROUP_DENIED and not self._group:
+        if cause is Cause.GROUP_DENIED and not self._group:
             return None  # the client looks for its group's coordinator even where there is no group
-        if is_unauthorised(name):
-            group = f"group {self._group}" if name == GROUP_DENIED else ""
+        if cause is Cause.GROUP_DENIED or is_unauthorised(error):
+            group = f"group {self._group}" if cause is Cause.GROUP_DENIED else ""
             return denied(group or f"topic {message.topic() or ''}".strip(), "READ").error(at, Stage.READ)
-        if is_login(name):
+        if is_login(error):
             return UnreachableError(f"{plain_reason(text)}; check the login", where=at, stage=Stage.READ)
-        if name in NO_PLACE:
+        if is_gone(error):
             return self._explain_gone(message.topic(), at)
-        if name in OTHER_MEMBERS:
-            return KpipeError(OTHER_MEMBERS[name], where=self._state.group, stage=Stage.READ)
-        if name == POLLED_TOO_LATE:
+        if cause in OTHER_MEMBERS:
+            return KpipeError(OTHER_MEMBERS[cause], where=self._state.group, stage=Stage.READ)
+        if cause is Cause.POLLED_TOO_LATE:
             self._state.hooks.say(f"read: {at}: {text}; joining the group again")
             return None
         if error.retriable() and not error.fatal():

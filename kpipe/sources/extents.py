@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
-    from kpipe.sources.bounds import Bounds
 
 BEYOND = 1 << 63
 """Past every offset."""

@@ -13,8 +13,8 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import Bounds
 
 """`warn` goes on behind records that retention deleted, as `earliest` does, but still stops at a topic that was
 truncated or created again: there, only a person knows where to go on."""

@@ -163,7 +163,7 @@ class Membership:
             self._next_look = now + self._between_looks
             others = self._extents.others()
             with suppress(NoAnswer):
-                committed = self._start_offsets.committed(others, timeout=SHORT)
+                committed = self._start_offsets.find_committed(others, timeout=SHORT)
                 self._extents.finished = all(committed[place][0] >= end for place, end in others.items())
 
     def close(self, timeout: float) -> None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import MOVING, is_unauthorised
+from kpipe.kafka.errors import is_unauthorised
+from kpipe.kafka.lookups import find_committed
 from kpipe.kafka.offsets import OffsetKind
-from kpipe.sources.bounds import PAUSE
 from kpipe.sources.selection import BEGINNING, where
 from kpipe.units import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from kpipe.kafka.lookups import Bounds, Committed
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import Bounds
     from kpipe.sources.state import SourceState
 
 ANSWER = 10.0
@@ -89,7 +89,7 @@ class StartOffsets:
         """Partitions that were added since the group last read these topics are not among those known at the start."""
         self._judged |= topics
         known = self._state.known
-        commits = self.committed([place for place in known if place[0] in topics])
+        commits = self.find_committed([place for place in known if place[0] in topics])
         counts: dict[str, int] = {}
         for (topic, _), (offset, metadata) in commits.items():
             if offset >= 0:
@@ -105,7 +105,7 @@ class StartOffsets:
         ids.accept(topics.intersection(again))
         ids.learn(topics)
         found: dict[TopicPartition, int] = {}
-        for place, (offset, metadata) in self.committed(bounds).items():
+        for place, (offset, metadata) in self.find_committed(bounds).items():
             bound = bounds[place]
             created_again = ids.contradicts(place[0], metadata) or (place[0] in again and not metadata)
             if not created_again and (offset < 0 or bound.low <= offset <= bound.high):
@@ -114,27 +114,16 @@ class StartOffsets:
                 found[place] = gaps.cross(place, offset, bound, created_again=created_again)
         return {place: offset for place, offset in found.items() if offset >= 0}
 
-    def committed(
+    def find_committed(
         self, places: Iterable[TopicPartition], timeout: float = ANSWER
-    ) -> dict[TopicPartition, tuple[int, str]]:
+    ) -> dict[TopicPartition, Committed]:
         """Per partition the committed offset (negative: none) and what was committed beside it."""
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
 
-        asked = [TopicPartition(*place) for place in places]
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                left = max(0.1, deadline - time.monotonic())
-                answers = self._state.consumer.committed(asked, timeout=left) if asked else []
-                break
-            except KafkaException as error:
-                if error.args[0].name() not in MOVING or time.monotonic() >= deadline:
-                    raise self._explain(error.args[0]) from None
-            time.sleep(PAUSE)
-        for answer in answers:
-            if answer.error is not None:
-                raise self._explain(answer.error)
-        return {(answer.topic, answer.partition): (answer.offset, answer.metadata or "") for answer in answers}
+        try:
+            return find_committed(self._state.consumer, places, timeout)
+        except KafkaException as error:
+            raise self._explain(error.args[0]) from None
 
     def _explain(self, error: Any) -> KpipeError:
         if is_unauthorised(error):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError
 from kpipe.formats.header_names import read_headers
-from kpipe.kafka.errors import NO_START, PARTITION_END
+from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
     from kpipe.pace import Pace
-    from kpipe.sources.bounds import Bounds, OffsetResolver
+    from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.extents import Progress
     from kpipe.sources.transactions import Held
 
@@ -238,10 +239,11 @@ class TopicSource:
                 records.append(message)
                 continue
             place = (str(message.topic()), int(message.partition() or 0))
-            if error.name() == PARTITION_END:
+            cause = cause_of(error)
+            if cause is Cause.PARTITION_END:
                 if self._extents.reach(place, int(message.offset() or 0)):
                     self._fetching.finish(place)
-            elif error.name() == NO_START:
+            elif cause is Cause.NO_START:
                 self._cross_gap(place)
             elif explained := self._events.explain(message):
                 if not records:

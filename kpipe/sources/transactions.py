@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UnreachableError
+from kpipe.kafka.lookups import fetched_end, find_watermarks
 from kpipe.sources.selection import where
 from kpipe.units import format_time
 
@@ -63,13 +64,12 @@ class OpenTransactions:
     def check_ends(self, ends: Mapping[TopicPartition, int]) -> None:
         """The run is at these ends, which were those of what is committed: tell what lies behind them."""
         from confluent_kafka import KafkaException
-        from confluent_kafka import TopicPartition as Asked
 
         unknown: list[TopicPartition] = []
         beyond: dict[TopicPartition, int] = {}
         with suppress(KafkaException, UnreachableError):
             for place, end in ends.items():
-                high = self._high(place)
+                high = fetched_end(self._state.consumer, place)
                 if high < 0:
                     unknown.append(place)
                 elif high > end:
@@ -78,7 +78,7 @@ class OpenTransactions:
                 reader = self._open()
                 try:
                     for place in unknown:
-                        _, high = reader.get_watermark_offsets(Asked(*place), timeout=ANSWER) or (0, 0)
+                        high = find_watermarks(reader, place, ANSWER).high
                         if high > ends[place]:
                             beyond[place] = high
                 finally:
@@ -95,9 +95,10 @@ class OpenTransactions:
         if now < self._next:
             return
         self._next = now + LOOK
-        stands = {place: at for place, at in self._state.extents.at_eof.items() if self._high(place) > at}
+        consumer = self._state.consumer
+        stands = {place: at for place, at in self._state.extents.at_eof.items() if fetched_end(consumer, place) > at}
         waiting = {
-            place: (at, self._high(place))
+            place: (at, fetched_end(consumer, place))
             for place, at in stands.items()
             if self._stood.get(place) == at and (place, at) not in self._told
         }
@@ -112,17 +113,6 @@ class OpenTransactions:
         if open_reader is None:
             raise UnreachableError("the consumer sees all records itself", where=self._state.cluster)
         return open_reader()
-
-    def _high(self, place: TopicPartition) -> int:
-        """The end of all records as the last fetch told it; negative before the first one."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka import TopicPartition as Asked
-
-        try:
-            known = self._state.consumer.get_watermark_offsets(Asked(*place), cached=True)
-        except KafkaException:
-            return -1
-        return known[1] if known else -1
 
     def _describe(self, found: Mapping[TopicPartition, tuple[int, int]]) -> list[Held]:
         since = self._first_times({place: low for place, (low, _) in found.items()})

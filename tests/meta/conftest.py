@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kpipe.cli.manual import load
 ROOT = Path(__file__).parents[2]
 
 
+@cache
 def all_commands() -> dict[str, Any]:
     """Every command by its full name: `config show` for one of a group."""
     found = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kpipe.errors import KpipeError
-from kpipe.sources.bounds import Bounds
+from kpipe.kafka.lookups import Bounds
 from kpipe.sources.gaps import Gaps
 
 PLACE = ("orders", 3)

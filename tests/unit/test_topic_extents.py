@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kpipe.kafka.lookups import Bounds
 from kpipe.record import Batch
-from kpipe.sources.bounds import Bounds
 from kpipe.sources.extents import Extents
 
 A, B = ("t", 0), ("t", 1)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError
 
-import kpipe
 from kpipe.kafka import errors
-from kpipe.kafka.errors import KINDS, Kind, is_unwritten, kind_of, name_of
+from kpipe.kafka.errors import KINDS, Cause, Kind, cause_of, is_lasting, is_passing, is_unwritten, kind_of, name_of
 
 CODES = range(-400, 1000)
 """librdkafka's own errors are negative, the brokers' positive; a number without a name is answered with `ERR_n?`."""
@@ -33,22 +30,6 @@ def test_no_name_is_in_the_table_twice_or_unknown_to_the_library() -> None:
     listed = [name for names in errors._TABLE.values() for name in names.split()]
     assert len(listed) == len(set(listed))
     assert set(listed) - library_names() == set()
-
-
-def test_all_other_files_ask_the_table() -> None:
-    """A name that is compared somewhere else is a kind that nobody sees."""
-    home = Path(str(kpipe.__file__)).parent
-    named: list[str] = []
-    for path in home.rglob("*.py"):
-        if path.parent.name == "kafka":
-            continue
-        tree = ast.parse(path.read_text())
-        strings = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        named += [f"{path.relative_to(home)}: {text}" for text in strings if text in KINDS and "_" in text]
-        named += [f"{path.relative_to(home)}: {text}" for text in strings & {"AUTHORIZATION", "AUTHENTICATION"}]
-    assert named == []
 
 
 @pytest.mark.parametrize(
@@ -101,14 +82,21 @@ def test_only_what_the_record_earned_is_refused() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("names", "kind"),
-    [
-        (errors.REBALANCING, Kind.TAKEN_OVER),
-        (errors.FENCED, Kind.DEAD),
-        (errors.NO_PLACE, Kind.GONE),
-        (errors.SIZES, Kind.REFUSED),
-    ],
-)
-def test_named_groups_are_parts_of_one_kind(names: frozenset[str], kind: Kind) -> None:
-    assert {KINDS[name] for name in names} == {kind}
+@pytest.mark.parametrize("cause", set(Cause) - {Cause.PURGED, Cause.ANOTHER}, ids=lambda cause: cause.name)
+def test_the_names_of_a_cause_are_of_one_kind(cause: Cause) -> None:
+    """But for a purge: what was on its way may have been written, what waited was not."""
+    names = cause.value.split()
+    assert len({KINDS[name] for name in names}) == 1
+    assert {cause_of(name) for name in names} == {cause}
+
+
+def test_what_has_no_cause_of_its_own_is_another() -> None:
+    assert {cause_of(error) for error in ("", "UNKNOWN_SERVER_ERROR", object(), None)} == {Cause.ANOTHER}
+    assert {KINDS[name] for name in Cause.PURGED.value.split()} == {Kind.UNWRITTEN, Kind.UNKNOWN}
+
+
+def test_what_passes_is_asked_again_and_what_lasts_is_not() -> None:
+    passing = ("NOT_COORDINATOR", "_UNKNOWN_PARTITION", "UNSTABLE_OFFSET_COMMIT", "GROUP_ID_NOT_FOUND")
+    assert [is_passing(name) for name in passing] == [True, True, True, False]
+    lasting = ("TOPIC_AUTHORIZATION_FAILED", "POLICY_VIOLATION", "_TRANSPORT")
+    assert [is_lasting(name) for name in lasting] == [True, True, False]
