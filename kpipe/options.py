@@ -35,8 +35,8 @@ BLANK, EMPTY = "blank", "empty"
 
 DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
-DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "none")
-"""How keys and values are decoded."""
+DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "plugin:NAME", "none")
+"""How keys and values are decoded; what ends in capitals is a beginning, and the user fills the rest in."""
 ENCODINGS = ("avro", "protobuf", "json", "same")
 """How they are encoded."""
 _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
@@ -148,13 +148,19 @@ class Options:
 
 def check_choice(option: str, value: str, choices: "Sequence[str]") -> str:
     """One of the words an option takes; UsageError naming the nearest."""
-    if value in choices:
+    if value in choices or any(_fills_in(choice, value) for choice in choices):
         return value
     import difflib
 
     near = difflib.get_close_matches(value, choices, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(choices)}"
     raise UsageError(f"{option} {value!r}: {hint}")
+
+
+def _fills_in(choice: str, value: str) -> bool:
+    """Whether a choice such as `plugin:NAME` is meant by `plugin:` and something behind it."""
+    start, colon, name = choice.rpartition(":")
+    return bool(colon) and name.isupper() and value.startswith(start + colon) and value != start + colon
 
 
 # fmt: off
@@ -400,7 +406,8 @@ class SchemaOptions(Options):
     decode: str = option(
         SCHEMAS, "--decode", default="", choices=(*DECODINGS, "internal"),
         help="Show values as JSON by their schema. auto: those that name one (Avro, Protobuf and JSON Schema of a registry, "
-        "Avro files); the others: all of them. consume then decodes keys as auto. internal (consume): keys and values of "
+        "Avro files); the others: all of them. consume then decodes keys as auto. plugin:NAME[=TEXT]: by one of `kpipe plugins`. "
+        "internal (consume): keys and values of "
         "__consumer_offsets and __transaction_state.",
     )
     decode_key: str = option(

@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "Compare a copy of a topic with its source.",
     "broker": "Serve an embedded broker, in memory, for a first try.",
     "transforms": "List the transforms, each with an example.",
+    "plugins": "List the plugins that are installed beside kpipe.",
     "unit": "Print a unit for systemd, cron, Kubernetes or compose that runs a command line.",
     "completion": "Print or install the completion of a shell.",
     "man": "Show or install the manual.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 0.7
 TOPIC = re.compile(r"[A-Za-z0-9._-]+")
-ASKING = (SecretSource.COMMAND, SecretSource.KEYRING)
+ASKING = (SecretSource.COMMAND, SecretSource.KEYRING, SecretSource.PLUGIN)
 
 
 def properties() -> list[str]:

@@ -207,7 +207,7 @@ def words_of(shown: Option | Operand) -> Sequence[str]:
     """The words that a value may be or start with."""
     if shown.completion == OFFSET:
         return ("beginning", "end", "stored")
-    return getattr(shown, "choices", ()) or choices(shown.metavar)
+    return choices("|".join(getattr(shown, "choices", ()))) or choices(shown.metavar)
 
 
 def choices(metavar: str) -> list[str]:

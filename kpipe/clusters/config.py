@@ -42,7 +42,8 @@ bootstrap.servers = "localhost:9092"
 # sasl.mechanism = "SCRAM-SHA-512"
 # sasl.username = "me"
 # password_command = ["pass", "show", "kafka/prod"]
-# # or one of: password_file = "…", password_env = "…", password_keyring = "service/username"
+# # or one of: password_file = "…", password_env = "…", password_keyring = "service/username",
+# # password_plugin = "name"
 # # the same for ssl.key.password (key_password_…), ssl.keystore.password (keystore_password_…)
 # # and OIDC's client secret (client_secret_…); token_command prints a bearer token
 # schema.registry.url = "https://registry.example"

@@ -54,6 +54,7 @@ OWN_KEYS: dict[str, Any] = {
     "token_command": list[str] | str,
     "token_env": str,
     "token_file": str,
+    "token_plugin": str,
     "aws_region": str,
     "aws_profile": str,
     "aws_role_arn": str,

@@ -32,6 +32,8 @@ class SecretSource(StrEnum):
     FILE = "file"
     ENV = "env"
     KEYRING = "keyring"
+    PLUGIN = "plugin"
+    """One of `kpipe.secrets`, as `NAME` or `NAME:TEXT`."""
     AWS = "aws"
     """Amazon MSK with IAM: no secret of ours, a token signed with what the AWS SDK finds. The target is the region,
     and, where they are named, a profile of the SDK's, a role to assume and that session's name."""
@@ -40,7 +42,8 @@ class SecretSource(StrEnum):
 class Reference(NamedTuple):
     """Where the value of one property is to be fetched.
 
-    `target` is the argv of a command, or one entry: a path, a variable's name, or `service/username` of a keyring.
+    `target` is the argv of a command, or one entry: a path, a variable's name, `service/username` of a keyring, or a
+    plugin's name and what it is given.
     `shell` is true for a command given as one string with `shell = true`. `property` is "" for `token_command`.
     """
 
@@ -50,8 +53,12 @@ class Reference(NamedTuple):
     shell: bool = False
 
     def __str__(self) -> str:
-        shown = self.target[0].split(maxsplit=1)[0] if self.source is SecretSource.COMMAND else self.target[0]
-        return f"(from {self.source.value} {shown})"  # a command's arguments may hold a secret themselves
+        shown = self.target[0]
+        if self.source is SecretSource.COMMAND:  # its arguments may hold a secret themselves, and so may a plugin's
+            shown = shown.split(maxsplit=1)[0]
+        elif self.source is SecretSource.PLUGIN:
+            shown = shown.partition(":")[0]
+        return f"(from {self.source.value} {shown})"
 
 
 class Token(NamedTuple):
@@ -95,6 +102,8 @@ def fetch(reference: Reference, environ: Mapping[str, str], *, where: str, usern
             value = environ[reference.target[0]]
         case SecretSource.KEYRING:
             value = _from_keyring(reference.target[0], username, where)
+        case SecretSource.PLUGIN:
+            value = _from_plugin(reference.target[0], what, where)
         case SecretSource.AWS:
             value = _sign_for_aws(*reference.target, where=where).value
     if not value:
@@ -268,6 +277,21 @@ def _from_keyring(entry: str, username: str, where: str) -> str:
     if value is None:
         raise UsageError(f"the keyring has no {service}/{user}; keyring set {service} {user}", where=where)
     return str(value)
+
+
+def _from_plugin(named: str, what: str, where: str) -> str:
+    """What a plugin of `kpipe.secrets` gives; of its exceptions only the kind is told: words may hold a secret."""
+    from kpipe.plugins import load, split
+
+    name, argument = split(named, ":")
+    fetch_it = load("secrets", name, argument, where=where)
+    try:
+        value = fetch_it()
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        raise UsageError(f"{what}: the plugin {name} failed: {type(error).__name__}", where=where) from None
+    if not isinstance(value, str):
+        raise UsageError(f"{what}: the plugin {name} gave a {type(value).__name__}, not text", where=where)
+    return value
 
 
 def _key(reference: Reference) -> str:

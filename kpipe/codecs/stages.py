@@ -7,7 +7,7 @@ schema could not be had.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
@@ -20,12 +20,20 @@ from kpipe.record import Shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.codecs.decoder import Decoder
+    from kpipe.codecs.decoder import Decoded
     from kpipe.codecs.encoder import Encoder
     from kpipe.record import Batch, Headers
 
 MOST_TOLD = 1000
 """Different reasons that are told once each; behind them only the count goes on."""
+
+
+class Decoder(Protocol):
+    """By schemas (`kpipe.codecs.decoder`) or by a plugin (`kpipe.codecs.plugin`)."""
+
+    def decode(self, payload: bytes | None, headers: Headers | None = None, /) -> Decoded | None:
+        """The JSON of a key or value, None where it is to be taken as it is; Undecodable otherwise."""
+        ...
 
 
 class Decode:

@@ -118,6 +118,8 @@ DECODE = (
                "--decode internal decodes keys as well, by layouts of its own; drop --decode-key and --schema"),
     Rule("a decoding", EXCLUDES, "--through-json",
          "--through-json gives records as they are; with --decode use --through, --map or --filter"),
+    Rule("--schema", EXCLUDES, "--decode plugin:",
+         "--schema says how values are decoded, and so does --decode plugin:NAME; drop one of them"),
     Rule("--schema", NEEDS, "a decoding",
          "--schema says how values are decoded; add --decode avro, protobuf or auto"),
     Rule("--message", NEEDS, "--schema",
@@ -313,6 +315,7 @@ def check_decode(options: SchemaOptions, steps: Sequence[Step]) -> None:
         "--decode-key": bool(options.decode_key),
         "--schema": bool(options.schema),
         "--message": bool(options.message),
+        "--decode plugin:": options.decode.startswith("plugin:"),
         "a decoding": bool(options.decode or options.decode_key),
         "--through-json": any(step.name == "through-json" for step in steps),
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.library import Library
+    from kpipe.codecs.plugin import PluginDecoder
     from kpipe.codecs.registry import Registry
     from kpipe.codecs.schema import Codec, View
     from kpipe.codecs.stages import Decode
@@ -89,11 +90,19 @@ def decoding(
     )
     library = open_library(options, view, cluster, stopped, say, keep_alive)
     given, fingerprint = _given(options.schema, view, library)
-    value_decoder = (
+    value_decoder = _plugin(values) or (
         Decoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
     )
-    key_decoder = Decoder(keys, view, is_key=True, library=library, say=say) if keys else None
+    key_decoder = _plugin(keys) or (Decoder(keys, view, is_key=True, library=library, say=say) if keys else None)
     return Decode(value_decoder, key_decoder, refuses=refuses, say=say)
+
+
+def _plugin(decoding: str) -> PluginDecoder | None:
+    if not decoding.startswith("plugin:"):
+        return None
+    from kpipe.codecs.plugin import PluginDecoder
+
+    return PluginDecoder(decoding)
 
 
 def around(

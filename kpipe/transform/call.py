@@ -9,6 +9,7 @@ import importlib
 import types
 from typing import TYPE_CHECKING, Any
 
+from kpipe.plugins import load, split
 from kpipe.record import COLUMNS, Record, records_of
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ def offer(function: Callable[[Record], object]) -> str:
 
 
 def call(step: Step, _context: Context) -> Stage:
-    """`--call MODULE:FUNCTION`."""
+    """`--call MODULE:FUNCTION`, or a plugin: `--call NAME` and `--call NAME=ARGUMENT`."""
     if step.text in _offered:
         return _stage(step, _offered[step.text])
+    plain, argument = split(step.text, "=")
+    if ":" not in plain:
+        made = load("transforms", plain, argument, where=step.title)
+        return _stage(step, _callable(step, made, f"the plugin {plain} made a {type(made).__name__}, not a function"))
     name, sign, attribute = step.text.partition(":")
     if not (name and sign and attribute):
-        raise step.usage("write MODULE:FUNCTION, as in --call shop.orders:clean")
+        raise step.usage("write MODULE:FUNCTION, as in --call shop.orders:clean, or the name of a plugin")
     try:
         found: Any = importlib.import_module(name)
     except Exception as error:

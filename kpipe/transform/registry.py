@@ -304,10 +304,10 @@ TRANSFORMS: tuple[Transform, ...] = (
     ),
     Transform(
         "call",
-        "MODULE:FUNCTION",
+        "MODULE:FUNCTION|PLUGIN[=TEXT]",
         "through",
-        "Give each record to a Python function of an installed module: it returns None (drop), a Record, or several; "
-        "an exception is a bad record.",
+        "Give each record to a Python function of an installed module, or to a plugin (`kpipe plugins` lists them): it "
+        "returns None (drop), a Record, or several; an exception is a bad record.",
         "copy:copy",
         "call:call",
     ),

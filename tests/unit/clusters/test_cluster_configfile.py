@@ -90,10 +90,11 @@ def test_every_secret_key_becomes_a_reference(read, tmp_path):
             (SecretSource.FILE, '"s/x"', (str(tmp_path / "s/x"),)),
             (SecretSource.ENV, '"NAME"', ("NAME",)),
             (SecretSource.KEYRING, '"service/me"', ("service/me",)),
+            (SecretSource.PLUGIN, '"name:text"', ("name:text",)),
         ):
             table = read(f"[clusters.x]\n{prefix}_{source} = {value}\n").clusters["x"]
             assert [reference for reference, _ in table.references.values()] == [Reference(filled, source, target)]
-    assert len(OWN_KEYS) == 9 + len(SECRET_KEYS) * (len(SecretSource) - 1)  # all but AWS, which has keys of its own
+    assert len(OWN_KEYS) == 10 + len(SECRET_KEYS) * (len(SecretSource) - 1)  # all but AWS, which has keys of its own
 
 
 def test_a_string_command_needs_shell(read):

@@ -1,0 +1,1 @@
+"""A transform, a decoder and a source of secrets: an example of what kpipe loads by entry points."""
