@@ -138,5 +138,8 @@ def _unknown(kind: str, name: str) -> str:
 
     names = sorted({plugin.name for plugin, _ in _found() if plugin.kind == kind})
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else "install it beside kpipe; `kpipe plugins` lists those that are"
+    there = "`kpipe plugins` lists those that are installed"
+    if kind == "transforms":
+        there += ", and a function is MODULE:FUNCTION"
+    hint = f"did you mean {near[0]}?" if near else there
     return f"no plugin of kpipe.{kind} is called {name!r}; {hint}"
