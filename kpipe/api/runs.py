@@ -1,7 +1,7 @@
 """`forward`, `consume` and `produce` as functions: the same plans, delivery, ledger and errors as on the command line.
 
-They print nothing, end nothing, and install no signal handler. Options have the names of the command line's, with _ for
-the dashes; what may be repeated there is a sequence here.
+They print nothing, end nothing, and install no signal handler. Options and transforms have the names of the command
+line's, with _ for the dashes; what may be repeated there is a sequence here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.api.producer import Message, Producer
-from kpipe.errors import KpipeError, UsageError
+from kpipe.api.producer import to_bytes
+from kpipe.errors import KpipeError, UndeliveredError, UsageError
 from kpipe.options import (
     ConnectionOptions,
+    EncodeOptions,
     ForwardOptions,
+    InputOptions,
     OutputOptions,
+    RecordOptions,
     RunOptions,
     SchemaOptions,
     SelectionOptions,
@@ -31,23 +34,26 @@ from kpipe.record import Record, records_of
 from kpipe.shutdown import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from kpipe.api.producer import Bytes
     from kpipe.ledger import Flight, Ledger
     from kpipe.options import Options
     from kpipe.pipeline import Pipeline
+    from kpipe.plan import Planned
     from kpipe.record import Batch
     from kpipe.transform.step import Step
 
 log = logging.getLogger("kpipe")
 
 NOT_HERE = frozenset({"workers", "metrics", "metrics_file", "log_format", "summary", "verbose", "quiet", "commit_acked",
-                      "acks", "trust_end", "fail_if_empty", "dry_run"})  # fmt: skip
+                      "acks", "trust_end", "fail_if_empty", "dry_run", "tee", "ack", "raw", "report",
+                      "restore"})  # fmt: skip
 """Options of a process of its own."""
 ALIVE = 1.0
 """Seconds of work on one record after which the source is asked to keep its place in the group."""
-AHEAD = 10_000
-"""Records that `produce` may have in flight before it looks at the oldest."""
+LISTED = 20
+"""Records that were not delivered and are logged one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +93,11 @@ def forward(
         SchemaOptions,
         RunOptions,
     )
-    built = _build(groups, {"group": group, **options})
+    steps, others = _split(options, transform)
+    built = _build(groups, {"group": group, **others})
     with _stopping(stop) as asked:
-        arguments: list[Any] = [[*_places(sources), target], *built, _steps(transform), asked, log.info]
-        planned = plan_forward(*arguments)
-        pipeline = planned.pipeline
-        pipeline.run()
-        result = _result(pipeline.ledger)
-        if pipeline.error is not None:
-            pipeline.error.result = result  # type: ignore[attr-defined]
-            raise pipeline.error
-        return result
+        arguments: list[Any] = [[*_places(sources), target], *built, steps, asked, log.info]
+        return _run(plan_forward(*arguments))
 
 
 def consume(
@@ -116,44 +116,64 @@ def consume(
     from kpipe.plan.consume import plan_consume
 
     hand = _Hand()
-    built = _build(
-        (ConnectionOptions, SelectionOptions, OutputOptions, SchemaOptions, RunOptions), {"group": group, **options}
-    )
+    groups = (ConnectionOptions, SelectionOptions, OutputOptions, SchemaOptions, RunOptions)
+    steps, others = _split(options, transform)
+    built = _build(groups, {"group": group, **others})
     with _stopping(stop) as asked:
-        arguments: list[Any] = [_places(sources), *built, _steps(transform), asked, log.info, hand]
+        arguments: list[Any] = [_places(sources), *built, steps, asked, log.info, hand]
         planned = plan_consume(*arguments)
         yield from _handed_over(planned.pipeline, hand)
 
 
-def produce(target: str, records: Iterable[bytes | str | Record | None], **options: Any) -> Result:
-    """Send values, or Records with key and headers, to a topic, in bounded memory; returns when all are acknowledged.
+def produce(
+    target: str,
+    records: Iterable[Bytes | Record],
+    *,
+    transform: Callable[[Record], object] | None = None,
+    stop: Stop | None = None,
+    **options: object,
+) -> Result:
+    """Send values, or Records with key, headers and timestamp, to a topic; returns when all are acknowledged.
 
-    `options` are those of a Producer. UndeliveredError for the first record that failed, once all are known.
+    Memory is bounded, however many there are. A Record that was read from a topic gets trace headers that say where.
+    KpipeError for what ends a run, with a `result`; what the iterable raises comes out as it is, behind the records
+    before it.
     """
-    from kpipe.plan.places import target_place
+    from kpipe.plan.produce import plan_produce
+    from kpipe.sources.given import GivenSource
 
-    place = target_place(target)
-    cluster = options.pop("cluster", "") or place.cluster or ""
-    waiting: deque[Any] = deque()
-    read = delivered = 0
-    failure: Any = None
-    with Producer(cluster, **options) as producer:
-        for each in records:
-            record = each if isinstance(each, Record) else Record(each)  # type: ignore[arg-type]
-            message = Message(place.topic, record.value, record.key, record.headers, None, record.timestamp)
-            waiting += producer.produce_many([message])
-            read += 1
-            while waiting and (waiting[0].done() or len(waiting) > AHEAD):
-                problem = waiting.popleft().exception()
-                delivered, failure = delivered + (problem is None), failure or problem
-        producer.flush()
-        problems = [future.exception() for future in waiting]
-    delivered += problems.count(None)
-    failure = failure or next((problem for problem in problems if problem is not None), None)
-    result = Result(read, delivered, failed=read - delivered)
-    if failure is not None:
-        failure.result = result
-        raise failure
+    groups = (ConnectionOptions, RecordOptions, TargetOptions, TraceOptions, EncodeOptions, RunOptions)
+    steps, others = _split(options, transform)
+    connection, *rest = _build(groups, others)
+    source = GivenSource(records, _as_record)
+    with _stopping(stop) as asked:
+        arguments: list[Any] = [target, (), connection, InputOptions(), *rest, steps, asked, log.info, source]
+        return _run(plan_produce(*arguments), lambda: source.failure)
+
+
+def _as_record(entry: object) -> Record:
+    """An entry of `produce`; TypeError for what is neither bytes, text nor None, or a Record of such."""
+    if not isinstance(entry, Record):
+        return Record(to_bytes(entry, "value"))
+    headers = tuple((name, to_bytes(value, f"header {name}")) for name, value in entry.headers)
+    return replace(entry, value=to_bytes(entry.value, "value"), key=to_bytes(entry.key, "key"), headers=headers)
+
+
+def _run(planned: Planned, failure: Callable[[], Exception | None] = lambda: None) -> Result:
+    """Move the records; what ended the run is raised, and its `result` says what became of the records before."""
+    pipeline = planned.pipeline
+    pipeline.run()
+    result = _result(pipeline.ledger)
+    for note in planned.notes():
+        log.info("kpipe: %s", note)
+    for where, reason in pipeline.lost[:LISTED]:
+        log.error("kpipe: not delivered: %s", ": ".join(filter(None, (where, reason))))
+    error: Any = pipeline.error or failure()
+    if error is None and result.unknown:
+        error = UndeliveredError(f"of {result.unknown:,} records it is not known whether they arrived")
+    if error is not None:
+        error.result = result
+        raise error
     return result
 
 
@@ -186,13 +206,23 @@ def _build(groups: Sequence[type[Options]], given: dict[str, object]) -> list[An
     return built
 
 
-def _steps(transform: Callable[[Record], object] | None) -> list[Step]:
-    if transform is None:
-        return []
+def _split(
+    options: Mapping[str, object], transform: Callable[[Record], object] | None
+) -> tuple[list[Step], dict[str, object]]:
+    """The transforms among the options, in their order and before the function; and the other options."""
     from kpipe.transform.call import offer
+    from kpipe.transform.file import steps_of
+    from kpipe.transform.registry import BY_NAME
     from kpipe.transform.step import Step
 
-    return [Step("call", offer(transform))]
+    steps: list[Step] = []
+    others: dict[str, object] = {}
+    for name, value in options.items():
+        if (long := name.replace("_", "-")) not in BY_NAME:
+            others[name] = value
+        elif value is not False:
+            steps += steps_of(long, value)
+    return steps if transform is None else [*steps, Step("call", offer(transform))], others
 
 
 class _stopping:  # noqa: N801 - used as `with _stopping(...)`

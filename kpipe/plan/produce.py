@@ -47,10 +47,12 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
+    from kpipe.parts import Source
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
     from kpipe.shutdown import Stop
     from kpipe.sinks.reports import DeliveryLines
+    from kpipe.sources.given import GivenSource
     from kpipe.transform.patterns import Patience
     from kpipe.transform.step import Step
 
@@ -74,8 +76,12 @@ def plan_produce(
     steps: Sequence[Step],
     stop: Stop,
     say: Callable[[str], None],
+    given: GivenSource | None = None,
 ) -> Planned:
-    """Wire a run; UsageError before anything is opened, then what the cluster says."""
+    """Wire a run; UsageError before anything is opened, then what the cluster says.
+
+    `given` are records of a program, in place of files.
+    """
     check_produce(options, record, sending, schemas, steps, files)
     check_partition_word(record.partition, "--partition")
     if record.restore:  # as they are, and traced already
@@ -94,11 +100,13 @@ def plan_produce(
     rest = _open_rest(record.restore, make) if record.restore else None
     opened = {record.restore: rest.reopen()} if rest else {}
     tee = _tee(stop, shown=not record.raw) if record.tee else None
-    source = FileSource(paths, make, stop.fd, tee=tee, opened=opened)
-    one_shot = not rest and _small_and_complete(paths)  # what is restored is sent once, also when an answer is lost
+    source = given or FileSource(paths, make, stop.fd, tee=tee, opened=opened)
+    one_shot = not (rest or given) and _small_and_complete(
+        paths
+    )  # what is restored is sent once, also when an answer is lost
     own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
-    columns = wiring.policy.letters is None and not encoded and _fits_columns(options, record, sending, trace, steps)
+    columns = not (given or wiring.policy.letters or encoded) and _fits_columns(options, record, sending, trace, steps)
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
     ready = prepare_target(
@@ -172,7 +180,7 @@ def _last_stages(
     return [*routes, *outlet.guards(hop), outlet.tracer(hop)]
 
 
-def _open_acks(path: str, source: FileSource, timeout: float, stop: Stop) -> AckSender:
+def _open_acks(path: str, source: Source, timeout: float, stop: Stop) -> AckSender:
     from kpipe.delivery.backchannel.sender import AckSender
 
     acks = AckSender(path, lambda: source.finished)
@@ -188,7 +196,7 @@ def _open_rest(path: str, make: Callable[[str], Decoder]) -> SpillRest:
     return rest
 
 
-def _notes(source: FileSource, rest: SpillRest | None, acks: AckSender | None, stop: Stop) -> list[str]:
+def _notes(source: FileSource | GivenSource, rest: SpillRest | None, acks: AckSender | None, stop: Stop) -> list[str]:
     """What a person should know at the end."""
     notes = [rest.note] if rest is not None and rest.note else []
     if source.fragment and stop.signal is not None:

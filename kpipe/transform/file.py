@@ -37,10 +37,11 @@ def load_file(text: str, file: str) -> list[Step]:
 def _entry(entry: dict[str, object], where: str) -> list[Step]:
     if not entry:
         raise UsageError(f"it is empty; {_example()}", where=where)
-    return [step for name, argument in entry.items() for step in _steps(name, argument, where)]
+    return [step for name, argument in entry.items() for step in steps_of(name, argument, where)]
 
 
-def _steps(name: str, argument: object, where: str) -> list[Step]:
+def steps_of(name: str, argument: object, where: str = "") -> list[Step]:
+    """A transform by its name, as a value of a language with types says it: True is a switch, a list is several."""
     transform = BY_NAME.get(name)
     if transform is None:
         near = get_close_matches(name, BY_NAME, n=1)
@@ -53,7 +54,7 @@ def _steps(name: str, argument: object, where: str) -> list[Step]:
         return [Step(name, None, where)]
     if transform.metavar is None:
         raise UsageError(f"{name} is a switch; write {name} = true or leave it out", where=where)
-    if isinstance(argument, list) and argument:
+    if isinstance(argument, list | tuple) and argument:
         return [Step(name, _text(name, one, where), where) for one in argument]
     return [Step(name, _text(name, argument, where), where)]
 

@@ -295,3 +295,30 @@ def test_a_run_in_a_thread_stops_when_it_is_asked_to_and_no_signal_is_touched(ka
     """
     assert good(program(text, kafka.bootstrap, source, target, name, home=tmp_path)) == "1 True\n"
     assert kafka.committed(name, source) == {0: 1}
+
+
+def test_produce_takes_transforms_dead_letters_and_traces_as_the_command_line_does(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    source, target, letters = kafka.topic(1), kafka.topic(1), kafka.topic(1)
+    kafka.write(source, [Rec(b'{"n":1}'), Rec(b"no"), Rec(b'{"n":3}')])
+    text = """
+        import sys
+        from kpipe import api
+        brokers, source, target, letters = sys.argv[1:]
+        read = api.consume(source, brokers=brokers, exit=True)
+        double = lambda record: [record, record]
+        print(api.produce(target, read, brokers=brokers, map=".n", transform=double, on_error=f"dlq:{letters}"))
+        def fails():
+            yield "last"
+            raise RuntimeError("mine")
+        try:
+            api.produce(target, fails(), brokers=brokers, spill="left.jsonl")
+        except RuntimeError as error:
+            print(error, error.result.delivered)
+    """
+    said = good(program(text, kafka.bootstrap, source, target, letters, home=tmp_path))
+    assert said == "Result(read=3, delivered=2, filtered=0, dead_lettered=1, failed=0, unknown=0)\nmine 1\n"
+    assert values(kafka, target) == [b"1", b"1", b"3", b"3", b"last"]
+    assert values(kafka, letters) == [b"no"]
+    assert dict(kafka.read(target)[2].headers)["source_offset"] == b"2"

@@ -11,10 +11,11 @@ import pytest
 
 from kpipe import api
 from kpipe.api.producer import _arguments, to_bytes
-from kpipe.api.runs import _build
+from kpipe.api.runs import _as_record, _build, _split
 from kpipe.errors import UsageError
 from kpipe.options import ConnectionOptions, RunOptions, SelectionOptions
 from kpipe.record import Batch, Record, records_of
+from kpipe.sources.given import MOST, GivenSource
 from kpipe.transform.call import offer
 from kpipe.transform.chain import build
 from kpipe.transform.step import Step
@@ -213,3 +214,53 @@ def test_two_functions_of_one_name_stay_two() -> None:
     first, second = (lambda record: [record]), (lambda _record: None)
     assert offer(first) != offer(second)
     assert offer(first) == offer(first)
+
+
+def test_transforms_are_options_in_their_order_and_before_the_function() -> None:
+    steps, others = _split(
+        {"grep": "x", "rate": "5/s", "drop_key": True, "value_empty": False, "map": [".a", ".b"]}, str
+    )
+    assert [(step.name, step.argument) for step in steps[:-1]] == [
+        ("grep", "x"), ("drop-key", None), ("map", ".a"), ("map", ".b"),
+    ]  # fmt: skip
+    assert steps[-1].name == "call"
+    assert others == {"rate": "5/s"}
+    with pytest.raises(UsageError, match="switch"):
+        _split({"drop_key": "yes"}, None)
+
+
+def given(entries: object) -> GivenSource:
+    return GivenSource(entries, _as_record)  # type: ignore[arg-type]
+
+
+def test_given_records_come_as_they_are() -> None:
+    full = Record(b"v", b"k", (("h", None), ("h", b"")), "t", 3, 42, 1000)
+    source = given(["ä", None, b"", full, Record("text", timestamp=0)])  # type: ignore[arg-type]
+    batch = source.read()
+    assert batch is not None
+    assert source.finished
+    assert batch.values == ["ä".encode(), None, b"", b"v", b"text"]
+    assert list(records_of(batch))[3] == full
+    assert [record.timestamp for record in records_of(batch)] == [None, None, None, 1000, 0]
+    assert (batch.where(0), batch.where(4)) == ("records:1", "records:5")
+
+
+def test_an_exception_of_the_iterable_ends_it_behind_what_came_before() -> None:
+    def entries() -> object:
+        yield from ["a", "b"]
+        raise RuntimeError("mine")
+
+    source = given(entries())
+    assert source.read().values == [b"a", b"b"]  # type: ignore[union-attr]
+    assert (source.finished, str(source.failure)) == (True, "mine")
+    source = given(["a", 7])
+    assert source.read().values == [b"a"]  # type: ignore[union-attr]
+    assert isinstance(source.failure, TypeError)
+    source = given([])
+    assert (source.read(), source.finished, source.failure) == (None, True, None)
+
+
+def test_given_records_are_read_in_batches_that_end() -> None:
+    source = given(b"x" for _ in range(MOST + 1))
+    assert [len(source.read() or []), len(source.read() or [])] == [MOST, 1]
+    assert source.finished
