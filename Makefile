@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test faults unit mutants lint types gen check bench soak wheel clean
+.PHONY: help venv demo test faults unit mutants lint types gen check bench soak site wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,17 @@ bench: venv ## measure against kcat and a bare client loop, on a real broker
 soak: venv ## run the long fault test
 	$(BIN)/python -m tests.broker.lab.prepare
 	@$(BIN)/python -m bench.soak $(ARGS)
+
+# Its own environment: nobody needs it to work on kpipe.
+build/site-venv: pyproject.toml | $(BIN)/python
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	$@/bin/python -m pip --disable-pip-version-check --quiet install --group site
+	@touch $@
+
+site: build/site-venv ## build the pages into build/site; a link that leads nowhere is an error
+	build/site-venv/bin/python docs/make_site.py
 
 wheel: $(BIN)/python ## build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .

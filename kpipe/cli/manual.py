@@ -6,8 +6,6 @@ needs it, and nothing here reads a clock: the same declarations always give the 
 
 from __future__ import annotations
 
-import importlib
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -17,15 +15,14 @@ from typer.main import get_command
 
 from kpipe import __version__
 from kpipe.cli import app, manual_text
+from kpipe.cli.built import described, load, metavar, names_of, panels, subcommands
 from kpipe.cli.commands import COMMANDS, SUMMARY
+from kpipe.cli.markdown import fill_blocks
 from kpipe.cli.shells import FILE_NAMES, SCRIPTS
 from kpipe.errors import EXIT_MEANING
-from kpipe.options import PANELS
-from kpipe.transform.connect import EQUIVALENTS
-from kpipe.transform.registry import CATEGORIES, TRANSFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 DATE = "2026-11-23"
 """Of the manual's last release: a page without a date is a fault to mandoc, and a clock would make it stale daily."""
@@ -70,11 +67,6 @@ def generate(root: Path) -> dict[Path, str | None]:
     return files
 
 
-def load(name: str) -> tuple[Any, Any]:
-    """A command as typer built it, and the module that declares it."""
-    return get_command(app).get_command(None, name), importlib.import_module(f"kpipe.cli.{name}")  # type: ignore[attr-defined]
-
-
 # Man pages
 
 
@@ -108,8 +100,7 @@ def command_page(name: str) -> str:
         ("DESCRIPTION", _paragraphs([module.HELP, *getattr(module, "NOTES", ())])),
         ("OPTIONS", _options(command)),
     ]
-    if hasattr(command, "list_commands"):
-        subs = {sub: command.get_command(None, sub) for sub in command.list_commands(None)}
+    if subs := subcommands(command):
         sections[0] = ("SYNOPSIS", _broken(_synopsis(f"kpipe {name} {sub}", one) for sub, one in subs.items()))
         sections[2] = ("COMMANDS", [line for sub, one in subs.items() for line in _subcommand(f"{name} {sub}", one)])
     return _page(
@@ -156,28 +147,14 @@ def _subcommand(name: str, command: Any) -> list[str]:
 
 def _options(command: Any) -> list[str]:
     """Arguments first, then a subsection per panel."""
-    panels: dict[str, list[Any]] = {}
-    for parameter in command.get_params(_context(command)):
-        panel = getattr(parameter, "rich_help_panel", None) or "Other"
-        panels.setdefault("Arguments" if parameter.param_type_name == "argument" else panel, []).append(parameter)
-    order = [panel for panel in ("Arguments", *PANELS, *panels) if panel in panels]
-    lines: list[str] = []
-    for panel in dict.fromkeys(order):
-        lines += [f'.SS "{roff(panel)}"', *_entries(panels[panel], command)]
-    return lines if len(panels) > 1 else _entries(next(iter(panels.values()), []), command)
+    found = panels(command)
+    if len(found) < 2:
+        return _entries(next(iter(found.values()), []), command)
+    return [line for panel in found for line in (f'.SS "{roff(panel)}"', *_entries(found[panel], command))]
 
 
-def _entries(parameters: Iterable[Any], command: Any) -> list[str]:
-    lines = []
-    for parameter in parameters:
-        if not getattr(parameter, "hidden", False):
-            record = parameter.get_help_record(_context(command))
-            lines += _entry(_label(parameter), record[1] if record else parameter.help or "")
-    return lines
-
-
-def _context(command: Any) -> Any:
-    return command.context_class(command, info_name=command.name, resilient_parsing=True)
+def _entries(parameters: list[Any], command: Any) -> list[str]:
+    return [line for parameter, text in described(command, parameters) for line in _entry(_label(parameter), text)]
 
 
 def _label(parameter: Any) -> str:
@@ -187,16 +164,6 @@ def _label(parameter: Any) -> str:
         return value
     names = ", ".join(rf"\fB{roff(name)}\fR" for name in sorted(names_of(parameter), key=len))
     return names if parameter.is_flag or parameter.count else f"{names} {value}"
-
-
-def metavar(parameter: Any) -> str:
-    """What stands for the value."""
-    return str(parameter.metavar or parameter.type.name.upper())
-
-
-def names_of(parameter: Any) -> list[str]:
-    """All names of an option."""
-    return [*parameter.opts, *parameter.secondary_opts]
 
 
 def _entry(label: str, text: str) -> list[str]:
@@ -240,64 +207,6 @@ def wrapped(text: str) -> list[str]:
     """Text in lines short enough for a page's source (mandoc asks for 80 bytes)."""
     return [roff(line) for line in textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False)]
 
-
-# README and docs
-
-
-def fill_blocks(text: str) -> str:
-    """A Markdown page with the text between `<!-- generated: NAME -->` and `<!-- end -->` made anew."""
-
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{BLOCKS[match[2]]()}\n{match[3]}"
-
-    return re.sub(r"(<!-- generated: ([a-z-]+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
-
-
-def exit_code_table() -> str:
-    """The exit codes, as Markdown."""
-    return _table(("code", "meaning"), [(str(int(code)), meaning) for code, meaning in EXIT_MEANING.items()])
-
-
-def transform_table() -> str:
-    """The transforms by category, as Markdown."""
-    rows = []
-    for category in CATEGORIES:
-        for row in TRANSFORMS:
-            if row.category == category:
-                usage = f"--{row.name} {row.metavar or ''}".strip()
-                example = f"`--{row.name} {row.example}`" if row.example else ""
-                rows.append((f"`{usage}`", row.help, example))
-    return _table(("transform", "does", "example"), rows)
-
-
-def connect_table() -> str:
-    """What stands for the transforms of Kafka Connect, as Markdown."""
-    rows = [(f"`{row.name}`", f"`{row.options}`" if row.options else "", row.note) for row in EQUIVALENTS]
-    return _table(("Kafka Connect", "kpipe", ""), rows)
-
-
-def environment_table() -> str:
-    """The variables, as Markdown."""
-    return _table(("variable", "means"), [(f"`{name}`", text) for name, text in manual_text.ENVIRONMENT])
-
-
-def command_table() -> str:
-    """The commands, as Markdown."""
-    return _table(("command", ""), [(f"`kpipe {name}`", text) for name, text in COMMANDS.items()])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)
-
-
-BLOCKS: dict[str, Callable[[], str]] = {
-    "commands": command_table,
-    "connect": connect_table,
-    "environment": environment_table,
-    "exit-codes": exit_code_table,
-    "transforms": transform_table,
-}
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))

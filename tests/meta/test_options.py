@@ -16,6 +16,8 @@ from tests.meta.conftest import ROOT, all_commands
 OPTIONS = {
     (name, parameter.name): parameter for name, command in all_commands().items() for parameter in command.params
 }
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+TRANSFORMS = re.sub(r"`(--[a-z-]+) [^`]*`", r"`\1`", (ROOT / "docs" / "transforms.md").read_text())
 
 
 def command_named(name: str) -> Any:
@@ -33,6 +35,7 @@ def test_an_option_has_help_and_a_line_in_its_page(command: str, parameter: str)
     if declared.param_type_name == "option":
         for name in names_of(declared):
             assert rf"\fB{roff(name)}\fR" in page(f"kpipe-{command.split(maxsplit=1)[0]}")
+            assert f"`{name}`" in REFERENCE + TRANSFORMS
     assert declared.metavar or declared.param_type_name == "argument" or declared.is_flag or declared.count
 
 
@@ -55,11 +58,12 @@ def test_a_letter_means_the_same_in_every_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_has_examples_and_is_in_the_readme(command: str) -> None:
+def test_a_command_has_examples_and_is_in_the_readme_and_the_reference(command: str) -> None:
     _, module = load(command)
     assert module.EXAMPLES
     assert all(line.startswith(("kpipe ", "echo ", "find ", "printf ", "seq ")) for _, line in module.EXAMPLES)
-    assert f"kpipe {command}" in (ROOT / "README.md").read_text()
+    assert f"| `kpipe {command}` |" in (ROOT / "README.md").read_text()
+    assert f"\n## kpipe {command}\n" in (ROOT / "docs" / "reference.md").read_text()
 
 
 def test_an_option_is_declared_once() -> None:
