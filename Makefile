@@ -46,7 +46,7 @@ faults: venv ## run the whole fault suite, and write what happened to docs/fault
 unit: venv ## run the tests that need no broker
 	@$(BIN)/python -m pytest tests/unit tests/golden tests/meta $(ARGS)
 
-mutants: venv ## show which changes of the code the unit tests do not notice
+mutants: venv ## change the rooms of the promise one thing at a time: do the unit tests notice?
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: venv ## check style, format and the directions of imports
