@@ -138,6 +138,8 @@ class Pipeline:
                 return False
             self.source.keep_alive()  # what it waits for, a rebalance say, comes with a poll
             self.sink.poll()
+            if self.dead_letters is not None:
+                self.dead_letters.poll()  # one that was refused leaves its flight open for ever
             self.progress()
             self.sleep(TURN)
         return True

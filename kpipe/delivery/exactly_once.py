@@ -134,6 +134,8 @@ class ExactlyOnce:
         self._refused: dict[tuple[str, int, int], RefusedRecord] = {}
         self._suspects = Suspects()
         self._isolated = False
+        self._idle: Callable[[], bool] = lambda: True
+        """The run's, as it came with the records that are waited for: stay in the group, be seen to live."""
         if letters is not None and takes_letters:
             letters.send_with(lambda: line.producer, line.serve, self.join)
 
@@ -160,6 +162,7 @@ class ExactlyOnce:
         A full queue is waited for without `idle`, which could start a rebalance in mid-batch; a transaction that is
         open for too long is given up instead.
         """
+        self._idle = idle
         self.ensure_open()
         self._sent += len(batch)
         self._isolated = False
@@ -230,9 +233,12 @@ class ExactlyOnce:
     def tick(self, ledger: Ledger) -> None:
         """Commit when there are enough records, or it is time."""
         if self._broken:
-            self._go_back("the producer could not go on" if not self._line.reason else self._line.reason)
+            self._go_back_broken()
         elif self._sent >= self._records or self._clock() >= self._due:
-            self._commit(ledger.next_offsets)
+            self._commit(self._idle)
+
+    def _go_back_broken(self) -> None:
+        self._go_back(self._line.reason or "the producer could not go on")
 
     def finish(self, ledger: Ledger, timeout: float) -> None:
         """Nothing is left to do: `conclude` came before."""
@@ -247,7 +253,7 @@ class ExactlyOnce:
     def revoked(self, places: list[TopicPartition]) -> None:
         """Commit before partitions go to somebody else; what is not committed is taken back."""
         try:
-            if not self._concluded and not self._commit(self.ledger.next_offsets, leaving=set(places)):
+            if not self._concluded and not self._commit(leaving=set(places)):
                 self._go_back(self._line.reason or "records failed while partitions were given up", set(places))
         finally:
             self._forget(places)
@@ -268,15 +274,18 @@ class ExactlyOnce:
         for place in places:
             self._base.pop(place, None)
 
-    def _commit(self, offsets: Mapping[TopicPartition, int], leaving: set[TopicPartition] | None = None) -> bool:
-        """Flush, check every report, send the offsets, commit. False when something failed and nobody dealt with it."""
-        self._flush_all()
+    def _commit(self, idle: Callable[[], bool] = lambda: True, *, leaving: set[TopicPartition] | None = None) -> bool:
+        """Flush, check every report, send the offsets, commit. False when something failed and nobody dealt with it.
+
+        `idle` is called while it waits for reports; a rebalance in there may end the transaction before us.
+        """
+        self._flush_all(idle)
         self._line.check()
         self.ledger.settle()
         self._due = self._clock() + self._interval
         if self._broken or self.ledger.has_news() or self.ledger.flights:
             return False
-        news = self._news(offsets)
+        news = self._news(self.ledger.next_offsets)
         if not self._line.is_open:
             if self._sent:
                 return False
@@ -308,13 +317,13 @@ class ExactlyOnce:
         self._failures = 0
         self.state.mark()
 
-    def _flush_all(self) -> None:
+    def _flush_all(self, idle: Callable[[], bool]) -> None:
         """Wait for every report, as long as the transaction may live; stop at the first failure."""
         deadline = self._clock() + self._time_left() * 0.75
         while not (self._sink.flush(0.1) and (self._letters is None or self._letters.flush(0.1))):
             if self.ledger.has_news() or self.ledger.has_failed():
                 return
-            if self._forced() or self._clock() > deadline or not self._line.check():
+            if self._forced() or self._clock() > deadline or not self._line.check() or not idle():
                 self._broken = True
                 return
 
@@ -433,7 +442,10 @@ class ExactlyOnce:
     def commit_all(self) -> bool:
         """Commit what there is; False when it must be read again or its failures are still to be judged."""
         before = self._failures
-        return self._commit(self.ledger.next_offsets) and self._failures <= before and not self._line.is_open
+        done = self._commit(self._idle)
+        if self._broken:
+            self._go_back_broken()
+        return done and self._failures <= before and not self._line.is_open
 
     def conclude(self, timeout: float) -> None:
         """Commit the exact prefix, or abort: an open transaction would hold up every reader of the target."""

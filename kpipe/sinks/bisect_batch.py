@@ -109,7 +109,6 @@ class BatchBisection:
 
 def fell_with_its_batch(error: object) -> bool:
     """Whether a broker refused the batch; that says nothing yet about this record of it."""
-    """Whether a broker refused the batch; that says nothing yet about this record of it."""
     return kind_of(error) is Kind.REFUSED or cause_of(error) is Cause.NEIGHBOUR
 
 

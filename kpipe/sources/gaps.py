@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
 
-"""`warn` goes on behind records that retention deleted, as `earliest` does, but still stops at a topic that was
-truncated or created again: there, only a person knows where to go on."""
-
 
 class Gaps:
-    """The gaps met in a run.
+    """The gaps met in a run. `policy` is a choice of --on-gap: stop, warn, earliest, latest.
+
+    `warn` goes on behind records that retention deleted, as `earliest` does, but still stops at a topic that was
+    truncated or created again: there, only a person knows where to go on.
 
     `missing` counts offsets that were skipped unread (an upper bound of records, where compaction or transaction
     markers left holes); `crossed` counts gaps that were passed.

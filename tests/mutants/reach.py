@@ -38,7 +38,7 @@ def _imported(file: str) -> frozenset[str]:
         parts = name.split(".")
         for end in range(1, len(parts) + 1):
             base = "/".join(parts[:end])
-            beside = Path(file).with_name(base)
+            beside = Path(file).parent / base
             found.update(
                 path for path in (f"{base}.py", f"{base}/__init__.py", f"{beside}.py") if (ROOT / path).is_file()
             )
