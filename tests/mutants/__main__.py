@@ -96,8 +96,8 @@ def fates(bench: Bench, module: Module, picked: Sequence[Mutant], jobs: int) -> 
 
 
 def report(bench: Bench, modules: Sequence[Module], given: argparse.Namespace) -> int:
-    """Print the table, and the survivors; returns how many modules are below what is asked."""
-    short, survivors, known = 0, [], Equivalents.read()
+    """Print the table, and each survivor to stderr when it is found; returns how much is not as it is asked to be."""
+    short, known = 0, Equivalents.read()
     bench.trace(modules, given.jobs)
     print("| module | mutants | equivalent | tried | killed | survived | unrun | |", flush=True)
     print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
@@ -109,13 +109,16 @@ def report(bench: Bench, modules: Sequence[Module], given: argparse.Namespace) -
         for mutant, fate in fates(bench, module, sorted(picked, key=lambda each: each.line), given.jobs):
             counts[fate] += 1
             if fate != KILLED:
-                survivors.append(f"{module.name}:{mutant.line}: {mutant.where}: {mutant.text} ({fate})")
+                print(
+                    f"{module.name}:{mutant.line}: {mutant.where}: {mutant.text} ({fate})", file=sys.stderr, flush=True
+                )
         share = 100 * counts[KILLED] // max(1, size)
         short += share < given.least
         row = (len(module.mutants), equivalent, size, counts[KILLED], counts[SURVIVED], counts[UNRUN])
         print(f"| {module.name} | {' | '.join(map(str, row))} | {share} % |", flush=True)
-    stale = [f"{entry} (in {EQUIVALENT.name}, but there is no such mutant)" for entry in known.stale(modules)]
-    print("", *survivors, *stale, sep="\n", flush=True)
+    stale = known.stale(modules)
+    for entry in stale:
+        print(f"{entry}: stands in {EQUIVALENT.name}, but there is no such mutant any more", file=sys.stderr)
     return short + len(stale)
 
 

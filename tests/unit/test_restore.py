@@ -34,7 +34,9 @@ class Lines:
 
     def _batch(self, lines: list[bytes]) -> Batch:
         batch = Batch([line for line in lines if line.strip()])
-        batch.reject({place: BadRecord("no envelope", where="f:9") for place, v in enumerate(batch.values) if v == b"bad"})
+        batch.reject(
+            {place: BadRecord("no envelope", where="f:9") for place, v in enumerate(batch.values) if v == b"bad"}
+        )
         return batch
 
 
@@ -257,7 +259,7 @@ def test_when_what_is_left_cannot_be_written_nothing_is_gone(spill: Path) -> Non
     rest.write(lost(1))
     spill.with_name(f".{spill.name}.{os.getpid()}").mkdir()
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(KpipeError, match="cannot write what is left: .*; the file still has all its records") as told:
+    with pytest.raises(KpipeError, match=r"cannot write what is left: .*; the file still has all its records") as told:
         finish(rest, 4)
     assert (told.value.stage, told.value.where) == (Stage.COMMIT, str(spill))
     assert spill.read_bytes() == b"a\nb\nc\nd\n"
