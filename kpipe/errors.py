@@ -82,6 +82,8 @@ class KpipeError(Exception):
 
     exit_code: Exit = Exit.UNDELIVERED
     stage: Stage = Stage.READ
+    id: str = "failure"
+    """The id of its message for programs, where its words have none of their own (`docs/errors.md`)."""
     code: str = "ERROR"
     """One word for programs, in the `error_code` header of a dead letter; a broker's refusal has the broker's word."""
 
@@ -103,6 +105,7 @@ class UsageError(KpipeError):
 
     exit_code = Exit.USAGE
     stage = Stage.CONFIG
+    id = "usage"
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.what) if part)
@@ -113,6 +116,7 @@ class BadRecord(KpipeError):
 
     exit_code = Exit.BAD_INPUT
     stage = Stage.DECODE
+    id = "bad-record"
     code = "BAD_RECORD"
     raw: bytes | None = None
     """The bytes that could not be decoded, where the decoder still has them."""
@@ -122,6 +126,7 @@ class UnreachableError(KpipeError):
     """The cluster cannot be reached, or it does not let us in."""
 
     exit_code = Exit.UNREACHABLE
+    id = "unreachable"
 
 
 class UndeliveredError(KpipeError):
@@ -129,6 +134,7 @@ class UndeliveredError(KpipeError):
 
     exit_code = Exit.UNDELIVERED
     stage = Stage.SEND
+    id = "undelivered"
     code = "NOT_DELIVERED"
 
 
@@ -155,8 +161,11 @@ def in_words(error: Exception) -> KpipeError:
 class Interrupted(KpipeError):
     """A signal arrived while the run was still being prepared; the process dies by it."""
 
+    id = "interrupted"
+
 
 class DifferenceError(KpipeError):
     """A check that the user asked for found a difference."""
 
     exit_code = Exit.DIFFERENCE
+    id = "difference"

@@ -363,6 +363,8 @@ def _resolve(cluster: str, brokers: str, config: str, properties: Mapping[str, o
     profiles.adopt(name for name, _ in places)
     profiles.refuse_unused(places)
     found = profiles.resolve(cluster or None, "target")
+    for warning in (*profiles.warnings, *found.warnings):
+        log.warning("kpipe: %s", warning)
     if found.read_only:
         raise UsageError(
             f"cluster {cluster or brokers} is read_only; remove read_only from its profile to produce to it"

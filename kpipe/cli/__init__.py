@@ -124,7 +124,7 @@ def run_line(arguments: Sequence[str]) -> int:
     except TyperException as error:
         return _refuse(error, arguments)
     except KpipeError as error:
-        tell((isinstance(error, UsageError) and _console_property(arguments)) or str(error))
+        tell((isinstance(error, UsageError) and _console_property(arguments)) or str(error), error.id)
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return 130
@@ -190,13 +190,13 @@ def _no_such_option(error: Any, arguments: Sequence[str]) -> str:
 def _refuse(error: Any, arguments: Sequence[str]) -> int:
     """The command line cannot be understood; a bare command shows its help."""
     if isinstance(error, NoSuchOption):
-        tell(_no_such_option(error, arguments))
+        tell(_no_such_option(error, arguments), UsageError.id)
         return int(Exit.USAGE)
     text = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{text}\n")
     else:
-        tell(f"{text.strip().rstrip('.')}; see --help")
+        tell(f"{text.strip().rstrip('.')}; see --help", UsageError.id)
     return int(Exit.USAGE)
 
 
@@ -217,15 +217,18 @@ def _log_format(arguments: Sequence[str]) -> str:
     return chosen
 
 
-def as_json(text: str, now: float) -> str:
-    """A message as one object: when, who, and the message; the stage it begins with by itself, where there is one."""
+def as_json(text: str, now: float, kind: str) -> str:
+    """A message as one object: when, who, its id, and the message; the stage it begins with by itself, if any."""
     import datetime as dt
     import json
+
+    from kpipe.cli.messages import identify
 
     first, sign, rest = text.partition(": ")
     stage = first if sign and first in [each.value for each in Stage] else None
     time = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds")
-    entry = {"time": time, "program": "kpipe", "pid": os.getpid(), "stage": stage, "message": rest if stage else text}
+    entry = {"time": time, "program": "kpipe", "pid": os.getpid(), "id": identify(text, kind), "stage": stage}
+    entry["message"] = rest if stage else text
     return json.dumps({name: value for name, value in entry.items() if value is not None}, ensure_ascii=False)
 
 
@@ -235,12 +238,15 @@ before_telling: list[Callable[[], None]] = []
 """What takes away that which stands on the terminal and is no line of its own."""
 
 
-def tell(text: str) -> None:
-    """One line for people on stderr; control characters are made visible, so that no record can drive a terminal."""
+def tell(text: str, kind: str = "note") -> None:
+    """One line for people on stderr; control characters are made visible, so that no record can drive a terminal.
+
+    `kind` is the id for programs, where the words have none of their own.
+    """
     for wipe in before_telling:
         wipe()
     try:
-        line = as_json(visible(text), time.time()) if log_format[0] == "json" else f"kpipe: {visible(text)}"
+        line = as_json(visible(text), time.time(), kind) if log_format[0] == "json" else f"kpipe: {visible(text)}"
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):

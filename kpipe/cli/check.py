@@ -62,7 +62,10 @@ def check(clusters: list[str], connection: ConnectionOptions, options: CheckOpti
 
         checkup = _look_until(look, connection.timeout, deadline)
         if not any(step.name == "configuration" for step in checkup.steps):
-            _look_at_registry(checkup, profiles.resolve(name))
+            cluster = profiles.resolve(name)
+            for warning in cluster.warnings:
+                tell(warning)
+            _look_at_registry(checkup, cluster)
         checkups.append(checkup)
         if not options.json:
             _print(checkup)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.cli import manual_text
 from kpipe.cli.built import described, load, metavar, names_of, panels, subcommands
 from kpipe.cli.commands import COMMANDS
+from kpipe.cli.messages import KINDS, MESSAGES, Message
 from kpipe.errors import EXIT_MEANING
 from kpipe.transform.connect import EQUIVALENTS
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS
@@ -82,6 +83,22 @@ def reference() -> str:
     return "\n".join(lines).rstrip()
 
 
+def messages() -> str:
+    """Every message by its id, as Markdown."""
+    return "\n".join(line for message in sorted(MESSAGES) for line in _message(message)).rstrip()
+
+
+def message_kinds() -> str:
+    """The ids of what has no words of its own, as Markdown."""
+    return "\n".join(line for message in KINDS for line in _message(message)).rstrip()
+
+
+def _message(message: Message) -> list[str]:
+    words = [f"- `{each}`" for each in message.words]
+    do = ["", f"*What to do*: {message.do}"] if message.do else []
+    return [f"### {message.id}", "", *words, *([""] if words else []), message.means, *do, ""]
+
+
 def _usage(name: str, command: Any) -> list[str]:
     operands = [metavar(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
     return [f"`kpipe {' '.join([name, '[OPTION]…', *operands])}`", ""]
@@ -115,6 +132,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "connect": connect_table,
     "environment": environment_table,
     "exit-codes": exit_code_table,
+    "message-kinds": message_kinds,
+    "messages": messages,
     "reference": reference,
     "transforms": transform_table,
 }

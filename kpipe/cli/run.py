@@ -92,7 +92,7 @@ def finish_telemetry(telemetry: Telemetry | None, code: int) -> Exit:
         if telemetry is not None:
             telemetry.finish(code)
     except KpipeError as error:
-        tell(str(error))
+        tell(str(error), error.id)
         return Exit.UNDELIVERED
     return Exit.OK
 
@@ -179,7 +179,7 @@ def _conclude(
 
 def _tell_error(error: KpipeError) -> None:
     """One line; with KPIPE_DEBUG=1 also where a fault of ours was, or what the client raised."""
-    tell(str(error))
+    tell(str(error), error.id)
     cause = error.__cause__
     if cause is not None and os.environ.get("KPIPE_DEBUG"):
         sys.excepthook(type(cause), cause, cause.__traceback__)
@@ -213,6 +213,6 @@ def _write_summary(summary: Summary, options: RunOptions, stop: Stop) -> Exit:
     try:
         summary.write(options.summary, signal=stop.signal.name if stop.signal is not None else None)
     except KpipeError as error:
-        tell(str(error))
+        tell(str(error), error.id)
         return Exit.UNDELIVERED
     return Exit.OK

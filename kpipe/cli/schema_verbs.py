@@ -45,6 +45,8 @@ class _Registries:
         from kpipe.codecs.connect import open_registry
         from kpipe.kafka.client import label
 
+        for warning in cluster.warnings:
+            tell(warning)
         registry = open_registry(
             cluster,
             where=label(cluster),

@@ -94,6 +94,6 @@ def _write(summary: Summary, run: RunOptions, stop: Stop) -> int:
     try:
         summary.write(run.summary, signal=stop.signal.name if stop.signal is not None else None)
     except KpipeError as error:
-        tell(str(error))
+        tell(str(error), error.id)
         return int(Exit.UNDELIVERED)
     return 0

@@ -19,7 +19,7 @@ from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
 from kpipe.clusters.environment import PASSWORD
 from kpipe.clusters.project import PROJECT_FILE, others_write, read_project
 from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
-from kpipe.clusters.secrets import Reference, SecretSource, gives_login, holds_secret, mask
+from kpipe.clusters.secrets import Reference, SecretSource, gives_login, holds_secret, mask, warnings_of
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ class Cluster:
     registry: dict[str, str] = field(default_factory=dict)
     """How to reach its schema registry: the properties that start with `schema.registry.`."""
     registry_references: tuple[Reference, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should know of where its secrets are; they work all the same."""
+        token = () if self.token is None else (self.token,)
+        return warnings_of((*self.references, *token, *self.registry_references))
 
     @property
     def brokers(self) -> str:

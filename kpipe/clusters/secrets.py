@@ -73,19 +73,24 @@ class Token(NamedTuple):
 
 def reveal(
     properties: Mapping[str, str], references: Iterable[Reference], environ: Mapping[str, str], *, where: str
-) -> tuple[dict[str, str], list[str]]:
-    """The properties with every referenced secret filled in, ready for a client, and warnings for people.
+) -> dict[str, str]:
+    """The properties with every referenced secret filled in, ready for a client.
 
     UsageError when a secret cannot be had; its text never holds what a command printed on stdout.
     """
-    revealed, warnings = dict(properties), []
+    revealed = dict(properties)
     for reference in references:
         if reference.property:
             revealed[reference.property] = fetch(
                 reference, environ, where=where, username=properties.get("sasl.username", "")
             )
-            warnings += file_warning(Path(reference.target[0])) if reference.source is SecretSource.FILE else []
-    return revealed, warnings
+    return revealed
+
+
+def warnings_of(references: Iterable[Reference]) -> list[str]:
+    """What people should know of the files that hold secrets; nothing is fetched."""
+    files = dict.fromkeys(each.target[0] for each in references if each.source is SecretSource.FILE)
+    return [warning for file in files for warning in file_warning(Path(file))]
 
 
 def fetch(reference: Reference, environ: Mapping[str, str], *, where: str, username: str = "") -> str:

@@ -41,17 +41,15 @@ def open_registry(
         for name in (*cluster.registry, *(each.property for each in cluster.registry_references)):
             raise UsageError(f"{name} without {_PREFIX}url; add it", where=cluster.origins.get(name, where))
         return None
-    login = _login(cluster, where, waiting)
+    login = _login(cluster, where)
     return Registry(urls, login, patience=patience, stopped=stopped, waiting=waiting, sleep=sleep)
 
 
-def _login(cluster: Cluster, where: str, waiting: Callable[[str], None]) -> Login:
+def _login(cluster: Cluster, where: str) -> Login:
     token_name = f"{_PREFIX}bearer.auth.token"
     tokens = [each for each in cluster.registry_references if each.property == token_name]
     others = [each for each in cluster.registry_references if each.property != token_name]
-    revealed, warnings = reveal(cluster.registry, others, given(), where=where)
-    for warning in warnings:
-        waiting(warning)
+    revealed = reveal(cluster.registry, others, given(), where=where)
     named = {name.removeprefix(_PREFIX): value for name, value in revealed.items()}
     user, password = named.get("username", ""), named.get("password", "")
     if bool(user) != bool(password):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from kpipe.clusters.address import plain_addresses
 from kpipe.clusters.environment import given
 from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, for_consumer, for_producer
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub
-from kpipe.errors import UsageError, visible
+from kpipe.errors import UsageError
 from kpipe.kafka.diagnosis import plain_reason
 from kpipe.kafka.troubles import SECRETS, Troubles, overhearing_logger, silent_logger
 
@@ -133,9 +132,7 @@ def _check_text(name: str, value: str, where: str) -> None:
 @cache
 def _revealed(where: str, username: str, references: tuple[Reference, ...]) -> dict[str, str]:
     """The referenced secrets, fetched once: a run has several clients, and a password command may want a finger."""
-    secrets, warnings = reveal({"sasl.username": username}, references, given(), where=where)
-    for warning in warnings:
-        sys.stderr.write(f"kpipe: {visible(warning)}\n")
+    secrets = reveal({"sasl.username": username}, references, given(), where=where)
     del secrets["sasl.username"]
     return secrets
 

@@ -34,6 +34,7 @@ class Clusters:
 
     def __init__(self, options: ConnectionOptions, say: Callable[[str], None]) -> None:
         self.profiles: Profiles = read_profiles(options)
+        self._say = say
         for warning in self.profiles.warnings:
             say(warning)
         self._timeout = options.timeout
@@ -43,7 +44,10 @@ class Clusters:
         """The cluster of a name; None is the current one."""
         key = self.profiles.current if name is None else name
         if key not in self._open:
-            self._open[key] = Connection(self.profiles.resolve(name), self._timeout)
+            cluster = self.profiles.resolve(name)
+            for warning in cluster.warnings:
+                self._say(warning)
+            self._open[key] = Connection(cluster, self._timeout)
         return self._open[key]
 
     def every(self) -> list[Connection]:

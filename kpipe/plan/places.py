@@ -71,4 +71,7 @@ def open_profiles(
         warn(warning)
     profiles.adopt(name for name, _ in places)
     profiles.refuse_unused(places)
-    return [profiles.resolve(name, side) for name, side in places]
+    clusters = [profiles.resolve(name, side) for name, side in places]
+    for warning in dict.fromkeys(warning for cluster in clusters for warning in cluster.warnings):
+        warn(warning)
+    return clusters

@@ -26,6 +26,7 @@ ROOMS = sorted(path.stem for path in PACKAGE.iterdir() if (path.suffix == ".py" 
 ROOMS = [room for room in ROOMS if not room.startswith("__")]
 TABLES = {
     "cli/manual.py": "a page is many small pieces",
+    "cli/messages.py": "the table of messages",
     "options.py": "the table of options",
     "transform/registry.py": "the table of transforms",
 }

@@ -162,20 +162,26 @@ def test_the_exporter_shows_what_is_known_and_leaves_out_what_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "stage", "message"),
+    ("text", "id", "stage", "message"),
     [
-        ("send: prod:orders: the target is away", "send", "prod:orders: the target is away"),
-        ("5 read, 5 delivered", None, "5 read, 5 delivered"),
-        ("worker 1: read: x", None, "worker 1: read: x"),
-        ('odd "quotes" and \\n', None, 'odd "quotes" and \\n'),
+        ("send: prod:orders: the topic is gone", "topic-gone", "send", "prod:orders: the topic is gone"),
+        ("5 read, 5 delivered, 0 failed in 1 s", "balance", None, "5 read, 5 delivered, 0 failed in 1 s"),
+        ("worker 1: read: x", "note", None, "worker 1: read: x"),
+        ('odd "quotes" and \\n', "note", None, 'odd "quotes" and \\n'),
     ],
 )
-def test_a_message_as_json_is_one_object_on_one_line(text: str, stage: str | None, message: str) -> None:
-    line = as_json(text, 1_763_884_800.25)
+def test_a_message_as_json_is_one_object_on_one_line(text: str, id: str, stage: str | None, message: str) -> None:
+    line = as_json(text, 1_763_884_800.25, "note")
     assert "\n" not in line
     entry = json.loads(line)
     assert entry.pop("pid") > 0
-    expected = {"time": "2025-11-23T08:00:00.250+00:00", "program": "kpipe", "stage": stage, "message": message}
+    expected = {
+        "time": "2025-11-23T08:00:00.250+00:00",
+        "program": "kpipe",
+        "id": id,
+        "stage": stage,
+        "message": message,
+    }
     assert entry == {name: value for name, value in expected.items() if value is not None}
 
 

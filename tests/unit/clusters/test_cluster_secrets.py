@@ -25,6 +25,7 @@ from kpipe.clusters.secrets import (
     reveal,
     scrub,
     secret_values,
+    warnings_of,
 )
 from kpipe.errors import UsageError
 
@@ -146,8 +147,12 @@ def test_reveal_fills_every_reference_and_leaves_the_token_out(tmp_path):
         Reference("ssl.key.password", SecretSource.ENV, ("K",)),
         Reference("", SecretSource.COMMAND, ("false",)),
     ]
-    properties, warnings = reveal({"acks": "all"}, references, {"K": "key"}, where="c")
-    assert properties == {"acks": "all", "sasl.password": SECRET, "ssl.key.password": "key"}
+    assert reveal({"acks": "all"}, references, {"K": "key"}, where="c") == {
+        "acks": "all",
+        "sasl.password": SECRET,
+        "ssl.key.password": "key",
+    }
+    warnings = warnings_of(references)
     assert len(warnings) == 1
     assert "mode 0644" in warnings[0]
     assert SECRET not in warnings[0]
