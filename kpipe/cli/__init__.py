@@ -192,12 +192,23 @@ def _refuse(error: Any, arguments: Sequence[str]) -> int:
     if isinstance(error, NoSuchOption):
         tell(_no_such_option(error, arguments), UsageError.id)
         return int(Exit.USAGE)
-    text = error.format_message()
+    text = _in_words(error)
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{text}\n")
     else:
         tell(f"{text.strip().rstrip('.')}; see --help", UsageError.id)
     return int(Exit.USAGE)
+
+
+def _in_words(error: Any) -> str:
+    """What the parser refuses, as people say it."""
+    import re
+
+    if type(error).__name__ == "MissingParameter" and error.param is not None and error.ctx is not None:
+        examples = [line for _, line in getattr(error.ctx.command, "examples", ()) if "\n" not in line]
+        shown = f", as in: {examples[0]}" if examples else ""
+        return f"{error.ctx.command_path.removeprefix('kpipe ')} needs {error.param.metavar}{shown}"
+    return re.sub(r"(?<= is not a )valid (int|float)( range)?", "number", str(error.format_message()))
 
 
 def _log_format(arguments: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -99,7 +100,12 @@ def _print(checkup: Checkup) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
     brokers = f" ({checkup.brokers})" if checkup.brokers and checkup.brokers != checkup.cluster else ""
-    console.print(Text(visible(f"{checkup.cluster or 'the current cluster'}{brokers}"), style="bold"))
+    console.print(
+        Text(
+            visible(f"{checkup.cluster or 'the current cluster'}{brokers}"),
+            style="" if os.environ.get("NO_COLOR") else "bold",
+        )
+    )
     for step in checkup.steps:
         line = _line(step)
         if not sys.stdout.isatty():  # a line a step, for grep

@@ -134,8 +134,7 @@ MESSAGES = (
         "missing-operand",
         (
             "forward needs SOURCE… and TARGET",
-            "Missing argument …",
-            "Missing parameter …",
+            "… needs …, as in: …",
             "Got unexpected extra argument…",
         ),
         "A place or file is missing on the command line.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, UnreachableError
 from kpipe.formats.lineage import TraceNames
 from kpipe.kafka import questions
@@ -65,7 +66,7 @@ class Hop:
         cluster = self.cluster or (f"cluster {self.cluster_id}" if self.cluster_id else "an unknown cluster")
         number = "?" if self.partition is None else self.partition
         offset = "?" if self.offset is None else self.offset
-        return f"{cluster}:{self.topic}[{number}]@{offset}"
+        return place_name(cluster, f"{self.topic}[{number}]@{offset}")
 
 
 class Atlas:
