@@ -13,6 +13,7 @@ or commits of another tool) the target is read from its beginning, up to a limit
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ class Resume:
         self._candidate: tuple[int, dict[int, int]] | None = None
         self._due = clock() + INTERVAL
         self._searches: list[Generator[None, None, None]] = []
-        self._sought: set[TopicPartition] = set()
+        self._sought: dict[TopicPartition, Mapping[TopicPartition, int]] = {}
+        """Partitions that are looked for, each with the starts of the last `look` that gave them to us."""
         self._there_at_start = there_at_start
 
     # --- what is there -----------------------------------------------------------------------------------------
@@ -111,14 +113,15 @@ class Resume:
             return
         notes = self._committed_with(starts)
         floors = {place: self._floor_of(place, notes.get(place, "")) for place in starts}
-        self._sought.update(starts)
+        starts = dict(starts)
         for place in starts:
             self._there[place] = OffsetSet()
+            self._sought[place] = starts
         known = [floor for floor in floors.values() if floor is not None]
         lowest: dict[int, int] = {}
-        if known and len(known) == len(floors):
+        if len(known) == len(floors):
             lowest = {p: min(floor.get(p, 0) for floor in known) for p in set().union(*known)}
-        self._searches.append(self._search(dict(starts), lowest))
+        self._searches.append(self._search(starts, lowest))
 
     def _floor_of(self, place: TopicPartition, metadata: str) -> dict[int, int] | None:
         """Of a partition that was added since the start nothing lies before the end that the target had then."""
@@ -135,20 +138,23 @@ class Resume:
             self._searches.pop(0)
 
     def _search(self, starts: dict[TopicPartition, int], lowest: dict[int, int]) -> Generator[None, None, None]:
-        wanted = {(topic.encode(), b"%d" % partition): (topic, partition) for topic, partition in starts}
+        """What went away meanwhile is nothing of ours, also when it came back: a later search looks for it anew."""
+        wanted: dict[tuple[bytes | None, bytes | None], TopicPartition] = {
+            (topic.encode(), b"%d" % partition): (topic, partition) for topic, partition in starts
+        }
         firsts: dict[TopicPartition, dict[int, int]] = {place: {} for place in starts}
         ends = yield from self._tail.search(lowest, lambda messages: self._take(messages, wanted, starts, firsts))
-        for place in self._sought.intersection(starts):
+        for place in [place for place in starts if self._sought.get(place) is starts]:
             if self._there[place].highest < 0:
                 del self._there[place]
             self._floors[place] = {**ends, **firsts[place]}
-        self._sought.difference_update(starts)
+            del self._sought[place]
         self._candidate = None
 
     def _take(
         self,
         messages: list[Any],
-        wanted: Mapping[tuple[bytes, bytes], TopicPartition],
+        wanted: Mapping[tuple[bytes | None, bytes | None], TopicPartition],
         starts: Mapping[TopicPartition, int],
         firsts: Mapping[TopicPartition, dict[int, int]],
     ) -> None:
@@ -158,9 +164,11 @@ class Resume:
             known = dict(headers or ())
             if known.get(cluster_name) != self._cluster:
                 continue
-            place = wanted.get((known.get(topic_name) or b"", known.get(partition_name) or b""))
+            place = wanted.get((known.get(topic_name), known.get(partition_name)))
             offset = known.get(offset_name) or b""
-            if place in self._there and offset.isdigit() and int(offset) >= starts[place]:
+            if place is None or self._sought.get(place) is not starts:
+                continue
+            if offset.isdigit() and int(offset) >= starts[place]:
                 self._there[place].add(int(offset))
                 firsts[place].setdefault(message.partition(), message.offset())
 
@@ -169,7 +177,7 @@ class Resume:
         for place in places:
             self._there.pop(place, None)
             self._floors.pop(place, None)
-            self._sought.discard(place)
+            self._sought.pop(place, None)
 
     def leave_out(self, batch: Batch) -> None:
         """The first stage: records that are there already are filtered."""
@@ -184,7 +192,7 @@ class Resume:
         ]
         self.skipped += keep.count(False)
         for place, offset in dict(zip(places, offsets, strict=True)).items():
-            if place in there and offset is not None and offset >= there[place].highest:
+            if place in there and offset >= there[place].highest:  # type: ignore[operator]
                 del there[place]
         if not all(keep):
             batch.keep(keep)
@@ -199,18 +207,14 @@ class Resume:
             self._candidate = None
         if self._candidate is None and not (self._there or self._searches) and self._clock() >= self._due:
             self._due = self._clock() + INTERVAL
-            try:
+            with suppress(UnreachableError):  # the old floor is still right
                 self._candidate = (ledger.read, self._tail.ends())
-            except UnreachableError:
-                return  # the old floor is still right
 
     def end(self, ledger: Ledger, timeout: float = ANSWER) -> None:
         """The last commit: with everything settled, the target's end is the floor, if it is told in time."""
         if not (self._there or self._searches or ledger.in_flight):
-            try:
+            with suppress(UnreachableError):
                 self._floors = dict.fromkeys(self._floors, self._tail.ends(timeout))
-            except UnreachableError:
-                return
 
     def note(self, place: TopicPartition) -> str:
         """What to commit beside an offset; nothing when it would be too long for a broker to take."""

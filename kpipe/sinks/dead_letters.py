@@ -178,7 +178,6 @@ class DeadLetterTopic:
     def _wait_for_room(self, idle: Callable[[], bool]) -> bool:
         """One slice of waiting; False when the run must end. A frozen cluster is asked once, not once a record."""
         if self._no_more or self._forced():
-            self._no_more = True
             return False
         self._serve(ROOM_SLICE)
         self._no_more = not idle()

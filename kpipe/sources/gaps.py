@@ -38,14 +38,16 @@ class Gaps:
         """Where to go on reading instead of `offset` (negative: none known); KpipeError under a policy that stops."""
         at = where(self._cluster, *place, offset if offset >= 0 else None)
         target = bound.high if self._policy == "latest" else bound.low
+        lost = 0
+        deleted = not created_again and offset < bound.low
         if created_again:
-            lost, what = 0, f"the topic was deleted and created again (offsets {bound.low} to {bound.high} exist now)"
-        elif offset < bound.low:
+            what = f"the topic was deleted and created again (offsets {bound.low} to {bound.high} exist now)"
+        elif deleted:
             lost = target - offset
             what = f"{bound.low - offset:,} offsets ({offset} to {bound.low - 1}) were deleted before they were read"
         else:
-            lost, what = 0, f"the next offset is past the end ({bound.high}): the topic was truncated or created again"
-        if self._policy == "stop" or (self._policy == "warn" and (created_again or offset > bound.high)):
+            what = f"the next offset is past the end ({bound.high}): the topic was truncated or created again"
+        if self._policy == "stop" or (self._policy == "warn" and not deleted):
             choices = "earliest|latest" if self._policy == "warn" or created_again else "warn|earliest|latest"
             raise KpipeError(f"{what}; go on with --on-gap {choices}", where=at, stage=Stage.READ)
         self.missing += lost

@@ -94,6 +94,8 @@ def _nodes(
 ) -> Iterator[tuple[ast.AST, tuple[tuple[str, int | None], ...], _Around]]:
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return  # zip's own assertion that columns are of one length: what it checks does not happen
     if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in {"Protocol", "Enum"} for base in node.bases):
         return
     if isinstance(node, ast.stmt):
@@ -126,7 +128,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[Callable[[Any], ast.AST], str]]:
         if does and ast.unparse(does[0]) not in {"return", "return None", "pass"}:
             nothing = ast.Return(ast.Constant(None))
             yield lambda old: _with(old, body=[nothing]), f"body of {node.name} -> return None"
-    elif isinstance(node, DELETED):
+    elif isinstance(node, DELETED) and not ast.unparse(node).startswith("__slots__ ="):  # only memory would tell
         yield lambda _old: ast.Pass(), f"{_short(node)} -> pass"
 
 

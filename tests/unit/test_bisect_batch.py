@@ -138,3 +138,128 @@ def test_parts_are_small_enough_for_one_batch_each() -> None:
     assert [row for part in parts for row in part] == rows
     assert all(len(part) <= PART for part in parts)
     assert all(len(part) == 1 or sum(row.size for row in part) <= PART_BYTES for part in parts)
+
+
+class Scripted:
+    """Answers each value as `answers` says (None: delivered); takes `room` records at a time, needs `slow` flushes."""
+
+    def __init__(self, answers: dict[bytes, str] | None = None, *, room: int = 10**6, slow: int = 0) -> None:
+        self.answers, self.room, self.slow = answers or {}, room, slow
+        self.queue: list[Any] = []
+        self.sent: list[bytes] = []
+        self.waits: list[float] = []
+        self.purged = 0
+        self.raises: Exception | None = None
+        self.stuck = False
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def produce(self, *row: Any) -> None:
+        if self.raises is not None:
+            raise self.raises
+        if len(self.queue) >= self.room:
+            raise BufferError
+        self.queue.append(row)
+
+    def flush(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        if self.slow or self.stuck:
+            self.slow -= 1
+            return
+        queue, self.queue = self.queue, []
+        for row in queue:
+            name = "_PURGE_QUEUE" if self.purged else self.answers.get(row[1])
+            self.sent.append(row[1])
+            row[4](None if name is None else Report(name), None)
+
+    def purge(self) -> None:
+        """Reports of what was purged come with the next flush."""
+        self.purged += 1
+        self.slow = 0
+
+
+def test_where_nobody_is_to_blame_the_next_part_is_not_tried() -> None:
+    values = values_of(PART + 2)
+    trial = Trial(Scripted(dict.fromkeys(values, "TOPIC_AUTHORIZATION_FAILED")), values, stop=True)  # type: ignore[arg-type]
+    assert [name for _, name in trial.judged] == ["TOPIC_AUTHORIZATION_FAILED"] * PART + ["unsent"] * 2
+
+
+def test_what_fell_with_a_batch_beside_another_fault_is_still_sent_again() -> None:
+    """One is refused alone, another fell with its batch: the second arrives, for nothing is wrong with it."""
+    broker = Scripted({b"00000": "TOPIC_AUTHORIZATION_FAILED", b"00001": "INVALID_RECORD"})
+    trial = Trial(broker, values_of(3))  # type: ignore[arg-type]
+    assert trial.judged == [(b"00000", "TOPIC_AUTHORIZATION_FAILED"), (b"00001", "INVALID_RECORD")]
+    assert broker.sent == [b"00000", b"00001", b"00002", b"00001"]
+    assert trial.settled == [b"00002"]
+
+
+def test_a_slow_broker_is_waited_for_in_short_slices() -> None:
+    broker = Scripted(slow=3)
+    trial = Trial(broker, values_of(2))  # type: ignore[arg-type]
+    assert (trial.settled, trial.judged, broker.purged) == (values_of(2), [], 0)
+    assert max(broker.waits) <= 0.2
+
+
+def test_what_has_arrived_at_once_needs_nobodys_patience() -> None:
+    values = values_of(PART + 2)
+    broker = Scripted()
+    trial = Trial(broker, values, idle=False)  # type: ignore[arg-type]
+    assert (trial.settled, trial.judged, broker.purged) == (values, [], 0)
+
+
+def test_what_was_purged_is_heard_of() -> None:
+    broker = Scripted(slow=5)
+    trial = Trial(broker, values_of(2), idle=False)  # type: ignore[arg-type]
+    assert [name for _, name in trial.judged] == ["_PURGE_QUEUE"] * 2
+
+
+def test_a_client_that_does_not_let_go_is_left() -> None:
+    broker = Scripted()
+    broker.stuck = True
+    trial = Trial(broker, values_of(2), idle=False)  # type: ignore[arg-type]
+    assert (trial.settled, trial.judged, broker.purged) == ([], [], 1)
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    broker = Scripted(room=2)
+    trial = Trial(broker, values_of(7))  # type: ignore[arg-type]
+    assert (trial.settled, trial.judged) == (values_of(7), [])
+    assert max(broker.waits) <= 0.2
+
+
+def test_a_full_queue_that_nobody_waits_for_leaves_the_record_unsent() -> None:
+    broker = Scripted(room=2, slow=1)
+    trial = Trial(broker, values_of(PART + 1), idle=False)  # type: ignore[arg-type]
+    assert trial.judged[0] == (b"00002", "unsent")
+    assert trial.judged[-1] == (values_of(PART + 1)[-1], "unsent"), "nothing more is tried"
+    assert not set(trial.settled) & {value for value, _ in trial.judged}
+    assert len(trial.settled) + len(trial.judged) == PART + 1
+
+
+@pytest.mark.parametrize("error", [ValueError(Report("_INVALID_ARG")), ValueError()])
+def test_a_record_that_the_client_does_not_take_is_judged_as_it_says(error: Exception) -> None:
+    broker, judged = Scripted(), []
+    broker.raises = error
+    row = Row(Flight(), 0, ("t", b"v", None, 0, 0, None), lambda _message: None)
+    bisection = BatchBisection(broker, Troubles("c"), lambda *judgement: bool(judged.append(judgement)), lambda: True)
+    bisection.run([row])
+    assert [report for _, _, report in judged] == [error.args[0] if error.args else error]
+
+
+def test_the_size_of_a_record_is_that_of_key_and_value_and_some_bytes_around() -> None:
+    sizes = {(b"abc", b"de"): 55, (None, b"de"): 52, (b"abc", None): 53, (None, None): 50}
+    for (value, key), size in sizes.items():
+        assert Row(Flight(), 0, ("t", value, key, 0, 0, None), lambda _m: None).size == size
+
+
+def test_a_part_is_filled_to_the_last_byte_and_none_is_empty() -> None:
+    def rows(*sizes: int) -> list[Row]:
+        return [
+            Row(Flight(), n, ("t", b"x" * (s - 50), None, 0, 0, None), lambda _m: None) for n, s in enumerate(sizes)
+        ]
+
+    half = PART_BYTES // 2
+    assert [len(part) for part in parts_of(rows(half, half, half, half, 60))] == [2, 2, 1]
+    assert [len(part) for part in parts_of(rows(PART_BYTES + 1, 60))] == [1, 1]
+    assert list(parts_of([])) == []

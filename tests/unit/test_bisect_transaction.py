@@ -72,3 +72,12 @@ def test_partitions_are_narrowed_down_each_for_itself() -> None:
 
 def test_a_record_that_failed_twice_is_one_suspect() -> None:
     assert positions_in(failures(batch_of(3), [2, 1, 2])) == [("t", 0, 1), ("t", 0, 2)]
+
+
+def test_suspects_of_one_partition_stay_under_suspicion_while_another_is_accused() -> None:
+    suspects, batch = Suspects(), batch_of(40, partitions=2)
+    suspects.accuse(failures(batch, range(0, 40, 2)))
+    suspects.accuse(failures(batch, range(1, 40, 2)))
+    parts = list(suspects.parts(batch))
+    assert len(parts[0]) == 0, "none of them is clear"
+    assert max(len(part) for part in parts[1:]) <= 2, "one of each may stand together"

@@ -21,7 +21,7 @@ class Client:
     def __init__(self, full: int = 0, error: Exception | None = None) -> None:
         self.rows: list[Any] = []
         self.waiting: list[Any] = []
-        self.full, self.error, self.purged = full, error, 0
+        self.full, self.error, self.purged, self.closed = full, error, 0, 0
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -42,7 +42,8 @@ class Client:
     def purge(self) -> None:
         self.purged += 1
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed += 1
 
 
 class Report:
@@ -255,3 +256,140 @@ def test_when_nobody_waits_any_longer_the_letter_was_not_taken() -> None:
     sink.send(flight, 0, bad(), lambda: False)
     sink.send(flight, 1, bad(), lambda: False)
     assert (sink.refused, client.rows, sink.flush(0.0)) == ([(flight, 0), (flight, 1)], [], True)
+
+
+# --- what waits, what is given up, what is forgotten ---------------------------------------------------------------
+
+
+def test_an_earlier_failure_leaves_none_of_its_words() -> None:
+    earlier = with_error([("h", b"1")], BadRecord("first", stage=Stage.DECODE))
+    again = with_error(earlier, bad("second"))
+    assert [name for name, _ in again] == [name for name, _ in earlier]
+    assert dict(again)["error_message"] == b"second"
+    assert dict(again)["error_stage"] == b"transform"
+
+
+def test_the_trace_is_written_on_the_record_alone_as_it_was_read() -> None:
+    client, seen = Client(), []
+
+    def stamp(letter: Batch) -> None:
+        seen.append((letter.values, list(letter.lines or ())))
+        letter.headers = [[("source_line", b"2")]]
+
+    sink = DeadLetterTopic(
+        "dead",
+        "c/dead",
+        lambda: client,  # type: ignore[arg-type,return-value]
+        lambda _timeout: None,
+        explain=lambda _report: UndeliveredError("no"),
+        stamp=stamp,
+        partition_of=lambda batch: repeat(-1, len(batch)),
+    )
+    sink.send(flight_of(b"0", b"1", b"2"), 1, bad(), lambda: True)
+    assert seen == [([b"1"], [2])]
+    assert client.rows[0][7][0] == ("source_line", b"2")
+    for where, line in (("in.jsonl:7", 7), ("in.jsonl", 0), ("", 0)):
+        error = BadRecord("no JSON", where=where)
+        error.raw = b"{bro"
+        sink.send(Flight(), 0, error, lambda: True)
+        assert seen[-1] == ([b"{bro"], [line])
+
+
+def test_a_record_without_a_time_is_sent_without_one() -> None:
+    client = Client()
+    letters(client, takes_time=lambda _ms: False).send(flight_of(b"v"), 0, bad(), lambda: True)
+    assert client.rows[0][6] == 0
+    assert "source_timestamp" not in dict(client.rows[0][7])
+
+
+def test_of_a_batch_with_gaps_the_very_record_becomes_the_letter() -> None:
+    """What could not be decoded left the batch before it was tracked: places and indexes differ behind it."""
+    batch = Batch([b"0", b"1", b"2"], file="f", lines=[1, 2, 3])
+    batch.keep([True, False, True])
+    flight = Ledger().track(batch, batch.snapshot())
+    client = Client()
+    sink = letters(client)
+    sink.send(flight, 2, bad(), lambda: True)
+    assert client.rows[0][1] == b"2"
+    error = bad()
+    error.raw = b"its own bytes"
+    sink.send(flight, 1, error, lambda: True)
+    assert client.rows[1][1] == b"its own bytes"
+
+
+def test_a_letter_that_arrives_is_heard_of_at_the_next_turn_without_waiting() -> None:
+    client, waits = Client(), []
+
+    def serve(timeout: float) -> None:
+        waits.append(timeout)
+        client.report()
+
+    flight = flight_of(b"0")
+    sink = letters(client, serve=serve)
+    sink.poll()
+    assert waits == []  # with nothing under way nothing is asked
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.poll()
+    assert (waits, flight.settled) == ([0], [0])
+
+
+def test_a_flush_waits_for_what_is_under_way_and_no_longer() -> None:
+    client, waits = Client(), []
+
+    def serve(timeout: float) -> None:
+        waits.append(timeout)
+        if len(waits) == 3:
+            client.report()
+
+    sink = letters(client, serve=serve)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    assert sink.flush(60.0)
+    assert len(waits) == 3
+    assert max(waits) < 0.1
+
+
+def test_nobody_waits_for_other_letters_when_one_was_refused() -> None:
+    client = Client()
+    flight, sink = flight_of(b"0", b"1"), letters(client)
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.send(flight, 1, bad(), lambda: True)
+    client.waiting.pop(0)(Report("x"), None)
+    assert sink.flush(0.0)
+
+
+def test_with_its_transaction_a_refusal_is_forgotten_too() -> None:
+    """The record is read again: were it still refused, it would be counted as lost while its letter arrives."""
+    client = Client()
+    sink = letters(client)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    client.report(Report("x"))
+    sink.forget()
+    sink.poll()
+    assert sink.refused == []
+
+
+def test_what_is_given_up_is_told_of_at_once() -> None:
+    client, waits = Client(), []
+    sink = letters(client, serve=waits.append)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    sink.purge()
+    assert (client.purged, waits) == (1, [0])
+
+
+def test_after_a_second_signal_no_letter_waits_for_room() -> None:
+    client, waits = Client(full=100), []
+    sink = letters(client, serve=waits.append, forced=lambda: True)
+    sink.send(flight_of(b"0"), 0, bad(), lambda: True)
+    assert (waits, len(sink.refused)) == ([], 1)
+
+
+def test_while_there_is_no_room_the_group_is_heard_often() -> None:
+    client, waits = Client(full=2), []
+    letters(client, serve=waits.append).send(flight_of(b"0"), 0, bad(), lambda: True)
+    assert max(waits) <= 0.1
+
+
+def test_the_client_is_closed() -> None:
+    client = Client()
+    letters(client).close(1.0)
+    assert client.closed == 1

@@ -78,3 +78,9 @@ def test_the_first_offset_that_exists_is_no_reason_to_pass_it() -> None:
     found, _ = gaps("warn")
     assert found.cross(PLACE, 99, BOUND) == 100
     assert found.missing == 1
+
+
+def test_the_very_first_offset_is_named_like_any_other() -> None:
+    found, said = gaps("warn")
+    assert found.cross(PLACE, 0, BOUND) == 100
+    assert said[0].startswith("read: prod:orders[3]@0: 100 offsets (0 to 99) were deleted")

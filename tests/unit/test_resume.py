@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.delivery.resume import INTERVAL, MAX_METADATA, OffsetSet, Resume
 from kpipe.delivery.resuming import ResumingSource
+from kpipe.errors import UnreachableError
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-PLACE = ("orders", 0)
+PLACE, OTHER = ("orders", 0), ("orders", 1)
 
 
 class Found:
@@ -311,3 +313,226 @@ def test_a_run_that_ends_in_the_look_up_commits_no_end_behind_what_waits() -> No
     reader.read()
     reader.leave()
     assert source.at_eof == {}
+
+
+# --- promises that mutants of it broke and no test saw -------------------------------------------------------------
+
+
+def test_a_partition_that_comes_back_while_it_is_looked_for_is_looked_for_anew() -> None:
+    """The search of its first stay ended with "nothing there", and what the second one found was sent again."""
+    stage = resume(FakeTail([Found(5, 0, 50)], {0: 60}))
+    stage.look({PLACE: 10})
+    stage.step()
+    stage.forget([PLACE])
+    look(stage, {PLACE: 4})
+    taken = batch(4, 5, 6)
+    stage.leave_out(taken)
+    assert taken.offsets == [4, 6]
+    assert stage.note(PLACE) == "tail=B/copy/0:50"
+
+
+def test_the_very_first_offset_may_be_all_that_is_there() -> None:
+    stage = resume(FakeTail([Found(0, 0, 50)], {0: 60}))
+    look(stage, {PLACE: 0})
+    taken = batch(0)
+    stage.leave_out(taken)
+    assert taken.offsets == []
+
+
+def test_floors_of_different_partitions_of_the_target_leave_none_of_them_out() -> None:
+    tail = FakeTail([], {0: 60, 1: 60})
+    look(resume(tail, {PLACE: "tail=B/copy/0:50", OTHER: "tail=B/copy/1:20"}), {PLACE: 4, OTHER: 0})
+    assert tail.floors == {0: 0, 1: 0}
+
+
+def test_a_partition_that_was_added_goes_on_from_its_own_floor_once_it_has_one() -> None:
+    tail = FakeTail([], {0: 90})
+    notes = {OTHER: "tail=B/copy/0:80"}
+    stage = Resume(tail, "A", "B", lambda _places: notes, there_at_start=(frozenset({PLACE}), {0: 60}))  # type: ignore[arg-type]
+    look(stage, {OTHER: 3})
+    assert tail.floors == {0: 80}
+
+
+class Bare(Found):
+    """A message with these headers."""
+
+    def __init__(self, headers: Any) -> None:
+        super().__init__(0, 0, 48)
+        self._headers = headers
+
+
+def test_records_of_others_in_the_target_are_nobodys_copies() -> None:
+    """Without headers, without an offset, with one that is no number: they are passed."""
+    whole = dict(Found(5, 0, 50).headers())
+    messages = [
+        Bare(None),
+        Bare([*whole.items()][:-1]),
+        *(Bare(list({**whole, "source_offset": value}.items())) for value in (None, b"", b"x", b"-5")),
+        Bare(list({**whole, "source_topic": None}.items())),
+        Bare(list({**whole, "source_partition": b"1"}.items())),
+        Found(3, 0, 49),
+        Found(5, 0, 50),
+    ]
+    stage = resume(FakeTail(messages, {0: 60}))
+    look(stage, {PLACE: 4})
+    assert stage.note(PLACE) == "tail=B/copy/0:50", "what lies before the start moves no floor"
+    taken = batch(4, 5)
+    stage.leave_out(taken)
+    assert taken.offsets == [4]
+
+
+def test_a_partition_that_went_leaves_no_floor() -> None:
+    stage = resume(FakeTail([], {0: 60}))
+    look(stage, {PLACE: 4})
+    stage.forget([PLACE])
+    assert stage.note(PLACE) == ""
+
+
+def test_only_records_of_a_topic_can_be_there() -> None:
+    stage = resume(FakeTail([Found(5, 0, 50), Found(7, 0, 51)], {0: 60}))
+    look(stage, {PLACE: 4})
+    lines = Batch([b"v"], lines=[1], file="stdin")
+    stage.leave_out(lines)
+    assert len(lines) == 1
+    mixed = Batch(
+        [b"v"] * 4, topics=["orders", "others", None, "orders"], partitions=[0, 0, None, 0], offsets=[5, 5, None, 6]
+    )
+    stage.leave_out(mixed)
+    assert mixed.topics == ["others", None, "orders"]
+    last = batch(7)
+    stage.leave_out(last)
+    assert last.offsets == []
+    again = batch(7)
+    stage.leave_out(again)
+    assert again.offsets == [7], "its last record came by: the set is gone"
+
+
+class CountingTail(FakeTail):
+    def __init__(self, messages: list[Found], ends: dict[int, int]) -> None:
+        super().__init__(messages, ends)
+        self.asked: list[float | None] = []
+        self.away = False
+
+    def ends(self, timeout: float | None = None) -> dict[int, int]:
+        self.asked.append(timeout)
+        if self.away:
+            raise UnreachableError("away")
+        return dict(self.end)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def running(*messages: Found) -> tuple[Resume, CountingTail, list[float], Ledger]:
+    now, tail = [0.0], CountingTail(list(messages), {0: 10})
+    stage = resume(tail, clock=lambda: now[0])
+    look(stage, {PLACE: 4})
+    return stage, tail, now, Ledger()
+
+
+def test_the_target_is_asked_for_its_end_once_an_interval() -> None:
+    stage, tail, now, ledger = running()
+    now[0] = INTERVAL - 0.1
+    stage.tick(ledger)
+    assert tail.asked == []
+    now[0] = INTERVAL
+    stage.tick(ledger)  # the moment
+    tail.end = {0: 20}
+    stage.tick(ledger)  # it is the floor
+    now[0] = 2 * INTERVAL - 0.1
+    stage.tick(ledger)
+    assert (len(tail.asked), stage.note(PLACE)) == (1, "tail=B/copy/0:10")
+    now[0] = 2 * INTERVAL
+    stage.tick(ledger)
+    stage.tick(ledger)
+    assert (len(tail.asked), stage.note(PLACE)) == (2, "tail=B/copy/0:20")
+
+
+def test_a_moment_is_kept_until_what_was_read_before_it_is_settled() -> None:
+    stage, tail, now, ledger = running()
+    records = batch(4)
+    flight = ledger.track(records, records.snapshot())
+    now[0] = INTERVAL
+    stage.tick(ledger)
+    now[0], tail.end = 3 * INTERVAL, {0: 30}
+    stage.tick(ledger)
+    assert len(tail.asked) == 1
+    flight.settle_sent(records)
+    ledger.settle()
+    stage.tick(ledger)
+    assert stage.note(PLACE) == "tail=B/copy/0:10"
+
+
+def test_while_it_is_looked_no_moment_is_taken() -> None:
+    stage, tail, now, ledger = running()
+    now[0] = INTERVAL
+    stage.look({OTHER: 0})
+    stage.forget([OTHER])
+    stage.tick(ledger)
+    stage.end(ledger)
+    assert tail.asked == []
+
+
+def test_a_moment_before_a_rebalance_is_no_floor_of_what_came_with_it() -> None:
+    """Copies of the new partition may lie before that moment: another member sent them."""
+    stage, tail, now, ledger = running()
+    records = batch(4)
+    flight = ledger.track(records, records.snapshot())
+    now[0] = INTERVAL
+    stage.tick(ledger)  # the moment: the end is 10
+    tail.messages, tail.end = [Found(5, 0, 7)], {0: 12}
+    stage.forget([PLACE])
+    look(stage, {PLACE: 4})
+    flight.settle_sent(records)
+    ledger.settle()
+    stage.tick(ledger)
+    assert stage.note(PLACE) == "tail=B/copy/0:7"
+
+
+@pytest.mark.parametrize("held_back", ["nothing", "in flight", "there", "away"])
+def test_at_the_end_the_floor_is_the_end_only_with_everything_settled(held_back: str) -> None:
+    stage, tail, _, ledger = running(*([Found(5, 0, 7)] if held_back == "there" else []))
+    if held_back == "in flight":
+        ledger.track(batch(4), batch(4))
+    tail.away = held_back == "away"
+    tail.end = {0: 50}
+    stage.end(ledger, 3.0)
+    assert stage.note(PLACE) == {"nothing": "tail=B/copy/0:50", "there": "tail=B/copy/0:7"}.get(
+        held_back, "tail=B/copy/0:10"
+    )
+    assert tail.asked == ([3.0] if held_back in {"nothing", "away"} else [])
+
+
+def test_a_target_that_is_away_leaves_the_floor_as_it_was_and_is_asked_later() -> None:
+    stage, tail, now, ledger = running()
+    tail.away, now[0] = True, INTERVAL
+    stage.tick(ledger)
+    stage.tick(ledger)
+    assert (len(tail.asked), stage.note(PLACE)) == (1, "tail=B/copy/0:10")
+    tail.away, tail.end, now[0] = False, {0: 15}, 2 * INTERVAL
+    stage.tick(ledger)
+    stage.tick(ledger)
+    assert stage.note(PLACE) == "tail=B/copy/0:15"
+
+
+def test_a_damaged_partition_number_is_no_floor() -> None:
+    tail = FakeTail([], {0: 60})
+    look(resume(tail, {PLACE: "tail=B/copy/x:50"}), {PLACE: 4})
+    assert tail.floors == {}
+
+
+def test_what_was_left_out_is_told_and_the_target_let_go() -> None:
+    stage, tail, _, _ = running(Found(5, 0, 7), Found(6, 0, 8))
+    assert stage.told("b:copy") == []
+    stage.leave_out(batch(4, 5, 6))
+    assert stage.told("b:copy") == ["resume: b:copy: 2 records were there already and were left out"]
+    stage.close()
+    assert tail.closed
+
+
+def test_the_names_of_a_trace_with_a_prefix_are_read() -> None:
+    found = Found(5, 0, 50)
+    found._headers = [(f"x-{name}", value) for name, value in found.headers()]
+    stage = Resume(FakeTail([found], {0: 60}), "A", "B", lambda _places: {}, prefix="x-")  # type: ignore[arg-type]
+    look(stage, {PLACE: 4})
+    assert stage.note(PLACE) == "tail=B/copy/0:50"
