@@ -1,6 +1,7 @@
 """Says, while kpipe keeps trying, that a cluster does not answer, how much waits for it, and when it is back.
 
-It ends nothing and moves nothing: records wait for their delivery timeout, or for the cluster.
+It moves nothing: records wait for their delivery timeout, or for the cluster. It gives up only a client of ours that
+does not find back to a cluster that is there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from kpipe.errors import Stage, UnreachableError
 from kpipe.kafka.diagnosis import from_listeners, plain_reason
 from kpipe.kafka.errors import Cause, cause_of
 from kpipe.units import clock_time
@@ -27,6 +29,12 @@ QUIET = 10.0
 no connection, and librdkafka complains of it after 60 s only (socket.timeout.ms)."""
 AGAIN, LONGEST = 60.0, 600.0
 """Seconds until it is told again; doubled each time, up to the second."""
+ANEW = 60.0
+"""Seconds between two questions, through a new client, to a cluster that ours does not reach."""
+PROOFS = 3
+"""Answers to new clients in a row, LATER seconds apart, after which ours is given up. A broker that has just come back
+and tells of no brokers makes librdkafka forget all that it knew (confluentinc/librdkafka#5301): seen after 3 s of a
+frozen single broker with `metadata.recovery.strategy=none`; with `rebootstrap` it takes several brokers."""
 GAP = 15.0
 """Seconds between two complaints of one address after which it has answered in between: a client that needs a broker
 tries again at least every 10 s (reconnect.backoff.max.ms)."""
@@ -62,6 +70,7 @@ class Presence:
         self._failures = 0
         self._next = 0.0
         self._again, self._pause = 0.0, AGAIN
+        self._anew, self._proofs = 0.0, 0
         self._reason = ""
         self._life: tuple[int, float] = (0, clock())
         self._heard: dict[str, tuple[float, float, str]] = {}
@@ -74,6 +83,13 @@ class Presence:
         if self._since is None or not self._told:
             return ""
         return f"{self._cluster} away for {clock_time(self._clock() - self._since)}"
+
+    def check(self) -> None:
+        """UnreachableError once a client of ours is lost: only a new one reaches the cluster."""
+        if self._proofs < PROOFS or self._since is None:
+            return
+        what = f"our client does not find back to it since {self._time(self._since, self._clock())}, and a new one does"
+        raise UnreachableError(f"{what}; start kpipe again", where=self._cluster, stage=Stage.CONNECT)
 
     def hear(self, name: str, text: str) -> None:
         """Take down one complaint; called by the client while it is polled, so it neither raises nor asks."""
@@ -114,23 +130,31 @@ class Presence:
         self._next = now + (LATER if self._told else SOON)
         since = self._since if self._since is not None else now
         if not self._told and self._failures > 1 and now - since >= AFTER:
-            self._told, self._again = True, now + self._pause
+            self._told, self._again, self._anew = True, now + self._pause, now + ANEW
             reason = f" ({self._reason})" if self._reason else ""
             self._tell(
                 f"not reachable since {self._time(since, now)}{reason}", f"still trying, {self._advice} says more"
             )
-        elif self._told and now >= self._again:
-            self._pause = min(LONGEST, 2 * self._pause)
-            self._again = now + self._pause
-            then = f"trying for {clock_time(now - since)}"
-            if self._ask_anew():
-                then = "a new connection reaches it, so its brokers moved: start kpipe again"
-            self._tell(f"still not reachable, since {self._time(since, now)}", then)
+        elif self._told:
+            self._look_anew(now)
+            if now >= self._again:
+                self._pause = min(LONGEST, 2 * self._pause)
+                self._again = now + self._pause
+                then = f"trying for {clock_time(now - since)}"
+                if self._proofs:
+                    then = "a new connection reaches it; if ours does not soon, the run ends"
+                self._tell(f"still not reachable, since {self._time(since, now)}", then)
+
+    def _look_anew(self, now: float) -> None:
+        if not self._proofs and now < self._anew:
+            return
+        self._anew = now + ANEW
+        self._proofs = self._proofs + 1 if self._ask_anew() else 0
 
     def _is_back(self, now: float) -> None:
         if self._told and self._since is not None:
             self._say(f"connect: {self._cluster}: reachable again after {clock_time(now - self._since)}")
-        self._since, self._told, self._failures, self._pause = None, False, 0, AGAIN
+        self._since, self._told, self._failures, self._pause, self._proofs = None, False, 0, AGAIN, 0
 
     def _tell(self, what: str, then: str) -> None:
         count = self.waiting()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.delivery.commit import Commits
 from kpipe.errors import UsageError
-from kpipe.kafka.client import EMBEDDED, admin_of, label, open_consumer
+from kpipe.kafka.client import EMBEDDED, WAITING, admin_of, label, open_consumer
 from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
@@ -198,6 +198,8 @@ def prepare_source(
         own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later
         # A classic group gives added partitions out when its leader's client has seen them; the default is 5 min.
         own["topic.metadata.refresh.interval.ms"] = round(REFRESH * 1000)
+        if not selection.at_end:
+            own |= WAITING
     if pace is not None and not pace.is_fast:
         own["queued.max.messages.kbytes"] = THROTTLED_QUEUE
     own = {name: value for name, value in own.items() if name not in cluster.properties}

@@ -59,6 +59,11 @@ class Watch:
             for presence in self._presences.values():
                 presence()
 
+    def check(self) -> None:
+        """UnreachableError when a client of this run does not find back to a cluster that is there."""
+        for presence in self._presences.values():
+            presence.check()
+
     def away(self) -> str:
         """Which clusters do not answer, for the live line; empty when all do."""
         return ", ".join(text for presence in self._presences.values() if (text := presence.away))

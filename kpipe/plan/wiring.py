@@ -264,10 +264,11 @@ class Wiring:
             spill=spill or make_spill(self.sending.spill),
             flush_timeout=flush_timeout,
         )
+        reader: Callable[[], None] | None = None
         if prints or self.sending.dry_run:
             from kpipe.sinks.stdout import ReaderWatch
 
-            pipeline.watch = ReaderWatch()
+            reader = ReaderWatch()
         self.patience.is_over = lambda: self.stop.forced
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
         self.warn(*dry_warning(self.sending))
@@ -287,9 +288,22 @@ class Wiring:
             planned.end_filters = filters.end
         planned.watched = self._watched(reading)
         pipeline.observers.append(self.watch)
+        pipeline.watch = self._purpose(reader)
         if dry:
             planned.outcome = "shown"
         return planned
+
+    def _purpose(self, reader: Callable[[], None] | None) -> Callable[[], None]:
+        """Ends a run that nobody reads, or that no longer reaches its cluster."""
+        clusters = self.watch.check
+        if reader is None:
+            return clusters
+
+        def check() -> None:
+            reader()
+            clusters()
+
+        return check
 
     def _watched(self, reading: Reading) -> Watched:
         outlet = self._outlet

@@ -301,7 +301,8 @@ class TopicSink:
 
     def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
         """Whether a refused batch is among them; what is still on its way is waited for."""
-        self._learn_cause(failures)
+        if any(cause_of(report) is Cause.FATAL for _, _, report in failures):
+            learn_cause(self._producer, self._troubles)
         if self._producing.open_one is None or self._producing.fatal is not None:
             return False
         if not any(self._is_open(report) for _, _, report in failures):
@@ -312,13 +313,6 @@ class TopicSink:
             if len(self._producer) and not idle():
                 return False
         return True
-
-    def _learn_cause(self, failures: Sequence[Failure]) -> None:
-        """`produce` says that the producer is dead before a poll says why."""
-        deadline = time.monotonic() + CAUSE
-        if any(cause_of(report) is Cause.FATAL for _, _, report in failures):
-            while self._troubles.fatal is None and time.monotonic() < deadline:
-                self._troubles.serve(self._producer.poll, ROOM_SLICE)
 
     def _is_open(self, report: object) -> bool:
         """Whether the record was not written, and may be once it is sent again."""
@@ -333,15 +327,37 @@ class TopicSink:
         from kpipe.sinks.bisect_batch import BatchBisection
 
         rows = self._rows(failures)
-        stand = [failure for failure in failures if (id(failure[0]), failure[1]) not in rows]
         if not rows:
             return failures
+        for flight, index, report in failures:  # first: why the batch was refused may be why the run ends
+            if (id(flight), index) not in rows:
+                judge(flight, index, report)
         torn = self._producing.is_torn
         with self._producing.careful() as (producer, troubles):
-            BatchBisection(producer, troubles, judge, idle).run([row for same in rows.values() for row in same])
+
+            def judge_there(flight: Flight, index: int, report: object) -> bool:
+                return judge(flight, index, self._cause_there(report, producer, troubles))
+
+            BatchBisection(producer, troubles, judge_there, idle).run([row for same in rows.values() for row in same])
         if torn:
             self._renew()
-        return stand
+        return ()
+
+    def _cause_there(self, report: object, producer: Any, troubles: Troubles) -> object:
+        """Why the producer for doubtful records took one no more: the report itself says only that it is dead.
+
+        A right to write that was withdrawn is told to the batch, and to a new producer before it takes any record.
+        """
+        cause = cause_of(report)
+        if cause is Cause.FATAL:
+            learn_cause(producer, troubles)
+        if troubles.fatal is None or cause not in (Cause.FATAL, Cause.PURGED):
+            return report
+        failure = self._beyond_repair(*troubles.fatal, "")
+        if cause is Cause.FATAL or is_unwritten(report):
+            kind = UnreachableError if isinstance(failure, UnreachableError) else UndeliveredError
+            return NotSent(failure.what, kind, judged=False)
+        return report
 
     def has_sent(self, flight: Flight, index: int) -> bool:
         """Whether the record went to this topic."""
@@ -411,6 +427,13 @@ class TopicSink:
         if len(self._producer):
             self.purge()
         run_bounded(self._producer.close, timeout)
+
+
+def learn_cause(producer: Any, troubles: Troubles) -> None:
+    """`produce` says that the producer is dead before a poll says why."""
+    deadline = time.monotonic() + CAUSE
+    while troubles.fatal is None and time.monotonic() < deadline:
+        troubles.serve(producer.poll, ROOM_SLICE)
 
 
 def _resource(cause: Cause, topic: str) -> str:

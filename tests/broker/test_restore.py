@@ -66,7 +66,7 @@ def test_a_spill_holds_what_the_target_would_have_got(
     assert done.code == 1, done.err
     far.broker.resume()
     spilled = envelopes(spill)
-    assert len(spilled) == 3
+    assert len(spilled) == 3, f"{spilled}\n{kafka.read(letters)}\n{done.err}"
     for envelope in spilled:
         names = [name for name, _ in envelope["headers"]]  # type: ignore[attr-defined]
         assert names.count("source_offset") == names.count("by") == 1

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from kpipe.kafka.troubles import Troubles
 from kpipe.ledger import Flight, Ledger
@@ -37,6 +38,9 @@ class Client:
         if value in self.bad:
             raise ValueError("no such thing")
         self.rows.append((topic, value, *rest))
+
+    def close(self) -> None:
+        pass
 
     def poll(self, timeout: float) -> None:
         if self.full and max(self.full.values()) > 10:  # it will not get better
@@ -156,3 +160,37 @@ def test_what_a_filter_left_keeps_its_reports() -> None:
     for row in client.rows:
         row[4](None, None)
     assert (flight.settled, [index for index, _ in flight.failures]) == ([1, 4], [5])
+
+
+class Denied(Client):
+    """A producer of somebody who may write nowhere: it is dead before it takes a record, and says why in a poll."""
+
+    def produce(self, *_row: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "Unable to produce message"))
+
+    def poll(self, _timeout: float) -> None:
+        raise KafkaException(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no", fatal=True))
+
+
+def test_a_right_that_is_withdrawn_while_records_are_on_their_way_is_what_the_run_ends_with() -> None:
+    """The batch hears of it, those behind it fall with the producer, and a new producer is not even let in."""
+    batch, torn = full_batch(), Troubles("c", fatal=("_GAPLESS_GUARANTEE", "a batch was refused"))
+    producing = Producing(Client(), torn, lambda _changed: (Denied(), Troubles("c")), keeps_order=True)  # type: ignore[arg-type]
+    sink = TopicSink(producing, "t", "c")
+    flight = Ledger().track(batch, batch.snapshot())
+    sink.send(batch, flight, lambda: True)
+    refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    dead = KafkaError(KafkaError._FATAL)
+    failures = [(flight, index, refused if index < 3 else dead) for index in range(SIZE)]
+    judged: list[tuple[int, int, bool]] = []
+
+    def judge(_flight: Flight, index: int, report: object) -> bool:
+        error = sink.explain(report, "s:0:7")
+        judged.append((index, error.exit_code, sink.unwritten(report)))
+        assert "no ACL allows WRITE on" in str(error)
+        assert not sink.refused(report)
+        return False
+
+    assert not sink.resend(failures[::-1], judge, lambda: True)
+    assert sorted(judged) == [(index, 4, True) for index in range(SIZE)]
+    assert {index for index, _, _ in judged[:3]} == {0, 1, 2}

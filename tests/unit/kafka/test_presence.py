@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from kpipe.kafka.presence import AFTER, QUIET, Presence
+from kpipe.errors import UnreachableError
+from kpipe.kafka.presence import AFTER, ANEW, LATER, PROOFS, QUIET, Presence
 
 REFUSED = "10.0.0.1:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 SILENT = "b:9092/2: Connection setup timed out in state CONNECT (after 10037ms in state CONNECT)"
@@ -74,10 +75,31 @@ def test_it_is_told_again_once_a_minute_at_most() -> None:
     assert "trying for 1:" in run.said[1][1]
 
 
-def test_a_cluster_that_only_a_new_client_reaches_is_told_of() -> None:
+def test_a_client_that_does_not_find_back_to_a_cluster_that_is_there_is_given_up() -> None:
+    """Else a forwarder would wait for ever beside a cluster that works; its service manager can start it again."""
     run = Run(there=False, anew=True)
-    run.until(90, (0.1, REFUSED))
-    assert run.said[1][1].endswith("; a new connection reaches it, so its brokers moved: start kpipe again")
+    run.until(AFTER + ANEW, (0.1, REFUSED))
+    run.presence.check()
+    run.until(AFTER + ANEW + LATER)
+    assert run.said[1][1].endswith("; a new connection reaches it; if ours does not soon, the run ends")
+    run.presence.check()
+    run.until(AFTER + ANEW + (PROOFS + 1) * LATER)
+    with pytest.raises(UnreachableError, match=r"^connect: prod: our client does not find back .*; start kpipe again$"):
+        run.presence.check()
+
+
+def test_a_client_that_finds_back_in_time_is_not_given_up() -> None:
+    run = Run(there=False, anew=True)
+    run.until(AFTER + ANEW + 3, (0.1, REFUSED))
+    run.there = True
+    run.until(200)
+    run.presence.check()
+
+
+def test_a_cluster_that_comes_and_goes_for_new_clients_too_is_waited_for() -> None:
+    run = Run(there=False)
+    run.until(3600, (0.1, REFUSED))
+    run.presence.check()
 
 
 def test_a_frozen_cluster_that_breaks_no_connection_is_found_by_what_waits_for_it() -> None:
