@@ -331,6 +331,13 @@ MESSAGES = (
         "A cluster does not answer while the run goes on. Nothing is lost: it is waited for, and records wait.",
         "Nothing, if it comes back; SIGTERM ends the wait.",
     ),
+    Message(
+        "client-lost",
+        ("our client does not find back to it since …, and a new one does; …",),
+        "The cluster is there, and the client of this run does not find back to it (a known fault of librdkafka when a"
+        " broker that comes back tells of no brokers). The run ends with 4; nothing is lost, some records may come twice.",
+        "Start it again: a service manager does, with the units that `kpipe unit` prints.",
+    ),
     Message("reachable-again", ("reachable again after …",), "The cluster answers again; the run has gone on.", ""),
     Message(
         "no-such-topic",
