@@ -39,6 +39,7 @@ CLIENT_WORDS = {
     "test_transaction.py",
     "test_troubles.py",
     "test_target_tail.py",
+    "test_topic_sink.py",
 }
 """Unit tests that need the client's own words: its properties, its errors and their names."""
 FUNCTION, FILE = 60, 500
