@@ -37,6 +37,7 @@ DELIVERY_TIMEOUT_MS = 120_000
 """For how long a record is tried, as everywhere in kpipe where the input ends."""
 POLL = 0.1
 """Seconds of one wait for delivery reports."""
+UNFINISHED = "not acknowledged before the producer was closed"
 FULL = 0.01
 """Seconds between looks at a full queue."""
 
@@ -270,6 +271,7 @@ class _Line:
         self._troubles.listener = lambda name, text: tell(ClusterError(self._name, name, text))
         self._words = TopicSink(Producing(self._client, self._troubles), "", self._name)
         self._ended = threading.Event()
+        self._closing = False
         self._waiting: set[Future[Delivery]] = set()
         self._thread = threading.Thread(target=self._collect, name="kpipe-producer", daemon=True)
         self._thread.start()
@@ -308,8 +310,12 @@ class _Line:
         return future
 
     def _fail(self, future: Future[Delivery], topic: str, error: Any) -> None:
+        from kpipe.kafka.errors import Cause, cause_of
+
         self._words.topic = topic
         failure = self._words.explain(error, "") if hasattr(error, "name") else None
+        if self._closing and cause_of(error) is Cause.PURGED:  # an application knows nothing of --drain-timeout
+            failure = UndeliveredError(UNFINISHED, where=f"{self._name}/{topic}", stage=Stage.SEND)
         failure = failure or UndeliveredError(str(error), where=f"{self._name}/{topic}", stage=Stage.SEND)
         log.error("kpipe: %s", failure)
         future.set_exception(failure)
@@ -330,6 +336,7 @@ class _Line:
         left = self.flush(timeout)
         if left:
             log.error("kpipe: %s: %d records were not acknowledged in time", self._name, left)
+            self._closing = True
             self._client.purge()
             self.flush(1.0)
         self._ended.set()
@@ -338,7 +345,7 @@ class _Line:
         for future in list(self._waiting):
             self._waiting.discard(future)
             with suppress(Exception):
-                future.set_exception(UndeliveredError("not acknowledged before the producer was closed"))
+                future.set_exception(UndeliveredError(UNFINISHED))
         closer = threading.Thread(target=self._client.close, daemon=True)
         closer.start()
         closer.join(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kpipe import api
 from kpipe.cli.commands import COMMANDS
 from kpipe.cli.manual import load
 from tests.meta.conftest import ROOT
@@ -135,6 +137,22 @@ def parse(words: list[str]) -> Any:
     if hasattr(command, "list_commands"):
         command, words = command.get_command(None, words[1]), words[1:]
     return command.make_context(words[0], words[1:]).params
+
+
+def shown_python() -> list[str]:
+    """The Python blocks of all pages."""
+    return [text for page in (README, *DOCS) for kind, text in blocks(page) if kind == "python"]
+
+
+@pytest.mark.parametrize("text", shown_python())
+def test_shown_python_is_python_and_names_what_there_is(text: str) -> None:
+    tree = compile(text, "docs", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    owners = {"api": api, "events": api.Producer}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in owners:
+            assert hasattr(owners[node.value.id], node.attr)
+        if isinstance(node, ast.ImportFrom) and node.module == "kpipe.api":
+            assert {each.name for each in node.names} <= set(api.__all__)
 
 
 def test_shown_calls_are_found() -> None:
