@@ -122,6 +122,10 @@ class BadRecord(KpipeError):
     """The bytes that could not be decoded, where the decoder still has them."""
 
 
+GO_ON = "use --on-error skip or dlq:TOPIC to go on without such records"
+"""What to do about a bad record; who does so already need not be told."""
+
+
 class UnreachableError(KpipeError):
     """The cluster cannot be reached, or it does not let us in."""
 

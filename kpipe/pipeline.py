@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words
+from kpipe.errors import GO_ON, Interrupted, KpipeError, UndeliveredError, in_words
 from kpipe.ledger import Unsent
 from kpipe.run_state import RunState
 
@@ -217,7 +217,7 @@ class Pipeline:
     def _skip(self, flight: Flight, index: int, error: KpipeError) -> None:
         flight.failed.add(index)
         flight.settled.append(index)
-        text = f"{error}; skipped (--on-error skip)"
+        text = f"{str(error).removesuffix(f'; {GO_ON}')}; skipped (--on-error skip)"
         if text not in self.state.told:
             self.say(text)
         if self.transaction is not None:

@@ -229,17 +229,21 @@ def _log_format(arguments: Sequence[str]) -> str:
 
 
 def as_json(text: str, now: float, kind: str) -> str:
-    """A message as one object: when, who, its id, and the message; the stage it begins with by itself, if any."""
+    """A message as one object: when, who, its id, and the message; worker and stage, with which it may begin, apart."""
     import datetime as dt
     import json
+    import re
 
     from kpipe.cli.messages import identify
 
+    found = identify(text, kind)
+    worker = re.match(r"worker (\d+): (?!died by |ended by )", text)
+    text = text[worker.end() :] if worker else text
     first, sign, rest = text.partition(": ")
     stage = first if sign and first in [each.value for each in Stage] else None
     time = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds")
-    entry = {"time": time, "program": "kpipe", "pid": os.getpid(), "id": identify(text, kind), "stage": stage}
-    entry["message"] = rest if stage else text
+    entry = {"time": time, "program": "kpipe", "pid": os.getpid(), "id": found, "stage": stage}
+    entry |= {"worker": int(worker[1]) if worker else None, "message": rest if stage else text}
     return json.dumps({name: value for name, value in entry.items() if value is not None}, ensure_ascii=False)
 
 

@@ -16,7 +16,6 @@ Stage: TypeAlias = Callable[[Batch], None]
 """What a transform becomes: it changes the columns of a batch in place, keeps what passes and rejects what is bad."""
 
 _SHOWN = 60  # characters of an argument that a message repeats
-_GO_ON = "use --on-error skip or dlq:TOPIC to go on without such records"
 
 
 class Step(NamedTuple):
@@ -48,7 +47,7 @@ class Step(NamedTuple):
         except errors.UsageError:
             raise self.usage(f"not a duration; write {DURATIONS}") from None
 
-    def bad(self, what: str, do: str = _GO_ON) -> errors.BadRecord:
+    def bad(self, what: str, do: str = errors.GO_ON) -> errors.BadRecord:
         """One record cannot go through this transform: `what` says why, `do` what to do."""
         return errors.BadRecord(f"{self.title}: {what}; {do}", stage=errors.Stage.TRANSFORM)
 

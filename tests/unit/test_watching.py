@@ -166,7 +166,12 @@ def test_the_exporter_shows_what_is_known_and_leaves_out_what_is_not() -> None:
     [
         ("send: prod:orders: the topic is gone", "topic-gone", "send", "prod:orders: the topic is gone"),
         ("5 read, 5 delivered, 0 failed in 1 s", "balance", None, "5 read, 5 delivered, 0 failed in 1 s"),
-        ("worker 1: read: x", "note", None, "worker 1: read: x"),
+        (
+            "worker 1: died by SIGKILL; starting it again in 1 s",
+            "worker",
+            None,
+            "worker 1: died by SIGKILL; starting it again in 1 s",
+        ),
         ('odd "quotes" and \\n', "note", None, 'odd "quotes" and \\n'),
     ],
 )
@@ -183,6 +188,12 @@ def test_a_message_as_json_is_one_object_on_one_line(text: str, id: str, stage: 
         "message": message,
     }
     assert entry == {name: value for name, value in expected.items() if value is not None}
+
+
+def test_what_a_worker_says_names_it_and_its_stage() -> None:
+    entry = json.loads(as_json("worker 2: read: orders[3]: the topic was deleted", 0.0, "note"))
+    assert (entry["id"], entry["worker"], entry["stage"]) == ("topic-gone", 2, "read")
+    assert entry["message"] == "orders[3]: the topic was deleted"
 
 
 @pytest.mark.parametrize(
