@@ -976,8 +976,13 @@ MESSAGES = (
     ),
     # --- dumps
     Message(
+        "already-there",
+        ("… records were there already",),
+        "Records that the target has already, as its trace headers say, were not sent again.",
+    ),
+    Message(
         "dump-going-on",
-        ("going on behind … that are there", "… records were there already"),
+        ("going on behind … that are there", "going on behind …"),
         "A dump or load goes on behind what is there.",
         "",
     ),

@@ -227,6 +227,8 @@ class Profiles:
         """UsageError naming the nearest match and the files for a cluster that no file has."""
         if any(name in file.clusters for file in self.files):
             return
+        if not self.files and self._environ.get("KPIPE_CONFIG") == "":  # as in the shell of `kpipe broker`
+            raise UsageError(f"no cluster {name!r}: KPIPE_CONFIG is empty, so no config file is read", where=where)
         if not self.files:
             raise UsageError(
                 f"no cluster {name!r}: there is no config file; write one with kpipe config init", where=where

@@ -233,7 +233,9 @@ def at(connection: Connection, topic: str, partition: int, offset: int) -> Messa
     low = _known(questions.earliest(connection, [place]))[place]
     high = _known(questions.latest(connection, [place]))[place]
     if not low <= offset < high:
-        what = f"not there: the partition holds {low} to {high - 1}" if low < high else "not there: it is empty"
+        what = (
+            f"not there: the partition holds {low} to {high - 1}" if low < high else "not there: the partition is empty"
+        )
         raise KpipeError(f"{what}{' (older ones were deleted)' if offset < low else ''}", where=where)
     reader = RangeReader(connection, committed=False, peeking=True)
     found = reader.first({place: (offset, high)}, connection.deadline())[place]
