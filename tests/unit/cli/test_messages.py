@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,21 +36,18 @@ NOT_PEOPLE = {
     "kpipe/broker/mock.py": "tell() calls librdkafka",
     "kpipe/codecs/avro_text.py": "say() puts a value into words",
 }
-Scope = "dict[str, list[ast.expr]]"
 
 
+@cache
 def trees() -> dict[str, ast.Module]:
     return {f"kpipe/{path.relative_to(PACKAGE)}": ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-TREES = trees()
 
 
 def error_classes() -> dict[str, str]:
     """Every class of errors, and which of the roots it is."""
     bases = {
         node.name: [getattr(base, "id", getattr(base, "attr", "")) for base in node.bases]
-        for tree in TREES.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
@@ -110,7 +108,7 @@ def sentences(node: ast.expr, scope: Mapping[str, list[ast.expr]], deep: int = 0
 def said() -> Iterator[tuple[str, str, str]]:
     """(place, class of error or "", sentence) of all that the code says."""
     classes = error_classes()
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         if path in NOT_PEOPLE:
             continue
         top = assigned(ast.Module([node for node in tree.body if isinstance(node, ast.Assign)], []))
@@ -126,13 +124,15 @@ def said() -> Iterator[tuple[str, str, str]]:
                     yield f"{path}:{node.lineno}", classes.get(name, ""), sentence
 
 
-SAID = sorted(set(said()))
+@cache
+def all_said() -> list[tuple[str, str, str]]:
+    return sorted(set(said()))
 
 
 def test_the_code_is_read() -> None:
-    assert len(SAID) > 600
+    assert len(all_said()) > 600
     assert ("kpipe/pipeline.py", "", "X; skipped (--on-error skip)") in {
-        (at.split(":")[0], kind, text) for at, kind, text in SAID
+        (at.split(":")[0], kind, text) for at, kind, text in all_said()
     }
 
 
@@ -143,7 +143,7 @@ def test_every_message_has_an_id() -> None:
     """
     missing = [
         f"{at}: {text}"
-        for at, kind, text in SAID
+        for at, kind, text in all_said()
         if kind != UsageError.__name__ and len(re.sub("[^a-z]", "", text)) >= FEW and not identify(text, "")
     ]
     assert missing == [], test_every_message_has_an_id.__doc__
@@ -155,7 +155,7 @@ def test_no_words_are_said_by_nobody() -> None:
         "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
         if isinstance(node, ast.JoinedStr)
         else str(node.value)
-        for tree in [tree for path, tree in TREES.items() if path != "kpipe/cli/messages.py"]
+        for tree in [tree for path, tree in trees().items() if path != "kpipe/cli/messages.py"]
         for node in ast.walk(tree)
         if isinstance(node, ast.JoinedStr | ast.Constant)
     ]
