@@ -113,14 +113,15 @@ def said() -> Iterator[tuple[str, str, str]]:
             continue
         top = assigned(ast.Module([node for node in tree.body if isinstance(node, ast.Assign)], []))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        inside = {node: function for function in functions for node in ast.walk(function)}
+        scopes: list[tuple[ast.AST, dict[str, list[ast.expr]]]] = [(tree, {})]
+        scopes += [(function, assigned(function)) for function in functions]
+        inside = {id(node): names for owner, names in scopes for node in ast.walk(owner) if isinstance(node, ast.Call)}
         for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and node.args):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in classes or name in SAYERS:
-                scope = {**top, **(assigned(inside[node]) if node in inside else {})}
-                for sentence in sentences(node.args[0], scope):
+                for sentence in sentences(node.args[0], {**top, **inside[id(node)]}):
                     yield f"{path}:{node.lineno}", classes.get(name, ""), sentence
 
 
