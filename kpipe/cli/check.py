@@ -36,7 +36,7 @@ ARGUMENTS = {
 INDENT = 10  # where the text of a step begins
 PAUSE = 0.3
 """Seconds between looks with --wait."""
-STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+STYLES = {"ok": "green", "warning": "magenta", "failed": "bold red"}  # yellow is not read on a light background
 
 
 def check(clusters: list[str], connection: ConnectionOptions, options: CheckOptions) -> int:

@@ -88,11 +88,8 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
         found.times.last,
     )
     if bars:
-        seconds = max(0.001, (last - first) / 1000)
-        lines += [
-            f"times     {moment(first)} to {moment(last)}, {found.records / seconds:,.1f} records/s",
-            f"          {bars}",
-        ]
+        rate = f", {found.records * 1000 / (last - first):,.1f} records/s" if last > first else ""
+        lines += [f"times     {moment(first)} to {moment(last)}{rate}", f"          {bars.rstrip()}"]
     lines += [
         f"values    {_sizes(found.values)}; {number(found.tombstones)} tombstones, {number(found.empty_values)} empty",
         f"keys      {_sizes(found.keys)}; {number(found.null_keys)} null, {number(found.distinct.count())} different",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GAP = "  "
 LEAST = 12
 """Columns below which a name is not cut."""
-STYLES = {"bad": "1;31", "warn": "33", "good": "32", "dim": "2", "head": "1", "": ""}
+STYLES = {"bad": "1;31", "warn": "35", "good": "32", "dim": "2", "head": "1", "": ""}
 
 
 @dataclass(slots=True, frozen=True)
