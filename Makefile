@@ -10,10 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test faults unit mutants lint types gen check bench soak site wheel clean
+.PHONY: help venv demo test faults unit mutants lint types gen check bench soak site wheel coverage lock dist dist-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.tested ## make or refresh .venv with all that tests and lint need
 
@@ -85,6 +85,24 @@ site: build/site-venv ## build the pages into build/site; a link that leads nowh
 wheel: $(BIN)/python ## build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
+# The tools of a release have an environment of their own: `make venv` stays quick.
+DIST := .venv-dist
+$(DIST)/.ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; name one with make PYTHON=..." >&2; exit 1; }
+	test -x $(DIST)/bin/python || $(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	$(DIST)/bin/python -m pip --disable-pip-version-check --quiet install --group dist
+	@touch $@
+
+lock: $(DIST)/.ready ## resolve the dependencies anew, with hashes, into pylock.toml
+	$(DIST)/bin/python -m release lock
+
+dist: $(DIST)/.ready ## build sdist, wheel, PEX, debs, formula, SBOM and sums of HEAD into dist/
+	$(DIST)/bin/python -m release build $(ARGS)
+
+dist-check: $(DIST)/.ready ## build them twice, compare, lint, install each into an empty root and use it (root, Linux)
+	$(DIST)/bin/python -m release check $(ARGS)
+
 clean: ## remove what was built and cached, not .venv
-	rm -rf dist build .kafka .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf dist build .cache .venv-dist .coverage* htmlcov .kafka .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find kpipe tests -name __pycache__ -type d -prune -exec rm -rf {} +

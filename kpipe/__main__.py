@@ -15,6 +15,11 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         _print_version()
         return
+    if sys.argv[1:] == ["--jq-worker"]:  # how kpipe starts itself to run one jq program: kpipe.through.jq_process
+        from kpipe.through.jq_worker import main as run_jq
+
+        run_jq()
+        return
     if "_KPIPE_COMPLETE" in os.environ:
         from kpipe.cli.tab import answer
 

@@ -18,6 +18,7 @@ PASSWORD = "KPIPE_SASL_PASSWORD"  # noqa: S105 - a variable's name
 WORKER = "KPIPE_WORKER"
 """Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
 secrets, which an environment would show to everything that the worker starts."""
+LAUNCHER = "KPIPE_SELF"
 _hidden: dict[str, str] = {}
 _shared: list[bool] = []
 
@@ -68,11 +69,14 @@ def _wipe(name: str) -> None:
         ctypes.memset(address, 0, len(ctypes.string_at(address)))
 
 
+_launcher = os.environ.pop(LAUNCHER, "")
+"""Not left to children: another kpipe among them would start its workers with this one."""
+
+
 def self_command() -> list[str]:
-    """What starts this same kpipe again, from any directory.
+    """What starts this same kpipe again, from any directory: its workers, and jq in a process of its own.
 
     A launcher for which the interpreter alone would not do (it sets a path first) names itself in KPIPE_SELF. Else it
     is this interpreter, and not what stands in the current directory (-P).
     """
-    launcher = os.environ.get("KPIPE_SELF")
-    return [launcher] if launcher else [sys.executable, "-P", "-m", "kpipe"]
+    return [_launcher] if _launcher else [sys.executable, "-P", "-m", "kpipe"]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import shlex
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import orjson
 
+from kpipe.clusters.environment import self_command
 from kpipe.errors import KpipeError, Stage, UndeliveredError
 from kpipe.through.child import Child, pump
 
@@ -29,6 +29,8 @@ LIMIT = 5.0
 TURN = 0.05
 """Seconds of one wait for answers; then the run is asked whether to go on."""
 TOO_SLOW = f"0 it was still running after {LIMIT:g} s of CPU time"
+JQ_WORKER = "--jq-worker"
+"""What `kpipe.__main__` hands on to `kpipe.through.jq_worker`."""
 NOT_TRIED = "0 not tried: the one before took too long"
 
 
@@ -67,7 +69,7 @@ class JqProcess:
                 raise UndeliveredError("the run ended while jq was at work", stage=Stage.TRANSFORM)
 
     def _start(self) -> Child:
-        command = f"exec {shlex.quote(sys.executable)} -P -m kpipe.through.jq_worker"
+        command = f"exec {shlex.join([*self_command(), JQ_WORKER])}"
         try:
             child = Child(command, self._said.append)
         except OSError as error:

@@ -17,14 +17,14 @@ from kpipe.transform.program import answer
 
 def main() -> None:
     """First line: the program and its limit in seconds, as JSON. Then a text in hexadecimal a line, an answer each."""
-    source, limit = orjson.loads(sys.stdin.buffer.readline())
+    try:
+        source, limit = orjson.loads(sys.stdin.buffer.readline())
+    except ValueError:
+        sys.stderr.write("kpipe: --jq-worker is how kpipe starts itself; see kpipe --help\n")
+        raise SystemExit(2) from None
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
     run, out = jq.compile(source).input_text, sys.stdout.buffer
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_VIRTUAL, limit)
         out.write(orjson.dumps(answer(run, bytes.fromhex(line.decode()))) + b"\n")
         out.flush()
-
-
-if __name__ == "__main__":
-    main()

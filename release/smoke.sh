@@ -1,0 +1,28 @@
+#!/bin/sh
+# What everybody does with kpipe on the first day; run by another user, in a root in which only kpipe was installed.
+# Usage: smoke.sh KPIPE
+set -eu
+kpipe=$1
+export HOME
+HOME=$(mktemp -d)
+cd "$HOME"
+check() { [ "$2" = "$3" ] || { echo "smoke: $1: expected <$3>, got <$2>" >&2; exit 1; }; }
+
+"$kpipe" --version | grep -qE '^kpipe [0-9]+\.[0-9]+'
+cat >round.sh <<ROUND
+set -eu
+seq 1 40 | "$kpipe" produce in
+"$kpipe" forward --workers 2 -G smoke -e --filter '. % 2 == 0' in out 2>&1
+"$kpipe" consume -e out | sort -n | tr '\\n' ' '
+ROUND
+got=$("$kpipe" broker --topics in:4,out:2 -- sh round.sh)
+check "produce, forward with two workers, consume" "${got##*
+}" "2 4 6 8 10 12 14 16 18 20 22 24 26 28 30 32 34 36 38 40 "
+check "a jq program in a process of its own" \
+  "$("$kpipe" broker --topics t:1 -- sh -c "echo 3 | \"$kpipe\" produce --map '[range(.)] | length' t; \"$kpipe\" consume -e t")" 3
+"$kpipe" man forward </dev/null 2>/dev/null | cat >page
+grep -qi forward page
+"$kpipe" completion bash --install >/dev/null 2>&1
+find "$HOME" -path '*bash-completion*' -type f | grep -q kpipe
+"$kpipe" plugins --json >/dev/null
+echo "smoke: ok: $("$kpipe" --version) from $kpipe as $(id -u)"
