@@ -49,6 +49,13 @@ unit: venv ## run the tests that need no broker
 mutants: venv ## change the rooms of the promise one thing at a time: do the unit tests notice?
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
+coverage: venv ## report what unit, golden and process tests reach, in subprocesses too
+	$(PIP) install --group coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/golden tests/process $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 lint: venv ## check style, format and the directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
-"""`make soak`: a long `kpipe forward -G` under constant load and random faults; `ARGS="--minutes 30 --exactly-once"`.
+"""`make soak`: a long `kpipe forward -G` under constant load and random faults; `ARGS="--minutes 60 --exactly-once"`.
 
 It ends with one summary, and exits 1 when records were lost, came twice where that is excluded, or stand out of order,
-or when memory or open files grew. The number of records that it judges is bounded by the disk only.
+or when memory, open files or threads grew, or it does not rest without work. The number of records that it judges is
+bounded by the disk only. `--report` writes docs/soak.md and its plot.
 """
 
 from __future__ import annotations
@@ -10,46 +11,39 @@ import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from bench.soak_load import BURST, CATCH_UP, PARTITIONS, Copies, Load
+from bench.soak_report import IDLE_CPU, Meter, Sample, growth, write
 from tests.broker.lab.broker import Broker, Listener
 from tests.broker.lab.cluster import Cluster
 from tests.broker.lab.leash import leashed
-from tests.faults.memory import resident_mib
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARTITIONS = 6
 GROUP = "soak"
 SAMPLE = 5.0
 """Seconds between samples of memory, open files and lag."""
 CALM = 6.0, 16.0
 """Seconds of peace between two faults, from and to."""
-GROWTH = 1.10
-"""The last quarter's median of resident memory may be so much of the first quarter's."""
-MORE_FILES = 8
-"""Open files that may come on top of the first quarter's: connections that are being made anew."""
-BURST = 150_000
-"""Records that are there before kpipe starts, so that all its buffers are full once, early."""
-CATCH_UP = 180.0
-"""Seconds that the backlog may take after the last fault."""
 LIVES = 20
 """How often a process that ended by itself is started again."""
+REST = 20.0
+"""Seconds without work, at the end."""
+STAY = 12.0, 40.0
+"""Seconds that the second member stays, from and to."""
 
 
 def main() -> int:
@@ -68,118 +62,12 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make soak ARGS=…")
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=int, default=2000, help="records a second")
     parser.add_argument("--exactly-once", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="write docs/soak.md and docs/soak.svg")
     return parser.parse_args()
-
-
-def value(partition: int, offset: int) -> bytes:
-    """What stands at an offset of the source: any copy can be checked without the source."""
-    return b"%d-%010d-%s" % (partition, offset, b"x" * (offset % 200))
-
-
-class Load(threading.Thread):
-    """Writes records at a rate, past the proxy, and puts up with a broker that is away."""
-
-    def __init__(self, bootstrap: str, topic: str, rate: int) -> None:
-        super().__init__(daemon=True)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "message.timeout.ms": 0,
-                "log_level": 0,
-                "reconnect.backoff.max.ms": 200,
-            }
-        )
-        self._topic, self._rate = topic, rate
-        self._next = [0] * PARTITIONS
-        self.over = threading.Event()
-        self.failed = 0
-
-    @property
-    def written(self) -> int:
-        """Records that were handed to the producer."""
-        return sum(self._next)
-
-    def run(self) -> None:
-        began = time.monotonic()
-        while not self.over.is_set():
-            due = BURST + int((time.monotonic() - began) * self._rate) - self.written
-            for _ in range(min(due, 1000)):
-                if not self._write():
-                    break
-            self._producer.poll(0)
-            time.sleep(0.01)
-        left = time.monotonic() + CATCH_UP
-        while len(self._producer) and time.monotonic() < left:
-            self._producer.flush(1)
-
-    def _write(self) -> bool:
-        partition = self.written % PARTITIONS
-        offset = self._next[partition]
-        key = b"key-%d" % (offset % 50 * PARTITIONS + partition) if offset % 5 else None
-        try:
-            self._producer.produce(
-                self._topic, value(partition, offset), key, partition=partition, on_delivery=self._report
-            )
-        except BufferError:
-            return False
-        self._next[partition] += 1
-        return True
-
-    def _report(self, error: object, _message: object) -> None:
-        self.failed += error is not None
-
-
-@dataclass
-class Copies:
-    """Judges a target record by record, in two bytes for each record of the source."""
-
-    ends: dict[int, int]
-    lost: int = 0
-    duplicates: int = 0
-    disorder: int = 0
-    altered: int = 0
-    _seen: dict[int, bytearray] = field(default_factory=dict)
-    _highest: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._seen = {partition: bytearray(end) for partition, end in self.ends.items()}
-
-    def add(self, message: Any) -> None:
-        """One record of the target; those of a target partition come in order."""
-        headers = dict(message.headers() or ())
-        partition, offset = int(headers.get("source_partition") or -1), int(headers.get("source_offset") or -1)
-        if not 0 <= offset < self.ends.get(partition, 0) or message.value() != value(partition, offset):
-            self.altered += 1
-            return
-        seen = self._seen[partition]
-        if seen[offset]:
-            self.duplicates += 1
-            return
-        seen[offset] = 1
-        line = (partition, message.partition())
-        self.disorder += offset < self._highest.get(line, -1)
-        self._highest[line] = max(offset, self._highest.get(line, -1))
-
-    def conclude(self) -> dict[str, int]:
-        """The differences, in verify's words."""
-        missing = sum(seen.count(0) for seen in self._seen.values())
-        found = {"missing": missing, "duplicated": self.duplicates, "reordered": self.disorder}
-        return {**found, "altered": self.altered}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The process at a moment: seconds since the start, MiB, open files, records that are not committed yet."""
-
-    at: float
-    memory: float
-    files: int
-    lag: int
 
 
 class Soak:
@@ -200,11 +88,16 @@ class Soak:
         self._samples: list[Sample] = []
         self._faults: Counter[str] = Counter()
         self._ends: list[int] = []
+        self._told: list[str] = []
+        self._second: subprocess.Popen[bytes] | None = None
+        self._leaves = 0.0
+        self._idle = 0.0
         self._errors = (home / "stderr").open("wb")
         self._load.start()
         while self._load.written < BURST:
             time.sleep(0.1)
-        self._process = self._start()
+        self._process = self._start("--instance", "soak")
+        self._meter = Meter(self._process.pid)
 
     def run(self) -> None:
         """Load, faults and samples by turns, until the time is over and the backlog is gone."""
@@ -221,6 +114,8 @@ class Soak:
                 fault = time.monotonic() + self._chance.uniform(*CALM)
             time.sleep(0.1)
             self._revive()
+            self._end_second(now)
+        self._end_second(float("inf"))
         self._heal()
         self._load.over.set()
         self._load.join(CATCH_UP)
@@ -228,10 +123,15 @@ class Soak:
         while self._lag() != 0 and time.monotonic() < deadline:
             self._revive()
             time.sleep(0.5)
+        self._rest()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [str(Path(sys.executable).parent / "kpipe"), "forward", "-b", self._proxy.address, "-G", GROUP]
-        command += ["--instance", "soak"]
+    def _rest(self) -> None:
+        before = self._meter.cpu_s()
+        time.sleep(REST)
+        self._idle = 100 * (self._meter.cpu_s() - before) / REST
+
+    def _start(self, *more: str) -> subprocess.Popen[bytes]:
+        command = [str(Path(sys.executable).parent / "kpipe"), "forward", "-b", self._proxy.address, "-G", GROUP, *more]
         if self._options.exactly_once:
             command += ["--exactly-once"]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._home)}
@@ -248,20 +148,21 @@ class Soak:
         if code is not None and len(self._ends) < LIVES:
             self._ends.append(code)
             self._say(f"kpipe ended with {code}: {self._last_words()}")
-            self._process = self._start()
+            self._process = self._start("--instance", "soak")
+            self._meter = Meter(self._process.pid)
 
     def _last_words(self) -> str:
         return (self._home / "stderr").read_text(errors="replace").strip().rpartition("\n")[2][:300]
 
     def _sample(self, at: float) -> None:
         with suppress(OSError, StopIteration):
-            files, lag = len(os.listdir(f"/proc/{self._process.pid}/fd")), self._lag()
+            lag = self._lag()
             if lag is None:
                 return
-            last = Sample(at, resident_mib(self._process.pid), files, lag)
+            last = self._meter.sample(at, lag)
             self._samples.append(last)
             if len(self._samples) % 12 == 0:
-                text = f"{last.memory:.0f} MiB, {last.files} files, lag {last.lag:,}, {self._faults.total()} faults"
+                text = f"{last.memory:.0f} MiB, {last.files} files, {last.threads} threads, {last.cpu:.0f} % CPU, lag {last.lag:,}, {self._faults.total()} faults"
                 self._say(f"{last.at:.0f} s: {text}")
 
     def _lag(self) -> int | None:
@@ -278,6 +179,7 @@ class Soak:
             "little bandwidth": lambda: self._hold("bytes_per_s", 100_000),
             "broker frozen": self._freeze,
             "broker killed": self._kill,
+            "second member": self._begin_second,
         }
         name = self._chance.choice(list(faults))
         self._faults[name] += 1
@@ -298,6 +200,28 @@ class Soak:
         time.sleep(self._chance.uniform(0, 2))
         self._broker.start()
 
+    def _begin_second(self) -> None:
+        if self._second is None:
+            self._second = self._start()
+            self._leaves = time.monotonic() + self._chance.uniform(*STAY)
+
+    def _end_second(self, now: float) -> None:
+        """It leaves, is killed, or has ended by itself, which is a fault of kpipe's."""
+        if self._second is None or now < self._leaves:
+            return
+        ended = self._second.poll()
+        if ended is not None:
+            self._ends.append(ended)
+            self._say(f"the second member ended with {ended}: {self._last_words()}")
+        elif self._chance.random() < 0.5:
+            self._faults["second member killed"] += 1
+            self._second.kill()
+        else:
+            self._faults["second member restarted"] += 1
+            self._second.terminate()
+        self._second.wait(60)
+        self._second = None
+
     def _heal(self) -> None:
         self._proxy.heal()
         self._broker.heal()
@@ -315,35 +239,21 @@ class Soak:
         problems += [f"{self._load.failed} records of the load failed"] if self._load.failed else []
         problems += [f"kpipe ended by itself: {self._ends}"] if self._ends else []
         problems += [f"kpipe ended with {code} on SIGTERM: {self._last_words()}"] if code != -15 else []
-        problems += self._growth()
+        problems += growth(self._samples, self._options.minutes)
+        problems += [f"{self._idle:.1f} % of a core without work"] if self._idle > IDLE_CPU else []
         self._say(f"{self._load.written:,} records, {', '.join(f'{n:,} {kind}' for kind, n in found.items())}")
         self._say(
             f"{self._faults.total()} faults: {', '.join(f'{n} {name}' for name, n in self._faults.most_common())}"
         )
-        if self._samples:
-            lags, memory = [each.lag for each in self._samples], [each.memory for each in self._samples]
-            self._say(
-                f"lag {statistics.median(lags):,.0f} (median), {max(lags):,} at most; memory {max(memory):.0f} MiB at most"
-            )
         self._say("passed" if not problems else f"FAILED: {'; '.join(problems)}")
+        if self._options.report and self._samples:
+            options = self._options
+            command = f"--minutes {options.minutes:g} --rate {options.rate}{' --exactly-once' * options.exactly_once}"
+            write(Path("docs"), self._told, self._samples, options.minutes, self._idle, command)
         return 1 if problems else 0
 
     def _is_allowed(self, kind: str) -> bool:
         return kind == "duplicated" and not self._options.exactly_once
-
-    def _growth(self) -> list[str]:
-        """What the last quarter has more than the first one, after a fifth of the time (two minutes at most) to warm up."""
-        minutes = self._options.minutes
-        warm = [each for each in self._samples if each.at > min(120.0, minutes * 12)]
-        quarter = len(warm) // 4
-        if quarter < 2:
-            return ["too few samples to see growth"]
-        first, last = warm[:quarter], warm[-quarter:]
-        before, after = (statistics.median(each.memory for each in part) for part in (first, last))
-        opened, open_ = (statistics.median(each.files for each in part) for part in (first, last))
-        self._say(f"memory {before:.0f} -> {after:.0f} MiB, files {opened:.0f} -> {open_:.0f} (first, last quarter)")
-        found = [f"memory grew from {before:.0f} to {after:.0f} MiB"] if after > before * GROWTH else []
-        return found + ([f"open files grew from {opened:.0f} to {open_:.0f}"] if open_ > opened + MORE_FILES else [])
 
     def _judge(self) -> dict[str, int]:
         ends = dict.fromkeys(range(PARTITIONS), 0)
@@ -381,16 +291,18 @@ class Soak:
         told: dict[str, int] = json.loads(done.stdout)
         return {kind: told[kind] for kind in ("missing", "duplicated", "reordered", "altered")}
 
-    @staticmethod
-    def _say(text: str) -> None:
+    def _say(self, text: str) -> None:
+        self._told.append(text)
         print(f"soak: {text}", flush=True)
 
     def close(self) -> None:
         """End everything that was started."""
         self._load.over.set()
         self._watch.close()
-        self._process.kill()
-        self._process.wait(10)
+        for process in (self._process, self._second):
+            if process is not None:
+                process.kill()
+                process.wait(10)
         self._errors.close()
         self._broker.kill()
         self._proxy.close()

@@ -196,6 +196,8 @@ class Kpipe:
             "TMPDIR": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
+            # How `make coverage` reaches into subprocesses.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")},
         }
         if config is not None:
             path = self.home / "kpipe-test.toml"
