@@ -75,7 +75,9 @@ else
 fi
 """
 OVERRIDES = """\
-# The wheels of the lock as their authors built them: stripped or not, with the libraries that they bring along.
+# The wheels of the lock as their authors built them: stripped or not, with the libraries that they bring along. Their
+# modules start with lines for interpreters, and are not executable.
+kpipe: unusual-interpreter
 kpipe: embedded-library
 kpipe: library-not-linked-against-libc
 kpipe: unstripped-binary-or-object
@@ -89,7 +91,7 @@ kpipe: extra-license-file
 # It is no package of the archive.
 kpipe: initial-upload-closes-no-bugs
 """
-MAINTAINER = "kpipe's maintainers <kpipe@localhost>"
+MAINTAINER = os.environ.get("KPIPE_MAINTAINER", "kpipe's maintainers <kpipe@example.org>")
 
 
 def launcher(python: str, home: str, paths: Iterable[str]) -> str:
@@ -140,7 +142,7 @@ def _share(root: Path, tree: Path, about: dict[str, str]) -> None:
         place.write_bytes(content)
     notice = (
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-        "Upstream-Name: kpipe\n\nFiles: *\nCopyright: kpipe's contributors\nLicense: Apache-2.0\n"
+        "Upstream-Name: kpipe\n\nFiles: *\nCopyright: 2026 kpipe's contributors\nLicense: Apache-2.0\n"
         " On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.\n"
         "Comment: the packages in /usr/lib/kpipe have licences of their own, each in its .dist-info folder;\n"
         " the SBOM of the release lists them.\n"
