@@ -28,7 +28,9 @@ BROKER, SCHEMAS = "Broker", "Schemas"
 PANELS = (SELECTION, INPUT, RECORD, OUTPUT, SCHEMAS, TRANSFORM, TRACE, DELIVERY, CONNECTION, BROKER, MESSAGES)
 
 FILE, OFFSET, PROPERTY, CLUSTER, PLACE, GROUP = "file", "offset", "property", "cluster", "place", "group"
-"""What completes a value: files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`, groups."""
+SUBJECT = "subject"
+"""What completes a value: files, words for offsets, librdkafka's properties, clusters, `[cluster:]topic`, groups, and
+subjects of a registry."""
 
 BLANK, EMPTY = "blank", "empty"
 """Values that mean something: blanks alone (a delimiter), or even no text at all (a key, a marker of null)."""
@@ -434,9 +436,28 @@ class SchemaOptions(Options):
         SCHEMAS, "--defaults", default=False,
         help="Show also Protobuf fields that have their default value.",
     )
+    connect_types: bool = option(
+        SCHEMAS, "--connect-types", default=False,
+        help="Show numbers that Kafka Connect or Debezium call a date or a time (connect.name) as such.",
+    )
+    reader_schema: str = option(
+        SCHEMAS, "--reader-schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="Show values as a reader with this schema sees them: fields by name or alias, defaults for those that are not there. "
+        "What it cannot read counts as not decoded.",
+    )
     no_schema_cache: bool = option(
         SCHEMAS, "--no-schema-cache", default=False,
         help="Ask the registry anew, and keep no schema on disk.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ViewOptions(SchemaOptions):
+    """How keys and values are decoded to be counted or compared."""
+
+    decode: str = option(
+        SCHEMAS, "--decode", default="", choices=DECODINGS,
+        help="Look at values as the JSON that they are by their schema, and at keys as auto: see kpipe consume.",
     )
 
 
@@ -456,11 +477,11 @@ class EncodeOptions(Options):
     schema: str = option(
         SCHEMAS, "--schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
         help="The schema of values. A FILE ends with .avsc, .proto, .json (JSON Schema) or .desc; the registry must have it "
-        "under TOPIC-value.",
+        "under TOPIC-value. Without it the subject of TOPIC, if there is one only.",
     )
     key_schema: str = option(
         SCHEMAS, "--key-schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
-        help="The schema of keys; a FILE under TOPIC-key.",
+        help="The schema of keys; a FILE under TOPIC-key. Without it that subject.",
     )
     register: bool = option(
         SCHEMAS, "--register", default=False,
@@ -474,9 +495,46 @@ class EncodeOptions(Options):
         SCHEMAS, "--message", default="", metavar="NAME",
         help="The Protobuf message type of values, as pkg.Name; needed where the schema has several.",
     )
+    avro_json: str = option(
+        SCHEMAS, "--avro-json", default="plain", choices=("plain", "tagged"), shown=True,
+        help="What JSON becomes Avro: plain, where decimals, durations and UUIDs are text; tagged: Avro's own, where they are "
+        "bytes. Unions may have tags in both.",
+    )
     no_schema_cache: bool = option(
         SCHEMAS, "--no-schema-cache", default=False,
         help="Ask the registry anew, and keep no schema on disk.",
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ReencodeOptions(Options):
+    """How forward writes keys and values that a transform has changed."""
+
+    encode: str = option(
+        SCHEMAS, "--encode", default="", choices=tuple(word for word in ENCODINGS if word != "same"),
+        help="Write values that a transform has changed, that have another format or that no schema had by --schema, or by "
+        "the subject TOPIC-value; the others travel as they are. Without it a changed one is written by the schema it "
+        "was read with. Implies --decode auto; --schema then is not that of --decode.",
+    )
+    encode_key: str = option(
+        SCHEMAS, "--encode-key", default="", choices=tuple(word for word in ENCODINGS if word != "same"),
+        help="The same for keys, by --key-schema or the subject TOPIC-key.",
+    )
+    key_schema: str = option(
+        SCHEMAS, "--key-schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="The schema of keys; a FILE under TOPIC-key.",
+    )
+    decode_schema: str = option(
+        SCHEMAS, "--decode-schema", default="", metavar="FILE|SUBJECT[:VERSION]|id:N", completion=FILE,
+        help="With --encode: the schema that values are read with which name none.",
+    )
+    register: bool = option(
+        SCHEMAS, "--register", default=False,
+        help="With --encode: add a FILE to the target's registry where that has none such.",
+    )
+    framing: str = option(
+        SCHEMAS, "--framing", default="confluent", choices=("confluent", "header", "none"), shown=True,
+        help="With --encode: how records name their schema: Confluent's prefix, its GUID in a header, or not at all.",
     )
 
 

@@ -23,6 +23,7 @@ from kpipe.options import (
     InputOptions,
     OutputOptions,
     RecordOptions,
+    ReencodeOptions,
     RunOptions,
     SchemaOptions,
     SelectionOptions,
@@ -91,6 +92,7 @@ def forward(
         TargetOptions,
         TraceOptions,
         SchemaOptions,
+        ReencodeOptions,
         RunOptions,
     )
     steps, others = _split(options, transform)

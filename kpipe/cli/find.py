@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 HELP = (
     "Find records of SOURCE: by KEY, only in the partition that the key hashes to (as Java's clients do it, and as "
     "librdkafka's do), by a jq program or a regular expression; without one of --all and --first, the newest one. "
-    "PARTITION@OFFSET in place of KEY is one record. At the end stderr says how much was searched: all of it, or where "
-    "it stopped. No group is joined, nothing is committed. Exit code 5: nothing was found."
+    "PARTITION@OFFSET in place of KEY is one record. With --decode-key KEY is what keys say by their schema, in any "
+    "partition. At the end stderr says how much was searched: all of it, or where it stopped. No group is joined, "
+    "nothing is committed. Exit code 5: nothing was found."
 )
 EXAMPLES = (
     ("the latest value of a key", "kpipe find orders user-42"),
@@ -74,7 +75,9 @@ def find(
     if place is not None:
         return _one(entry, topics, int(place[1]), int(place[2]), write) or decode.conclude()
     before = [SchemaDecoding(schemas, [entry.connection], lambda: stop.requested, quiet=True)]
-    wanted = _wanted(options, given if options.key is None else options.key, before, internal=internal)
+    decodes_keys = schemas.decode_key not in ("", "none")
+    key = given if options.key is None else options.key
+    wanted = _wanted(options, key, before, internal=internal, decodes_keys=decodes_keys)
     return _search(entry, topics, wanted, options, write, stop) or decode.conclude()
 
 
@@ -88,7 +91,40 @@ def _one(entry: Asked, topics: Sequence[str], partition: int, offset: int, write
     return 0
 
 
-def _wanted(options: FindOptions, key: str, before: Sequence[Callable[[Batch], None]], *, internal: bool) -> Wanted:
+def _with_key(key: bytes) -> Callable[[Batch], None]:
+    """Keeps records whose key says this, decoded: as text, or as JSON."""
+    import orjson
+
+    def parsed(text: bytes) -> object:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+
+    wanted, words = parsed(key), key.decode(errors="surrogateescape")
+
+    def keep(batch: Batch) -> None:
+        mask = []
+        for place, own in enumerate(batch.keys or [None] * len(batch)):
+            shown = batch.shown_keys[place] if batch.shown_keys is not None else None
+            if own is None or shown is None or shown.text is None:
+                mask.append(own == key)
+            else:
+                said = parsed(own)
+                mask.append(said == words or (wanted is not None and said == wanted))
+        batch.keep(mask)
+
+    return keep
+
+
+def _wanted(
+    options: FindOptions,
+    key: str,
+    before: Sequence[Callable[[Batch], None]],
+    *,
+    internal: bool,
+    decodes_keys: bool,
+) -> Wanted:
     from kpipe.formats.internal import decode
     from kpipe.ops.find import Wanted
     from kpipe.plan.stages import build_stages
@@ -104,8 +140,10 @@ def _wanted(options: FindOptions, key: str, before: Sequence[Callable[[Batch], N
 
     by_key = bool(key) or options.key is not None
     tests = build_stages(steps, Patience())
+    if by_key and decodes_keys:  # no hash tells where such a key is: its bytes are not known
+        tests = [_with_key(os.fsencode(key)), *tests]
     return Wanted(
-        key=os.fsencode(key) if by_key else None,
+        key=os.fsencode(key) if by_key and not decodes_keys else None,
         tests=[*([decode] if internal else []), *before, *tests] if tests else [],
         since_ms=moment(options.since, "--since"),
         until_ms=moment(options.until, "--until"),

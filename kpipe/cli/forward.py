@@ -12,6 +12,7 @@ from kpipe.options import (
     ConnectionOptions,
     ForwardOptions,
     Operand,
+    ReencodeOptions,
     RunOptions,
     SchemaOptions,
     SelectionOptions,
@@ -52,6 +53,7 @@ def forward(
     sending: TargetOptions,
     trace: TraceOptions,
     schemas: SchemaOptions,
+    writing: ReencodeOptions,
     run: RunOptions,
     steps: list[Step],
 ) -> int:
@@ -71,7 +73,8 @@ def forward(
     from kpipe.plan.forward import plan_forward
 
     def plan(stop: Any, say: Any) -> Any:
-        planned = plan_forward(places, connection, selection, options, sending, trace, schemas, run, steps, stop, say)
+        asked = (places, connection, selection, options, sending, trace, schemas, writing, run, steps)
+        planned = plan_forward(*asked, stop, say)
         if worker is not None:
             teller = worker.teller(planned.pipeline.ledger, planned.away, _more_of(planned, run))
             planned.pipeline.observers.append(teller)
@@ -103,6 +106,7 @@ app = build_command(
         TargetOptions,
         TraceOptions,
         SchemaOptions,
+        ReencodeOptions,
         RunOptions,
     ),
 )

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from kpipe.codecs.stages import Decode
     from kpipe.kafka.connection import Connection
-    from kpipe.ops.options import DecodeOptions, LookingOptions
+    from kpipe.ops.options import LookingOptions
     from kpipe.ops.table import Look
+    from kpipe.options import SchemaOptions
     from kpipe.record import Batch
 
 VERSION = 1
@@ -66,28 +67,31 @@ def reads_internal(decode: str, looking: LookingOptions) -> bool:
 class SchemaDecoding:
     """Decodes by the schemas of each cluster's registry; nothing, where --decode does not ask for it.
 
-    What cannot be decoded is shown as it is, told once for each reason unless `quiet`, and counted.
+    What cannot be decoded is left as it is (`left` says what becomes of it), told once for each reason unless `quiet`,
+    and counted.
     """
 
     def __init__(
         self,
-        options: DecodeOptions,
+        options: SchemaOptions,
         clusters: Iterable[Connection],
         stopped: Callable[[], bool],
         *,
         quiet: bool = False,
+        left: str = "shown",
     ) -> None:
         from kpipe.plan.rules import check_decode
-        from kpipe.plan.schemas import decoding
+        from kpipe.plan.schemas import decoding, keys_with
 
         check_decode(options, ())
         self._stages: dict[str, Decode] = {}
         if options.decode == "internal":
             return
-        keys = options.decode_key or ("auto" if options.decode not in ("", "none") else "")
         say: Callable[[str], None] = (lambda _line: None) if quiet else tell
         for each in clusters:
-            stage = decoding(options, each.cluster, stopped, say, lambda: None, keys=keys, refuses=False)
+            stage = decoding(
+                options, each.cluster, stopped, say, lambda: None, keys=keys_with(options), refuses=False, left=left
+            )
             if stage is not None:
                 self._stages[each.name] = stage
 

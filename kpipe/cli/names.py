@@ -61,6 +61,19 @@ def groups(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
         return named
 
 
+def subjects(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
+    """`[cluster:]subject`: as `places`, with the subjects of a cluster's registry in place of its topics."""
+    profiles = _profiles(values)
+    name, colon, _ = incomplete.partition(":")
+    if colon and name in profiles.names:
+        return [f"{name}:{subject}" for subject in _subjects(profiles.resolve(name))]
+    named = [f"{other}:" for other in profiles.names]
+    try:
+        return named + _subjects(profiles.resolve(None))
+    except UsageError:
+        return named
+
+
 def _profiles(values: Mapping[str, Sequence[str]]) -> Profiles:
     def last(name: str) -> str:
         return (values.get(name) or [""])[-1]
@@ -76,6 +89,31 @@ def _may_ask(cluster: Cluster) -> bool:
     if cluster.token is not None or any(reference.source in ASKING for reference in cluster.references):
         return False
     return not cluster.origins.get("bootstrap.servers", "").startswith(f"{Path.cwd() / PROJECT_FILE}:")
+
+
+def _subjects(cluster: Cluster) -> list[str]:
+    """Subjects of the cluster's registry; nothing when it does not answer in time, or a secret would be fetched."""
+    url = "schema.registry.url"
+    if cluster.registry_references and any(each.source in ASKING for each in cluster.registry_references):
+        return []
+    if not cluster.registry.get(url) or cluster.origins.get(url, "").startswith(f"{Path.cwd() / PROJECT_FILE}:"):
+        return []
+    from kpipe.codecs.connect import open_registry
+    from kpipe.errors import KpipeError
+
+    try:
+        registry = open_registry(
+            cluster,
+            where=cluster.name,
+            patience=0,
+            stopped=lambda: True,
+            waiting=lambda _why: None,
+            sleep=lambda _seconds: None,
+            timeout=PATIENCE_S,
+        )
+        return registry.subjects() if registry is not None else []
+    except KpipeError:
+        return []
 
 
 def _groups(cluster: Cluster) -> list[str]:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from kpipe.cli.command import build_command
 from kpipe.ops.options import LookingOptions, ReferenceOptions, SchemaCheckOptions, SchemaShowOptions
-from kpipe.options import FILE, ConnectionOptions, Operand
+from kpipe.options import FILE, SUBJECT, ConnectionOptions, Operand
 
 HELP = (
     "Look at the schemas of a cluster's registry (schema.registry.url), check a new one before a deploy, and add it. "
@@ -27,27 +27,31 @@ EXAMPLES = (
     ("add it", "kpipe schema register orders-value order.avsc"),
 )
 
-SUBJECT = Operand("[CLUSTER:]SUBJECT", "The subject.")
+SUBJECT_OPERAND = Operand("[CLUSTER:]SUBJECT", "The subject.", completion=SUBJECT)
 FILE_OPERAND = Operand("FILE", "The new schema: .avsc, .proto or .json.", completion=FILE)
 ONE = "[CLUSTER:]SUBJECT[:VERSION], id:N or a FILE."
 SUBCOMMANDS: dict[str, tuple[str, str, dict[str, Operand], tuple[type[Any], ...]]] = {
     "list": (
         "list_subjects",
         "List subjects: versions, the latest id, the format, and what the registry asks of a new version.",
-        {"names": Operand("[CLUSTER:][GLOB]…", "Subjects; without one all.", many=True, required=False)},
+        {
+            "names": Operand(
+                "[CLUSTER:][GLOB]…", "Subjects; without one all.", many=True, required=False, completion=SUBJECT
+            )
+        },
         (ConnectionOptions, LookingOptions),
     ),
     "show": (
         "show",
         "Print one schema.",
-        {"name": Operand("[CLUSTER:]SUBJECT[:VERSION]|id:N", "The schema.")},
+        {"name": Operand("[CLUSTER:]SUBJECT[:VERSION]|id:N", "The schema.", completion=SUBJECT)},
         (ConnectionOptions, SchemaShowOptions, LookingOptions),
     ),
     "check": (
         "check",
         "Say whether FILE may follow the versions of SUBJECT, in the registry's words, and whether the last records of "
         "its topic can be read with it. Exit code 5: it may not, or they cannot.",
-        {"subject": SUBJECT, "file": FILE_OPERAND},
+        {"subject": SUBJECT_OPERAND, "file": FILE_OPERAND},
         (ConnectionOptions, SchemaCheckOptions, ReferenceOptions, LookingOptions),
     ),
     "diff": (
@@ -59,7 +63,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, dict[str, Operand], tuple[type[Any], ...]
     "register": (
         "register",
         "Add FILE to SUBJECT, if the registry lets it, and print its id and version. A schema that is there stays.",
-        {"subject": SUBJECT, "file": FILE_OPERAND},
+        {"subject": SUBJECT_OPERAND, "file": FILE_OPERAND},
         (ConnectionOptions, ReferenceOptions, LookingOptions),
     ),
 }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import json_line, look_of, write
+from kpipe.cli.looking import SchemaDecoding, json_line, look_of, write
 from kpipe.errors import UsageError, visible
 from kpipe.ops.options import LookingOptions, StatOptions
-from kpipe.options import PLACE, ConnectionOptions, Operand
+from kpipe.options import PLACE, ConnectionOptions, Operand, ViewOptions
 
 if TYPE_CHECKING:
     from kpipe.ops.statistics import Sizes, Statistics
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 HELP = (
     "Say what the records of SOURCE are like: rate, sizes, keys (how many, which come most), headers, paths of JSON "
     "values and how often they are absent, tombstones, times as a histogram. The newest records of each partition "
-    "are read, and it says so; --all reads everything. Sizes are those without compression. Nothing is changed."
+    "are read, and it says so; --all reads everything. Sizes are those without compression. With --decode paths are "
+    "those of what a schema makes of the values, and the schemas are counted. Nothing is changed."
 )
 EXAMPLES = (
     ("the newest 10,000 records", "kpipe stat orders"),
     ("all of them, for a program", "kpipe stat --all --json prod:orders"),
+    ("which fields and schemas are in Avro values", "kpipe stat --decode auto orders"),
 )
 ARGUMENTS = {"source": Operand("SOURCE", "Topics: [CLUSTER:]NAME, GLOB or ^regex.", completion=PLACE)}
 COLUMNS = 60
 
 
-def stat(source: str, connection: ConnectionOptions, options: StatOptions, looking: LookingOptions) -> int:
+def stat(
+    source: str, connection: ConnectionOptions, options: StatOptions, schemas: ViewOptions, looking: LookingOptions
+) -> int:
     """Read a sample, or everything, and tell."""
     from kpipe.kafka import questions
     from kpipe.kafka.questions import Failure
@@ -56,9 +60,12 @@ def stat(source: str, connection: ConnectionOptions, options: StatOptions, looki
             total += end.offset - low.offset
             ranges[place] = (low.offset if options.all else max(low.offset, end.offset - share), end.offset)
     found = Statistics()
+    decode = SchemaDecoding(schemas, [cluster], lambda: False, left="counted")
     reader, shown = RangeReader(cluster), time.monotonic()
     for messages in reader.records(ranges):
-        found.add(to_batch(messages, cluster.name))
+        batch = to_batch(messages, cluster.name)
+        decode(batch)
+        found.add(batch)
         if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
             sys.stderr.write(f"\r\x1b[Kread {found.records:,} records")
@@ -71,7 +78,7 @@ def stat(source: str, connection: ConnectionOptions, options: StatOptions, looki
         write(json_line({"cluster": cluster.label, "topics": topics, **_as_json(found, total, sampled=read < total)}))
     else:
         write(_as_text(found, name, total, looking, sampled=read < total))
-    return 0
+    return decode.conclude()
 
 
 def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, *, sampled: bool) -> str:
@@ -106,6 +113,11 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
             f"{visible(header)} {count / found.records:.0%}" for header, count in found.headers.most_common(20)
         )
         lines.append(f"headers   {names}")
+    if found.schemas:
+        names = ", ".join(
+            f"{visible(schema)} {count / found.records:.0%}" for schema, count in found.schemas.most_common(20)
+        )
+        lines.append(f"schemas   {names}")
     lines += _json_lines(found, looking)
     return "".join(f"{line}\n" for line in lines)
 
@@ -160,6 +172,7 @@ def _as_json(found: Statistics, total: int, *, sampled: bool) -> dict[str, Any]:
         "top_keys": [[key.decode(errors="backslashreplace"), count] for key, count in found.heavy.top()],
         "bytes": found.size,
         "headers": dict(found.headers),
+        "schemas": dict(found.schemas),
         "json_objects": found.json,
         "json_paths": {path: dict(kinds) for path, kinds in sorted(found.paths.items())},
         "partitions": [[topic, number, count] for (topic, number), count in sorted(found.partitions.items())],
@@ -172,6 +185,6 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, StatOptions, LookingOptions),
+    groups=(ConnectionOptions, StatOptions, ViewOptions, LookingOptions),
     transforms=False,
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import app
 from kpipe.cli.commands import COMMANDS
-from kpipe.options import CLUSTER, FILE, GROUP, OFFSET, PLACE, PROPERTY
+from kpipe.options import CLUSTER, FILE, GROUP, OFFSET, PLACE, PROPERTY, SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -184,10 +184,10 @@ def _first_sentence(text: str) -> str:
 def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str) -> Answer:
     """By what the option's or the operand's declaration says of its value."""
     shown = getattr(command, "described", {}).get(parameter.name)
-    words = words_of(shown) if shown is not None else choices(parameter.metavar or "")
-    if words:
-        return Answer(_starting([(word, "") for word in words], incomplete))
     kind = shown.completion if shown is not None else ""
+    words = words_of(shown) if shown is not None else choices(parameter.metavar or "")
+    if words and kind not in (FILE, SUBJECT):  # `FILE|SUBJECT|id:N`: id: is the least of them
+        return Answer(_starting([(word, "") for word in words], incomplete))
     if kind == FILE:
         return Answer(files=True)
     from kpipe.cli import names
@@ -196,6 +196,8 @@ def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str)
         return Answer(_starting([(f"{name}=", "") for name in names.properties()], incomplete))
     if kind == GROUP:
         return Answer(_starting([(group, "") for group in names.groups(incomplete, typed.values)], incomplete))
+    if kind == SUBJECT:
+        return Answer(_starting([(subject, "") for subject in names.subjects(incomplete, typed.values)], incomplete))
     if kind == CLUSTER:
         return Answer(_starting([(name, "") for name in names.clusters(typed.values)], incomplete))
     if kind == PLACE:

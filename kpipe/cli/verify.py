@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.errors import DifferenceError, Interrupted, Stage
-from kpipe.options import PLACE, ConnectionOptions, Operand, VerifyOptions
+from kpipe.errors import DifferenceError, Exit, Interrupted, Stage
+from kpipe.options import PLACE, ConnectionOptions, Operand, VerifyOptions, ViewOptions
 
 if TYPE_CHECKING:
     from kpipe.plan.verify import Verification
@@ -22,6 +22,7 @@ HELP = (
 EXAMPLES = (
     ("after a migration", "kpipe verify old:orders new:orders"),
     ("a filtered copy: what is there must be right", "kpipe verify --allow-missing orders errors"),
+    ("a copy that another schema has written", "kpipe verify --decode auto a:orders b:orders"),
     (
         "what was written since this morning, for a program",
         "kpipe verify -o @2026-01-31T06:00 --json a:orders b:orders",
@@ -33,7 +34,9 @@ ARGUMENTS = {
 }
 
 
-def verify(source: str, target: str, connection: ConnectionOptions, options: VerifyOptions) -> int:
+def verify(
+    source: str, target: str, connection: ConnectionOptions, options: VerifyOptions, schemas: ViewOptions
+) -> int:
     """Compare and tell; DifferenceError when they differ."""
     import signal
 
@@ -43,7 +46,7 @@ def verify(source: str, target: str, connection: ConnectionOptions, options: Ver
     stop = Stop()
     stop.install()
     try:
-        verification = plan_verify(source, target, connection, options, stop, tell)
+        verification = plan_verify(source, target, connection, options, schemas, stop, tell)
         verdict = _run(verification, stop, options)
         held = verification.held_back()
     except Interrupted:
@@ -57,12 +60,14 @@ def verify(source: str, target: str, connection: ConnectionOptions, options: Ver
     elif not options.quiet:
         sys.stdout.write(_as_text(verification, verdict, held))
     sys.stdout.flush()
+    for note in verification.notes():
+        tell(note)
     if found:
         what = ", ".join(f"{count:,} {kind}" for kind, count in found.items())
         raise DifferenceError(
             what, where=f"{verification.source.where} -> {verification.target.where}", stage=Stage.SETTLE
         )
-    return 0
+    return int(Exit.UNDELIVERED) if verification.notes() else 0
 
 
 def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdict:
@@ -152,6 +157,6 @@ app = build_command(
     help=HELP,
     examples=EXAMPLES,
     arguments=ARGUMENTS,
-    groups=(ConnectionOptions, VerifyOptions),
+    groups=(ConnectionOptions, VerifyOptions, ViewOptions),
     transforms=False,
 )

@@ -28,6 +28,7 @@ class Field:
     node: Node
     default: Any = None
     has_default: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +36,8 @@ class Node:
     """One type. `kind` is a primitive, record, enum, fixed, array, map or union.
 
     `items` is what an array or map holds; `branches` are a union's types; `logical` is a logical type that fits the
-    type below it (an unknown one is left out, as the specification wants).
+    type below it (an unknown one is left out, as the specification wants); `connect` is what Kafka Connect calls it.
+    `aliases` are a named type's other full names; `default` is an enum's symbol for those that a reader does not know.
     """
 
     kind: str
@@ -49,6 +51,8 @@ class Node:
     precision: int = 0
     scale: int = 0
     connect: str = ""
+    aliases: tuple[str, ...] = ()
+    default: str = ""
 
     @property
     def tag(self) -> str:
@@ -132,16 +136,18 @@ class _Parser:
             raise SchemaError(f"a {kind} without a name")
         name = _full_name(name, schema, namespace)
         inside = name.rpartition(".")[0]
-        node = Node("record" if kind == "error" else kind, name)
+        aliases = tuple(f"{inside}.{each}" if inside and "." not in each else each for each in _aliases(schema))
+        node = Node("record" if kind == "error" else kind, name, aliases=aliases)
         self._named[name] = node
         if node.kind == "record":
             for each in _listed(schema, "fields", name):
                 if not isinstance(each, dict) or not isinstance(each.get("name"), str) or "type" not in each:
                     raise SchemaError(f"{name}: a field without name or type: {_short(each)}")
                 inner = self.parse(each["type"], inside, depth + 1)
-                node.fields.append(Field(each["name"], inner, each.get("default"), "default" in each))
+                node.fields.append(Field(each["name"], inner, each.get("default"), "default" in each, _aliases(each)))
         elif kind == "enum":
             node.symbols = [str(symbol) for symbol in _listed(schema, "symbols", name)]
+            node.default = str(schema.get("default") or "")
         else:
             size = schema.get("size")
             if not isinstance(size, int) or size < 0:
@@ -189,11 +195,51 @@ def _logical(node: Node, schema: dict[str, Any]) -> Node:
     return node
 
 
+CONNECT_TYPES = {
+    "org.apache.kafka.connect.data.Date": ("int", "date"),
+    "org.apache.kafka.connect.data.Time": ("int", "time-millis"),
+    "org.apache.kafka.connect.data.Timestamp": ("long", "timestamp-millis"),
+    "io.debezium.time.Date": ("int", "date"),
+    "io.debezium.time.Time": ("int", "time-millis"),
+    "io.debezium.time.MicroTime": ("long", "time-micros"),
+    "io.debezium.time.NanoTime": ("long", "time-nanos"),
+    "io.debezium.time.Timestamp": ("long", "local-timestamp-millis"),
+    "io.debezium.time.MicroTimestamp": ("long", "local-timestamp-micros"),
+    "io.debezium.time.NanoTimestamp": ("long", "local-timestamp-nanos"),
+}
+"""What Kafka Connect and Debezium mean by a plain number: the type below, and the logical type that shows it.
+
+Debezium's timestamps have no zone (its documentation, "Temporal types"), so they are shown without one.
+"""
+
+
+def connect_logical(node: Node) -> str:
+    """The logical type that a number's Connect name stands for; empty where it stands for none."""
+    kind, logical = CONNECT_TYPES.get(node.connect, ("", ""))
+    return logical if node.kind == kind else ""
+
+
+def with_connect_types(node: Node, seen: set[int] | None = None) -> Node:
+    """The same tree, with logical types where Connect's names mean them."""
+    seen = set() if seen is None else seen
+    if id(node) not in seen:
+        seen.add(id(node))
+        node.logical = node.logical or connect_logical(node)
+        for inner in (*(each.node for each in node.fields), *node.branches, *([node.items] if node.items else ())):
+            with_connect_types(inner, seen)
+    return node
+
+
 def _listed(schema: dict[str, Any], member: str, name: str) -> list[Any]:
     found = schema.get(member)
     if not isinstance(found, list):
         raise SchemaError(f"{name}: no list of {member}")
     return found
+
+
+def _aliases(schema: dict[str, Any]) -> tuple[str, ...]:
+    found = schema.get("aliases")
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
 
 
 def _short(schema: Any) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from base64 import b64decode, b64encode
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from kpipe.codecs.avro_schema import connect_logical
 
 if TYPE_CHECKING:
     from kpipe.codecs.avro_schema import Node
@@ -47,11 +50,18 @@ def to_json(node: Node, *, tagged: bool, big_ints_as_text: bool) -> Any:
             return _float
         case "bytes" | "fixed":
             return _code_points if tagged else _OCTETS.get(node.logical, _base64)(node)
-        case "int" | "long" if node.logical and not tagged:
-            return _times(node.logical)
-        case "long" if big_ints_as_text:
-            return lambda value: value if abs(value) <= _EXACT_DOUBLE else str(value)
+        case "int" | "long":
+            times = _times(node.logical) if node.logical and not tagged else None
+            return _big_as_text(times) if big_ints_as_text and node.kind == "long" else times
     return None
+
+
+def _big_as_text(convert: Any) -> Any:
+    def render(value: int) -> Any:
+        shown = value if convert is None else convert(value)
+        return shown if type(shown) is str or abs(shown) <= _EXACT_DOUBLE else str(shown)
+
+    return render
 
 
 def forms_of(node: Node) -> set[str]:
@@ -83,7 +93,7 @@ _FORMS = {type(None): "null", bool: "boolean", str: "string", list: "array", dic
 
 
 def _float(value: float) -> Any:
-    if math.isfinite(value):
+    if value - value == 0:  # finite; asking math takes twice as long
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
@@ -139,14 +149,23 @@ def _times(logical: str) -> Any:
     if logical.startswith("time-"):
         return lambda value: _clock(value, digits) if 0 <= value < _DAY * 10**digits else value
     zone = "" if logical.startswith("local-") else "Z"
+    unit, form = 10**digits, f"%s%02d.%0{digits}d{zone}"
+    minute_units = 60 * unit
 
     def instant(value: int) -> Any:
-        seconds, fraction = divmod(value, 10**digits)
-        days, rest = divmod(seconds, _DAY)
-        day = _date(days)
-        return f"{day}T{_clock(rest * 10**digits + fraction, digits)}{zone}" if type(day) is str else value
+        minute, rest = divmod(value, minute_units)
+        start = _minute(minute)
+        return form % (start, *divmod(rest, unit)) if start else value
 
     return instant
+
+
+@lru_cache(4096)
+def _minute(number: int) -> str:
+    """What a moment of that minute since 1970 begins with, empty beyond the calendar: most records share a few."""
+    days, minutes = divmod(number, 1440)
+    day = _date(days)
+    return f"{day}T{minutes // 60:02}:{minutes % 60:02}:" if type(day) is str else ""
 
 
 def _date(days: int) -> Any:
@@ -161,9 +180,15 @@ def _clock(value: int, digits: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:0{digits}}"
 
 
-def from_json(node: Node) -> Any:
-    """A function from parsed JSON to a leaf's value; NoFit where it does not fit."""
-    return _SCALARS[node.kind](node)
+def from_json(node: Node, *, tagged: bool = False, as_read: bool = False) -> Any:
+    """A function from parsed JSON to a leaf's value; NoFit where it does not fit.
+
+    `tagged`: it is Avro's own JSON, where the text "12" of a decimal is two bytes, no number. `as_read`: it is what was
+    read, and a decimal may have more digits than its schema says, as some have.
+    """
+    return (
+        _octets(node, tagged=tagged, as_read=as_read) if node.kind in ("bytes", "fixed") else _SCALARS[node.kind](node)
+    )
 
 
 def say(value: Any) -> str:
@@ -202,14 +227,15 @@ def _boolean(_node: Node) -> Any:
 def _whole(node: Node) -> Any:
     bits = _RANGE[node.kind]
     low, high = -(1 << bits), (1 << bits) - 1
-    parse = _from_text(node.logical) if node.logical else None
+    logical = node.logical or connect_logical(node)  # as --connect-types writes it
+    parse = _from_text(logical) if logical else None
 
     def build(value: Any) -> Any:
         if type(value) is str:
-            if parse is not None:
-                value = parse(value)
-            elif value.removeprefix("-").isdecimal() and node.kind == "long" and abs(int(value)) > 2**53:
+            if _is_big(value) and node.kind == "long":
                 value = int(value)  # as --big-ints string writes it
+            elif parse is not None:
+                value = parse(value)
         if type(value) is float and value.is_integer() and abs(value) <= 2**53:
             value = int(value)
         if type(value) is not int:
@@ -219,6 +245,11 @@ def _whole(node: Node) -> Any:
         return value
 
     return build
+
+
+def _is_big(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return len(digits) < 20 and digits.isascii() and digits.isdecimal() and abs(int(text)) > _EXACT_DOUBLE
 
 
 def _article(word: str) -> str:
@@ -262,8 +293,9 @@ def _enum(node: Node) -> Any:
     return build
 
 
-def _octets(node: Node) -> Any:
+def _octets(node: Node, *, tagged: bool, as_read: bool) -> Any:
     parse = {"decimal": _parse_decimal, "duration": _parse_duration, "uuid": _parse_uuid}.get(node.logical)
+    parse = None if tagged else parse
 
     def build(value: Any) -> Any:
         if type(value) is dict and value.keys() == {"base64"} and type(value["base64"]) is str:
@@ -273,6 +305,8 @@ def _octets(node: Node) -> Any:
                 raise NoFit("it is not base64") from None
         elif type(value) is str and parse is not None:
             found = parse(node, value)
+            if node.logical == "decimal" and not as_read:
+                _check_precision(node, value, found)
         elif type(value) is str and all(ord(char) < 256 for char in value):
             found = value.encode("latin-1")  # as Avro's own JSON encoding writes bytes
         else:
@@ -295,12 +329,15 @@ def _parse_decimal(node: Node, text: str) -> bytes:
     if len(whole) + node.scale > 2500:
         raise NoFit("a decimal number too long")
     number = int(whole + fraction.ljust(node.scale, "0")) * (-1 if text.startswith("-") else 1)
-    if len(str(abs(number))) > node.precision:
-        raise NoFit(f"{text[:40]} has more than {node.precision} digits")
     try:
         return _decimal_bytes(number, node.size if node.kind == "fixed" else None)
     except OverflowError:
         raise NoFit(f"{text[:40]} does not fit into {node.size} bytes") from None
+
+
+def _check_precision(node: Node, text: str, found: bytes) -> None:
+    if len(str(abs(int.from_bytes(found, "big", signed=True)))) > node.precision:
+        raise NoFit(f"{text[:40]} has more than {node.precision} digits")
 
 
 def _parse_duration(_node: Node, text: str) -> bytes:
@@ -361,6 +398,4 @@ _SCALARS: dict[str, Any] = {
     "double": _real,
     "string": _string,
     "enum": _enum,
-    "bytes": _octets,
-    "fixed": _octets,
 }

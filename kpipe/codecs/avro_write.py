@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64encode
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kpipe.codecs.avro_text import NoFit, form, forms_of, from_json, say
@@ -18,12 +19,9 @@ if TYPE_CHECKING:
     from kpipe.codecs.avro_schema import Field, Node
 
 
-def writer(root: Node, *, passes_over: bool = False) -> Callable[[Any], bytes]:
-    """A function from parsed JSON to bytes; NoFit where it does not fit.
-
-    `passes_over` fields that the schema lacks, as a reader with another schema does.
-    """
-    write = _Compiler(passes_over=passes_over).of(root)
+def writer(root: Node, *, tagged: bool = False, as_read: bool = False) -> Callable[[Any], bytes]:
+    """A function from parsed JSON to bytes; NoFit where it does not fit. The words are those of `from_json`."""
+    write = _Compiler(tagged=tagged, as_read=as_read).of(root)
 
     def write_value(value: Any) -> bytes:
         out = bytearray()
@@ -33,9 +31,14 @@ def writer(root: Node, *, passes_over: bool = False) -> Callable[[Any], bytes]:
     return write_value
 
 
+def default_of(field: Field) -> bytes:
+    """The bytes of a field's default; NoFit where it has none, or one that does not fit."""
+    return _Compiler().default(field)
+
+
 class _Compiler:
-    def __init__(self, *, passes_over: bool = False) -> None:
-        self._passes_over = passes_over
+    def __init__(self, *, tagged: bool = False, as_read: bool = False) -> None:
+        self._tagged, self._as_read = tagged, as_read
         self._made: dict[int, list[Any]] = {}
 
     def of(self, node: Node) -> Any:
@@ -57,7 +60,7 @@ class _Compiler:
                 return _map(self.of(node.inner))
             case "union":
                 return self._union(node)
-        check, pack = from_json(node), _PACK[node.kind](node)
+        check, pack = from_json(node, tagged=self._tagged, as_read=self._as_read), _PACK[node.kind](node)
 
         def write(value: Any, out: bytearray) -> None:
             pack(check(value), out)
@@ -71,7 +74,7 @@ class _Compiler:
         def write(value: Any, out: bytearray) -> None:
             if type(value) is not dict:
                 raise NoFit(f"{say(value)}, where the record {node.name} belongs")
-            if not (self._passes_over or value.keys() <= names):
+            if not value.keys() <= names:
                 unknown = min(value.keys() - names)
                 raise NoFit(f"the record {node.name} has no such field").inside(f".{unknown}")
             name = ""
@@ -80,13 +83,13 @@ class _Compiler:
                     if name in value:
                         inner(value[name], out)
                     else:
-                        out += self._default(each)
+                        out += self.default(each)
             except NoFit as error:
                 raise error.inside(f".{name}") from None
 
         return write
 
-    def _default(self, field: Field) -> bytes:
+    def default(self, field: Field) -> bytes:
         """The bytes of a field that is not there; a union's default belongs to the first branch that takes it."""
         if not field.has_default:
             raise NoFit("it is missing and has no default")
@@ -106,13 +109,17 @@ class _Compiler:
 
     def _union(self, node: Node) -> Any:
         branches = [(number, branch.tag, self.of(branch)) for number, branch in enumerate(node.branches)]
+        short = Counter(tag.rpartition(".")[2] for _, tag, _ in branches)
         tagged = {tag.rpartition(".")[2]: (number, inner) for number, tag, inner in branches}
         tagged |= {tag: (number, inner) for number, tag, inner in branches}
+        unclear = {name for name, count in short.items() if count > 1} - {tag for _, tag, _ in branches}
         tags = ", ".join(tag for _, tag, _ in branches)
         claims = [forms_of(branch) for branch in node.branches]
 
         def write(value: Any, out: bytearray) -> None:
             if type(value) is dict and len(value) == 1 and (tag := next(iter(value))) in tagged:
+                if tag in unclear:
+                    raise NoFit(f"{tag} is the name of several of {tags}; write the whole name")
                 number, inner = tagged[tag]
                 write_long(number, out)
                 try:

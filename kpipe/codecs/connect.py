@@ -31,6 +31,7 @@ def open_registry(
     stopped: Callable[[], bool],
     waiting: Callable[[str], None],
     sleep: Callable[[float], None],
+    timeout: float = 10,
 ) -> Registry | None:
     """The registry's client, None where the cluster names none; UsageError for what its properties say wrongly.
 
@@ -42,7 +43,7 @@ def open_registry(
             raise UsageError(f"{name} without {_PREFIX}url; add it", where=cluster.origins.get(name, where))
         return None
     login = _login(cluster, where)
-    return Registry(urls, login, patience=patience, stopped=stopped, waiting=waiting, sleep=sleep)
+    return Registry(urls, login, timeout=timeout, patience=patience, stopped=stopped, waiting=waiting, sleep=sleep)
 
 
 def _login(cluster: Cluster, where: str) -> Login:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from kpipe.codecs import framing, schema
+from kpipe.codecs.avro_read import AvroError
 from kpipe.codecs.avro_schema import SchemaError
 from kpipe.codecs.plain import read_cbor, read_msgpack
 from kpipe.codecs.registry import NotFound
 from kpipe.codecs.schema import DataError
 from kpipe.errors import UsageError
+from kpipe.record import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,14 @@ class Decoded(NamedTuple):
     back: Callable[[bytes], bytes] | None = None
 
 
+class Hot(NamedTuple):
+    """How data behind a prefix of Confluent's are read that was seen before, and what is the same for all of them."""
+
+    read: Callable[[bytes, int], tuple[Any, int]]
+    schema: dict[str, Any]
+    back: Callable[[bytes], bytes] | None
+
+
 class Undecodable(ValueError):
     """It says that it is encoded, or was asked to be decoded, and cannot be: the message says why."""
 
@@ -52,8 +62,9 @@ class Undecodable(ValueError):
 class Decoder:
     """Decodes the keys or the values of a run.
 
-    `given` is the schema of `--schema`, for data without a frame; `library` has the registry's schemas. Either may be
-    missing: `auto` then leaves alone what would need it. `say` is told once of an id that the registry does not have.
+    `library` has the registry's schemas; `given` is the schema of `--schema`, for data that name none, or none that the
+    registry has. Either may be missing: `auto` then leaves alone what would need it. `say` is told once of an id that
+    the registry does not have.
     """
 
     def __init__(
@@ -68,8 +79,26 @@ class Decoder:
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._say, self._told_unknown = say, False
+        self._seen = {"reader_schema": view.reader_name} if view.reader is not None else {}
+        self._tagged = {"avro_json": "tagged"} if view.tagged else {}
         self._decoding, self._view, self._is_key = decoding, view, is_key
         self._library, self._given, self._fingerprint = library, given, fingerprint
+        self._hot: dict[bytes, Hot] = {}
+        self.naming = framing.names_in_headers("key" if is_key else "value")
+        """Names of headers that may say which schema it is."""
+
+    def quick(self, payload: bytes) -> Shown | None:
+        """Avro of a schema that was seen before, when no header names another one; None: `decode` has to look."""
+        hot = self._hot.get(payload[:5])
+        if hot is None:
+            return None
+        try:
+            value, end = hot.read(payload, 5)
+            if end != len(payload):
+                return None
+            return Shown(payload, orjson.dumps(value), hot.schema, hot.back)
+        except (AvroError, TypeError, ValueError, RecursionError):
+            return None  # to be told
 
     def decode(self, payload: bytes | None, headers: Headers | None = None) -> Decoded | None:
         """The JSON of a key or value, None where it is to be taken as it is; Undecodable otherwise."""
@@ -95,13 +124,13 @@ class Decoder:
 
     def _unframed(self, payload: bytes) -> Decoded | None:
         if self._given is not None:
-            return _read(self._given, payload, _BARE, {"format": self._given.format})
+            return _read(self._given, payload, _BARE, self._about_given(self._given))
         if self._decoding == "auto":
             return None
         if self._decoding == "json":
             return _read(schema.Json("true", {}), payload, _BARE, {"format": "json"})
         if self._decoding == "protobuf":
-            from kpipe.codecs.proto import raw_fields
+            from kpipe.codecs.proto_raw import raw_fields
 
             found = raw_fields(payload)
             if found is None:
@@ -115,19 +144,38 @@ class Decoder:
                 return _container(payload, self._view)
             case framing.FINGERPRINT if self._given is None or frame.ref != self._fingerprint:
                 raise DataError(f"it names a schema by fingerprint ({frame}); give that schema with --schema")
-            case framing.ID | framing.GUID | framing.GLOBAL_ID | framing.CONTENT_ID if self._given is None:
+            case framing.ID | framing.GUID | framing.GLOBAL_ID | framing.CONTENT_ID if self._library or not self._given:
                 return self._registered(payload, frame)
         if self._given is None:
             raise DataError(f"it names a schema of another kind of registry ({frame}); give that schema with --schema")
-        if self._given.format == "protobuf" and frame.kind in (framing.ID, framing.GUID) and frame.beside is None:
+        return self._by_given(self._given, payload, frame)
+
+    def _by_given(self, given: Codec, payload: bytes, frame: Frame) -> Decoded:
+        """By the schema of `--schema`; a start like Confluent's may as well be the data's own."""
+        try:
+            return self._framed_by_given(given, payload, frame)
+        except (DataError, framing.FramingError):
+            if frame.framing not in _PROVE_NOTHING:
+                raise
+            try:
+                return _read(given, payload, _BARE, self._about_given(given))
+            except DataError:
+                pass
+            raise
+
+    def _framed_by_given(self, given: Codec, payload: bytes, frame: Frame) -> Decoded:
+        if given.format == "protobuf" and frame.kind in (framing.ID, framing.GUID) and frame.beside is None:
             # The type is given, too: what the index says of it is passed over.
             frame = frame._replace(start=framing.read_index(payload, frame.start)[1])
-        about: dict[str, Any] = {"format": self._given.format, "framing": frame.framing}
+        about = {**self._about_given(given), "framing": frame.framing}
         if frame.start:
             about["prefix"] = payload[: frame.start].hex()
         if frame.compressed:
             about["compressed"] = True
-        return _read(self._given, payload, frame, about)
+        return _read(given, payload, frame, about)
+
+    def _about_given(self, given: Codec) -> dict[str, Any]:
+        return {"format": given.format, **self._seen, **(self._tagged if given.format == "avro" else {})}
 
     def _registered(self, payload: bytes, frame: Frame) -> Decoded | None:
         in_header = frame.start == 0
@@ -140,6 +188,8 @@ class Decoder:
         try:
             known = self._library.get(ref)
         except NotFound as error:
+            if self._given is not None:
+                return self._by_given(self._given, payload, frame)
             if self._decoding == "auto" and not in_header:
                 if not self._told_unknown:
                     self._told_unknown = True
@@ -149,15 +199,20 @@ class Decoder:
                 return None
             raise DataError(f"{frame}: {error.what}") from None
         try:
-            return _read(known.codec, payload, frame, self._about(known.text, frame))
+            found = _read(known.codec, payload, frame, self._about(known.text, frame))
         except DataError:
             if known.fresh:
                 raise
-        known = self._library.again(ref)
-        return _read(known.codec, payload, frame, self._about(known.text, frame))
+            known = self._library.again(ref)
+            found = _read(known.codec, payload, frame, self._about(known.text, frame))
+        if isinstance(known.codec, schema.Avro) and frame.start == 5 and not found.note and not _like_azure(payload):
+            self._hot[payload[:5]] = Hot(known.codec.read_value, found.schema, found.back)
+        return found
 
     def _about(self, text: SchemaText, frame: Frame) -> dict[str, Any]:
-        about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower())}
+        about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower()), **self._seen}
+        if text.kind == "AVRO":
+            about.update(self._tagged)
         if frame.framing != CONFLUENT:
             about["framing"] = frame.framing
         for name in ("id", "guid", "subject", "version"):
@@ -170,7 +225,14 @@ class Decoder:
         return about
 
 
+def _like_azure(payload: bytes) -> bool:
+    """Whether it starts as Azure's old form does (four zeros, then hex digits), so that each has to be looked at."""
+    return payload[:4] == bytes(4) and payload[4:5] in b"0123456789abcdefABCDEF"
+
+
 _BARE = framing.Frame("none", "", "", 0)
+_PROVE_NOTHING = ("Confluent", "Apicurio", "Azure, old form")
+"""Framings whose start any data may have."""
 
 
 def _read(codec: Codec, payload: bytes, frame: Frame, about: dict[str, Any]) -> Decoded:
@@ -178,17 +240,22 @@ def _read(codec: Codec, payload: bytes, frame: Frame, about: dict[str, Any]) -> 
     found = codec.read(data, start, frame.beside)
     if found.message:
         about["message"] = found.message
+        if found.note:
+            about["not_shown"] = found.note
     try:
         text = orjson.dumps(found.value)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"it cannot be shown as JSON ({error})") from None
+    if "reader_schema" in about:  # what is shown has the form of another schema than the data
+        return Decoded(text, about, found.note)
     prefix = payload[: frame.start]
 
     def back(text: bytes) -> bytes:
         written = found.write(text)
         return prefix + (zlib.compress(written) if frame.compressed else written)
 
-    return Decoded(text, about, found.note, back)
+    note = found.note or ("its schema has rules: fields may be encrypted" if "rules" in about else "")
+    return Decoded(text, about, note, back)
 
 
 def _unpacked(data: bytes) -> bytes:

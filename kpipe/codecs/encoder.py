@@ -33,17 +33,19 @@ class Fixed(NamedTuple):
     write: Callable[[bytes], bytes]
     prefix: bytes = b""
     header: tuple[str, bytes] | None = None
+    format: str = ""
 
 
 def framed(codec: Codec, framing: str, *, is_key: bool, number: int, guid: str, message: str = "") -> Fixed:
     """How data of a schema are written: `framing` is confluent (by `number`), header (by `guid`), or none."""
     if framing == "confluent":
-        return Fixed(codec.writer(message), b"\0" + number.to_bytes(4, "big"))
+        return Fixed(codec.writer(message), b"\0" + number.to_bytes(4, "big"), format=codec.format)
     write = codec.writer(message, indexed=False)
     if framing == "none":
-        return Fixed(write)
+        return Fixed(write, format=codec.format)
     side = "key" if is_key else "value"
-    return Fixed(write, header=(f"__{side}_schema_id", b"\x01" + UUID(guid).bytes + codec.index(message)))
+    header = (f"__{side}_schema_id", b"\x01" + UUID(guid).bytes + codec.index(message))
+    return Fixed(write, header=header, format=codec.format)
 
 
 class Encoder:
@@ -60,6 +62,15 @@ class Encoder:
     def header(self) -> tuple[str, bytes] | None:
         """The header that every record gets."""
         return None if self._fixed is None else self._fixed.header
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all are written by one schema, whatever they were read with."""
+        return self._fixed is not None
+
+    def writes(self, schema: Mapping[str, Any] | None) -> bool:
+        """Whether what was read with `schema` has the format that is written."""
+        return self._fixed is not None and schema is not None and schema.get("format") == self._fixed.format
 
     def encode(self, text: bytes | None, schema: Mapping[str, Any] | None) -> bytes | None:
         """The bytes of JSON text; `schema` is what its envelope says of it. BadRecord where that cannot be."""
@@ -91,20 +102,29 @@ class Encoder:
         return found
 
     def _make(self, schema: Mapping[str, Any]) -> Fixed:
-        form, framing, number, guid, message, prefix, packed, registry = map(schema.get, _NAMES)
+        form, framing, number, guid, message, prefix, packed, registry, reader, lost, form_of_avro = map(
+            schema.get, _NAMES
+        )
+        tagged = form_of_avro == "tagged"
+        if reader:
+            what = f"it was shown through the schema {reader}, and its own may want another form"
+            raise SchemaError(f"{what}; name a schema with --encode and --schema")
+        if lost:
+            raise SchemaError(f"{lost}, which would be lost; name a schema with --encode and --schema")
         framing = framing or CONFLUENT
         if type(number) is not int and not guid:
             if self._given is None or form != self._given.format:
                 raise SchemaError(
                     f"it was read as {form} by no schema of a registry; give its schema with --schema FILE"
                 )
-            write = self._given.writer(str(message or ""), indexed=False)
+            write = self._given.writer(str(message or ""), indexed=False, as_read=True, tagged=tagged)
             start = bytes.fromhex(str(prefix or ""))
             return Fixed((lambda text: zlib.compress(write(text))) if packed else write, start)
         codec = self._registered(number if type(number) is int else str(guid), registry)
         if codec.format != form:
             raise SchemaError(f"it was read as {form}, and the registry has {codec.format} under that id")
-        write = codec.writer(str(message or ""), indexed=framing != "Confluent header")
+        indexed = framing != "Confluent header"
+        write = codec.writer(str(message or ""), indexed=indexed, as_read=True, tagged=tagged)
         if framing in IN_HEADERS:  # which travel with the record
             return Fixed(write)
         if framing not in (CONFLUENT, "Apicurio"):
@@ -116,11 +136,23 @@ class Encoder:
     def _registered(self, ref: int | str, registry: Any) -> Codec:
         if self._library is None:
             raise SchemaError("the target cluster has no registry; set schema.registry.url")
-        here = self._library.registry.where
-        if registry and registry != here:
-            what = f"its id is one of {registry}, and the target's registry is {here}"
+        here = self._library.registry
+        if registry and registry not in here.addresses:
+            what = f"its id is one of {registry}, and the target's registry is {here.where}"
             raise SchemaError(f"{what}; name the schema there with --encode and --schema")
         return self._library.get(ref).codec
 
 
-_NAMES = ("format", "framing", "id", "guid", "message", "prefix", "compressed", "registry")
+_NAMES = (
+    "format",
+    "framing",
+    "id",
+    "guid",
+    "message",
+    "prefix",
+    "compressed",
+    "registry",
+    "reader_schema",
+    "not_shown",
+    "avro_json",
+)

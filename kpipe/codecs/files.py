@@ -20,37 +20,37 @@ DESCRIPTORS = (".desc", ".pb", ".binpb", ".protoset")
 LARGEST = 16 * 1024 * 1024
 
 
-def load_file(path: str, view: View) -> tuple[Codec, bytes]:
+def load_file(path: str, view: View, option: str = "--schema") -> tuple[Codec, bytes]:
     """The codec of a schema file, and the fingerprint by which Avro's single objects name it (empty for others)."""
-    content = _content(path)
+    content = _content(path, option)
     try:
         return _load(path, content, view)
     except SchemaError as error:
-        raise UsageError(f"--schema {path}: {error}") from None
+        raise UsageError(f"{option} {path}: {error}") from None
 
 
-def schema_text(path: str) -> SchemaText | None:
+def schema_text(path: str, option: str = "--schema") -> SchemaText | None:
     """The file as a registry takes it; None for a descriptor set, which has no text. UsageError where it is none."""
-    content = _content(path)
+    content = _content(path, option)
     if path.endswith(DESCRIPTORS):
         return None
     try:
         text = _text(content)
     except SchemaError as error:
-        raise UsageError(f"--schema {path}: {error}") from None
+        raise UsageError(f"{option} {path}: {error}") from None
     if path.endswith(".proto"):
         return SchemaText("PROTOBUF", text)
     return SchemaText("JSON" if path.endswith(".json") and not _is_avro(text) else "AVRO", text)
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, option: str) -> bytes:
     try:
         with open(os.path.expanduser(path), "rb") as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
-        raise UsageError(f"--schema {path}: {error.strerror}; check the path") from None
+        raise UsageError(f"{option} {path}: {error.strerror}; check the path") from None
     if len(content) > LARGEST:
-        raise UsageError(f"--schema {path}: larger than 16 MiB; this is no schema")
+        raise UsageError(f"{option} {path}: larger than 16 MiB; this is no schema")
     return content
 
 
@@ -66,7 +66,7 @@ def _load(path: str, content: bytes, view: View) -> tuple[Codec, bytes]:
         return schema.Proto(_one(proto.from_descriptor(content), view), view, indexed=False), b""
     text = _text(content)
     if path.endswith(".json") and not _is_avro(text):
-        return schema.Json(text, {}), b""
+        return schema.Json(text, {}, view), b""
     return schema.avro(text, (), view), avro_schema.fingerprint(text)
 
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 class Fingerprints:
-    """Puts a schema's fingerprint in the place of its id, in keys, values and headers of a batch."""
+    """Puts a schema's fingerprint in the place of its id, in keys, values and headers of a batch.
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    The header `mark`, by which a record says that its ids were translated, is no difference.
+    """
+
+    def __init__(self, registry: Registry, mark: str) -> None:
+        self._registry, self._mark = registry, mark
         self._known: dict[int | str, bytes | None] = {}
 
     def __call__(self, batch: Batch) -> None:
@@ -32,7 +35,7 @@ class Fingerprints:
         batch.values = self._column(batch.values, headers, is_key=False)
         if batch.keys is not None:
             batch.keys = self._column(batch.keys, headers, is_key=True)
-        batch.headers = headers
+        batch.headers = headers and without_mark(headers, self._mark)
 
     def _column(
         self, column: list[bytes | None], headers: list[Headers | None] | None, *, is_key: bool
@@ -65,6 +68,11 @@ class Fingerprints:
             except NotFound:
                 self._known[ref] = None
         return self._known[ref]
+
+
+def without_mark(headers: list[Headers | None], mark: str) -> list[Headers | None]:
+    """The headers but for the one that tells of a translation."""
+    return [own and [each for each in own if each[0] != mark] for own in headers]
 
 
 def fingerprint(text: SchemaText) -> bytes:

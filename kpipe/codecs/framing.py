@@ -54,6 +54,25 @@ def frame_of(payload: bytes, headers: Headers | None, *, is_key: bool) -> Frame 
     return _from_payload(payload)
 
 
+def names_in_headers(side: str) -> frozenset[str]:
+    """The names of headers that may say which schema a key or value (`side`) has."""
+    named = {f"__{side}_schema_id", f"apicurio.{side}.globalId", f"apicurio.{side}.contentId"}
+    return frozenset(named | ({"content-type"} if side == "value" else set()))
+
+
+def without_names(headers: Headers, side: str) -> Headers:
+    """The headers but for those that say which schema a key or value had, once it has another one."""
+    names = names_in_headers(side)
+    return [
+        (name, value)
+        for name, value in headers
+        if not (
+            name.startswith((f"apicurio.{side}.", f"__{side}_schema_id"))
+            or (name in names and (value or b"").lower().startswith(b"avro/binary+"))
+        )
+    ]
+
+
 def _from_headers(headers: Headers, side: str) -> Frame | None:
     # The last header of a name counts, as in the Java client.
     named = {name: value for name, value in headers if value is not None}
@@ -81,7 +100,8 @@ def _from_payload(payload: bytes) -> Frame | None:
             return Frame("Azure, old form", AZURE, payload[4:36].decode(), 36)
         if payload[1:5] == b"\x00\x00\x00\x00" and len(payload) >= 9:
             return Frame("Apicurio", GLOBAL_ID, int.from_bytes(payload[1:9], "big"), 9)
-        return Frame("Confluent", ID, int.from_bytes(payload[1:5], "big"), 5)
+        number = int.from_bytes(payload[1:5], "big")
+        return Frame("Confluent", ID, number, 5) if number else None  # ids count from 1; a small Java long is no frame
     if first == b"\x03" and len(payload) >= 18 and payload[1] in (0, 5):
         return Frame("Glue", GLUE, str(UUID(bytes=payload[2:18])), 18, compressed=payload[1] == 5)
     if payload.startswith(OBJECT_CONTAINER):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.schema import Codec, View
 
 FORGET_NOT_FOUND = 60.0
+"""Seconds after which a schema that was not there, or could not be read, is asked for again."""
 _DEEPEST_REFERENCES = 50
 
 
@@ -50,7 +51,11 @@ class Library:
         self.registry = registry
         self._view, self._folder, self._clock = view, folder, clock
         self._known: dict[int | str, Known] = {}
-        self._missing: dict[int | str, tuple[float, NotFound]] = {}
+        self._missing: dict[int | str, tuple[float, NotFound | SchemaError]] = {}
+
+    def seen(self, view: View) -> Library:
+        """The same schemas in another view."""
+        return Library(self.registry, view, self._folder, self._clock)
 
     def get(self, ref: int | str) -> Known:
         """The schema of an id or GUID; NotFound, SchemaError, or what the registry's client raises."""
@@ -61,16 +66,21 @@ class Library:
         if told is not None and self._clock() - told[0] < FORGET_NOT_FOUND:
             raise told[1]
         kept = self._read(ref)
-        return self._load(ref, *kept, fresh=False) if kept is not None else self.again(ref)
+        if kept is not None:
+            try:
+                return self._load(ref, *kept, fresh=False)
+            except SchemaError:
+                pass  # the registry may have another one by now
+        return self.again(ref)
 
     def again(self, ref: int | str) -> Known:
         """The schema as the registry has it now, whatever was known of it."""
         try:
             text = self.registry.by_id(ref) if isinstance(ref, int) else self.registry.by_guid(ref)
-        except NotFound as error:
+            return self._fetched(ref, text)
+        except (NotFound, SchemaError) as error:
             self._missing[ref] = self._clock(), error
             raise
-        return self._fetched(ref, text)
 
     def hold(self, text: SchemaText) -> Known:
         """A schema that the registry has just given, with what it refers to."""

@@ -38,8 +38,8 @@ def is_file(name: str) -> bool:
 def load_named(name: str, view: View, library: Library | None, *, option: str = "--schema") -> Named:
     """The schema of that name; UsageError where there is none, or no registry to ask for it."""
     if is_file(name):
-        codec, fingerprint = load_file(name, view)
-        return Named(codec, schema_text(name), fingerprint, name)
+        codec, fingerprint = load_file(name, view, option)
+        return Named(codec, schema_text(name, option), fingerprint, name)
     if library is None:
         what = f"{option} {name} names a schema of the registry, and none is set; set schema.registry.url"
         raise UsageError(f"{what}, or name a file ({', '.join(SUFFIXES)})")

@@ -31,6 +31,12 @@ class PluginDecoder:
         if not callable(self._decode):
             raise UsageError(f"the plugin {self._name} made a {type(plugin).__name__} that has no method decode")
 
+    naming: frozenset[str] = frozenset()
+    """No header names a schema of a plugin's."""
+
+    def quick(self, _payload: bytes) -> None:
+        """Nothing is known before it is decoded."""
+
     def decode(self, payload: bytes | None, _headers: Headers | None = None) -> Decoded | None:
         """The JSON of a key or value, None for a null; Undecodable where the plugin raises, or gives no JSON."""
         if payload is None:

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.codecs.avro_schema import SchemaError
 from kpipe.codecs.avro_text import NoFit
+from kpipe.errors import UsageError
+
+try:
+    import google.protobuf  # noqa: F401  # this file is imported at the first schema that needs it
+except ImportError:
+    raise UsageError("Protobuf needs a library: pip install 'kpipe-cli[schemas]'") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -37,9 +43,9 @@ class Message(NamedTuple):
     make: Any
     pool: Any
 
-    def read(self, data: bytes, *, defaults: bool = False) -> tuple[dict[str, Any], list[int]]:
-        """What the bytes say, and the numbers of fields that the type does not know; ProtoError otherwise."""
-        from google.protobuf import json_format, unknown_fields
+    def read(self, data: bytes, *, defaults: bool = False) -> tuple[dict[str, Any], list[str]]:
+        """What the bytes say, and the fields that the type does not know, as `9` or `line.9`; ProtoError otherwise."""
+        from google.protobuf import json_format
         from google.protobuf.message import DecodeError
 
         message = self.make()
@@ -47,26 +53,90 @@ class Message(NamedTuple):
             message.ParseFromString(data)
         except DecodeError as error:
             raise ProtoError(f"it is no {self.name} ({str(error).rstrip('.') or 'broken bytes'})") from None
-        try:
-            found: dict[str, Any] = json_format.MessageToDict(
-                message,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=defaults,
-                descriptor_pool=self.pool,
-            )
-        except (json_format.Error, TypeError, ValueError, RecursionError) as error:
-            raise ProtoError(f"{self.name} cannot be shown as JSON ({str(error)[:200]})") from None
-        return found, sorted({each.field_number for each in unknown_fields.UnknownFieldSet(message)})
+        unknown: list[str] = []
+        size = len(message.SerializePartialToString())  # a required field may be missing
+        message.DiscardUnknownFields()
+        if (
+            len(message.SerializePartialToString()) != size
+        ):  # walking through every message for them costs more than reading it
+            unknown = sorted(set(_unknown_in(self.make.FromString(data), "")))
+        strangers: list[tuple[list[Any], dict[str, str]]] = []
+        for _ in range(2):
+            try:
+                found: dict[str, Any] = json_format.MessageToDict(
+                    message,
+                    preserving_proto_field_name=True,
+                    always_print_fields_with_no_presence=defaults,
+                    descriptor_pool=self.pool,
+                )
+                break
+            except (json_format.Error, TypeError, ValueError, RecursionError) as error:
+                if strangers or not (strangers := _take_strangers(message, self.pool, [])):
+                    raise ProtoError(f"{self.name} cannot be shown as JSON ({str(error)[:200]})") from None
+        for path, shown in strangers:
+            _put_at(found, path, shown)
+        return found, unknown
 
     def write(self, value: Any) -> bytes:
         """The bytes of parsed JSON; NoFit where it does not fit."""
         from google.protobuf import json_format
+        from google.protobuf.message import EncodeError
 
         try:
             message = json_format.ParseDict(value, self.make(), descriptor_pool=self.pool)
-        except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            return bytes(message.SerializeToString(deterministic=True))
+        except (json_format.ParseError, EncodeError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise NoFit(f"it is no {self.name} ({' '.join(str(error).split())[:300]})") from None
-        return bytes(message.SerializeToString(deterministic=True))
+
+
+def _unknown_in(message: Any, path: str) -> Iterator[str]:
+    """The fields in a message and in those inside it that their types do not know."""
+    from google.protobuf import unknown_fields
+
+    for each in unknown_fields.UnknownFieldSet(message):
+        yield f"{path}{each.field_number}"
+    for name, inner, _step in _inside(message):
+        yield from _unknown_in(inner, f"{path}{name}.")
+
+
+def _inside(message: Any) -> Iterator[tuple[str, Any, list[Any]]]:
+    """The messages in a message: the name of the field, the message, and the way to it in JSON."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        name = f"[{field.full_name}]" if field.is_extension else field.name
+        if field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is not None:
+                for key, inner in value.items():
+                    yield name, inner, [name, str(key).lower() if isinstance(key, bool) else str(key)]
+        elif hasattr(value, "append") or hasattr(value, "add"):
+            for number, inner in enumerate(value):
+                yield name, inner, [name, number]
+        else:
+            yield name, value, [name]
+
+
+def _take_strangers(message: Any, pool: Any, path: list[Any]) -> list[tuple[list[Any], dict[str, str]]]:
+    """Empty each Any whose type nobody knows; gives where in the JSON it stands, and what is shown of it."""
+    found: list[tuple[list[Any], dict[str, str]]] = []
+    for _, inner, step in _inside(message):
+        if inner.DESCRIPTOR.full_name != "google.protobuf.Any":
+            found += _take_strangers(inner, pool, path + step)
+            continue
+        try:
+            pool.FindMessageTypeByName(inner.type_url.rpartition("/")[2])
+        except KeyError:
+            shown = {"@type": inner.type_url, "value": b64encode(inner.value).decode()}
+            found.append((path + step, shown))
+            inner.ClearField("type_url")
+            inner.ClearField("value")
+    return found
+
+
+def _put_at(found: Any, path: list[Any], shown: dict[str, str]) -> None:
+    for step in path[:-1]:
+        found = found[step]
+    found[path[-1]] = shown
 
 
 class Messages:
@@ -209,64 +279,3 @@ def _unbase64(text: bytes) -> bytes | None:
         return b64decode(text.strip(), validate=True)
     except ValueError:
         return None
-
-
-# Without any schema
-
-
-def raw_fields(data: bytes, depth: int = 0) -> list[dict[str, Any]] | None:
-    """What the bytes alone say: field numbers, wire types and values; None where they are no Protobuf message."""
-    fields: list[dict[str, Any]] = []
-    place = 0
-    try:
-        while place < len(data):
-            tag, place = _varint(data, place)
-            number, wire = tag >> 3, tag & 7
-            if number == 0:
-                return None
-            shown, place = _raw_value(data, place, wire, depth)
-            fields.append({"field": number, **shown})
-    except (IndexError, ValueError):
-        return None
-    return fields
-
-
-def _raw_value(data: bytes, place: int, wire: int, depth: int) -> tuple[dict[str, Any], int]:
-    match wire:
-        case 0:
-            value, place = _varint(data, place)
-            return {"varint": value}, place
-        case 1 | 5:
-            size = 8 if wire == 1 else 4
-            if place + size > len(data):
-                raise ValueError
-            return {f"fixed{size * 8}": int.from_bytes(data[place : place + size], "little")}, place + size
-        case 2:
-            size, place = _varint(data, place)
-            if place + size > len(data):
-                raise ValueError
-            return _raw_bytes(data[place : place + size], depth), place + size
-    raise ValueError
-
-
-def _raw_bytes(inner: bytes, depth: int) -> dict[str, Any]:
-    try:
-        text = inner.decode()
-    except UnicodeDecodeError:
-        text = None
-    if text is not None and text.isprintable():
-        return {"text": text}
-    nested = raw_fields(inner, depth + 1) if depth < 20 and inner else None
-    return {"message": nested} if nested is not None else {"base64": b64encode(inner).decode()}
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 70:
-        byte = data[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, place
-        shift += 7
-    raise ValueError

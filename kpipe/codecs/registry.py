@@ -11,7 +11,8 @@ import http.client
 import socket
 import ssl
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,7 +21,7 @@ import orjson
 from kpipe.errors import KpipeError, Stage, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _REFUSED_LOGIN = (401, 403)
@@ -98,61 +99,82 @@ class Registry:
         if not urls:
             raise UsageError("a schema registry without an address; set schema.registry.url")
         self._addresses = [_Address(url, login, timeout) for url in urls]
+        self.addresses = tuple(each.where for each in self._addresses)
+        """The URLs as they were given, without logins."""
         self._patience, self._stopped, self._waiting = patience, stopped, waiting
         self._clock, self._sleep = clock, sleep
 
     @property
     def where(self) -> str:
-        """The registry in messages: its first address, without a login."""
-        return self._addresses[0].where
+        """The registry in messages, in its cache and in envelopes: the first address given, whichever one answers."""
+        return self.addresses[0]
 
     def by_id(self, number: int, subject: str = "") -> SchemaText:
         """The schema with this id; NotFound where the registry has none."""
         found = self.ask("GET", f"/schemas/ids/{number}", {"subject": subject} if subject else {})
-        return _schema(found, id=number, subject=subject)
+        with self._reading():
+            return _schema(found, id=number, subject=subject)
 
     def by_guid(self, guid: str) -> SchemaText:
         """The schema with this GUID (Schema Registry 8)."""
-        return _schema(self.ask("GET", f"/schemas/guids/{guid}"), guid=guid)
+        found = self.ask("GET", f"/schemas/guids/{guid}")
+        with self._reading():
+            return _schema(found, guid=guid)
 
     def descriptor(self, number: int) -> bytes | None:
-        """The serialised FileDescriptorProto (base64) of a Protobuf schema; None where the registry cannot say."""
+        """The serialised FileDescriptorProto (base64) of a Protobuf schema; None where the registry cannot say.
+
+        Registries that do not know `format` answer with the source text; Apicurio 3.3 with 500, or with the bytes as if
+        they were text, which breaks some of them, and with types that the file does not have. It is asked once, for the
+        text is there anyway.
+        """
+        address = self._addresses[0]
         try:
-            found = self.ask("GET", f"/schemas/ids/{number}", {"format": "serialized"})
-        except RegistryError:
+            found = self._answer(address, *address.exchange("GET", f"/schemas/ids/{number}?format=serialized", None))
+        except (RegistryError, _NoAnswer):
             return None
         text = found.get("schema") if isinstance(found, dict) else None
-        # A registry that does not know `format` answers with the source text.
-        return text.encode() if isinstance(text, str) and not text.lstrip().startswith(("syntax", "//", "/*")) else None
+        try:
+            return text.encode() if isinstance(text, str) and b64decode(text, validate=True) else None
+        except ValueError:
+            return None
 
     def versions_of_id(self, number: int) -> list[tuple[str, int]]:
         """The subjects that have this schema, each with its version."""
         found = self.ask("GET", f"/schemas/ids/{number}/versions")
-        return [(each["subject"], int(each["version"])) for each in _listed(found)]
+        with self._reading():
+            return [(str(each["subject"]), int(each["version"])) for each in _listed(found)]
 
     def subjects(self) -> list[str]:
         """Every subject, sorted."""
-        return sorted(map(str, _listed(self.ask("GET", "/subjects"))))
+        found = self.ask("GET", "/subjects")
+        with self._reading():
+            return sorted(map(str, _listed(found)))
 
     def versions(self, subject: str) -> list[int]:
         """The versions of a subject, oldest first."""
-        return sorted(int(each) for each in _listed(self.ask("GET", f"/subjects/{_name(subject)}/versions")))
+        found = self.ask("GET", f"/subjects/{_name(subject)}/versions")
+        with self._reading():
+            return sorted(int(each) for each in _listed(found))
 
     def version(self, subject: str, version: int | str = "latest") -> SchemaText:
         """A version of a subject."""
         found = self.ask("GET", f"/subjects/{_name(subject)}/versions/{version}")
-        return _schema(found, id=found.get("id"), subject=subject)
+        with self._reading():
+            return _schema(found, id=_number(found.get("id")), subject=subject)
 
     def lookup(self, subject: str, schema: SchemaText) -> SchemaText:
         """The subject's version that holds just this schema; NotFound where none does. Registers nothing."""
         found = self.ask("POST", f"/subjects/{_name(subject)}", body=_body(schema))
-        guid = str(found.get("guid") or "")
-        return schema._replace(id=int(found["id"]), subject=subject, version=int(found["version"]), guid=guid)
+        with self._reading():
+            guid = str(found.get("guid") or "")
+            return schema._replace(id=int(found["id"]), subject=subject, version=int(found["version"]), guid=guid)
 
     def register(self, subject: str, schema: SchemaText) -> SchemaText:
         """Add a schema to a subject, or find it there; Incompatible where the registry refuses it."""
         found = self.ask("POST", f"/subjects/{_name(subject)}/versions", body=_body(schema))
-        return schema._replace(id=int(found["id"]), subject=subject, guid=str(found.get("guid") or ""))
+        with self._reading():
+            return schema._replace(id=int(found["id"]), subject=subject, guid=str(found.get("guid") or ""))
 
     def compatibility(self, subject: str, schema: SchemaText, version: str = "latest") -> tuple[bool, list[str]]:
         """Whether a schema may follow the versions of a subject, and the registry's words where it may not."""
@@ -160,7 +182,8 @@ class Registry:
         if version != "all":
             path += f"/{version}"
         found = self.ask("POST", path, {"verbose": "true"}, _body(schema))
-        return bool(found.get("is_compatible")), [str(each) for each in found.get("messages") or ()]
+        with self._reading():
+            return found["is_compatible"] is True, [str(each) for each in found.get("messages") or ()]
 
     def level(self, subject: str) -> str:
         """The compatibility that the registry asks of a subject (its own, or the registry's)."""
@@ -168,7 +191,17 @@ class Registry:
             found = self.ask("GET", f"/config/{_name(subject)}", {"defaultToGlobal": "true"})
         except NotFound:
             found = self.ask("GET", "/config")
-        return str(found.get("compatibilityLevel") or found.get("compatibility") or "")
+        with self._reading():
+            return str(found.get("compatibilityLevel") or found.get("compatibility") or "")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Another program may sit at the address, or answer in a form that no registry has."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError):
+            what = "it answers in a form that no schema registry has; is schema.registry.url right?"
+            raise KpipeError(what, where=self.where, stage=Stage.CONNECT) from None
 
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: dict[str, Any] | None = None
@@ -208,16 +241,22 @@ class Registry:
                 what = "it answers with something that is not JSON; is the path of schema.registry.url right?"
                 raise KpipeError(what, where=where, stage=Stage.CONNECT)
             return found
-        number = found.get("error_code", status) if isinstance(found, dict) else status
+        number = (_number(found.get("error_code")) if isinstance(found, dict) else None) or status
         told = _reason(found)
+        if 300 <= status < 400:
+            what = f"it answers {status}, which leads elsewhere; set schema.registry.url to where it leads"
+            raise KpipeError(what, where=where, stage=Stage.CONNECT)
         if status in _REFUSED_LOGIN:
             what = f"the schema registry refuses the login ({status}{told}); check its user, password or token"
             raise UnreachableError(what, where=where, stage=Stage.CONNECT)
         if status == 404:
-            raise NotFound(f"the schema registry has none ({number}{told})", where=where, number=int(number))
+            if not isinstance(found, dict):  # a page of a proxy is no word on a schema
+                what = "it answers 404 with something that is not JSON; is the path of schema.registry.url right?"
+                raise KpipeError(what, where=where, stage=Stage.CONNECT)
+            raise NotFound(f"the schema registry has none ({number}{told})", where=where, number=number)
         if status == 409:
-            raise Incompatible(f"the schema registry refuses the schema{told}", where=where, number=int(number))
-        raise RegistryError(f"the schema registry refuses ({number}{told})", where=where, number=int(number))
+            raise Incompatible(f"the schema registry refuses the schema{told}", where=where, number=number)
+        raise RegistryError(f"the schema registry refuses ({number}{told})", where=where, number=number)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -321,7 +360,13 @@ def _name(subject: str) -> str:
 
 
 def _listed(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else []
+    if not isinstance(found, list):
+        raise TypeError
+    return found
+
+
+def _number(found: Any) -> int | None:
+    return found if type(found) is int else None
 
 
 def _body(schema: SchemaText) -> dict[str, Any]:
@@ -345,7 +390,7 @@ def _schema(found: Any, **known: Any) -> SchemaText:
         found["schema"],
         references,
         **{
-            "version": found.get("version"),
+            "version": _number(found.get("version")),
             "guid": str(found.get("guid") or ""),
             "has_rules": bool(found.get("ruleSet")),
             **{key: value for key, value in known.items() if value},

@@ -5,6 +5,7 @@ It is given texts; it asks nobody for them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import orjson
@@ -52,11 +53,14 @@ class Codec(Protocol):
         `beside` is a Protobuf message index from a header.
         """
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+    def writer(
+        self, message: str = "", *, indexed: bool = True, as_read: bool = False, tagged: bool | None = None
+    ) -> Write:
         """Makes bytes of JSON text; NoFit where it does not fit, orjson's error where it is no JSON.
 
         A Protobuf schema has several types, `message` names one (empty: the first), and `indexed` puts its message
-        index before the data. SchemaError where there is no such type.
+        index before the data. `as_read`: the JSON is what was read; `tagged`: it is Avro's own (None: as the view is).
+        SchemaError where there is no such type.
         """
 
     def index(self, message: str = "") -> bytes:
@@ -64,12 +68,29 @@ class Codec(Protocol):
 
 
 class View:
-    """How values are shown: see the options `--avro-json`, `--big-ints` and `--defaults`."""
+    """How values are shown: see the options `--avro-json`, `--big-ints`, `--defaults` and `--connect-types`.
+
+    `reader` is the schema of `--reader-schema`, called `reader_name`, through which all others are seen.
+    """
 
     def __init__(
-        self, *, tagged: bool = False, big_ints_as_text: bool = False, defaults: bool = False, message: str = ""
+        self,
+        *,
+        tagged: bool = False,
+        big_ints_as_text: bool = False,
+        defaults: bool = False,
+        message: str = "",
+        connect_types: bool = False,
+        reader: Codec | None = None,
+        reader_name: str = "",
     ) -> None:
         self.tagged, self.big_ints_as_text, self.defaults, self.message = tagged, big_ints_as_text, defaults, message
+        self.connect_types, self.reader, self.reader_name = connect_types, reader, reader_name
+
+
+def _refuse_reader(view: View, own: str) -> None:
+    if view.reader is not None and view.reader.format != own:
+        raise SchemaError(f"it is {own}, and the reader's schema is {view.reader.format}")
 
 
 class Avro:
@@ -78,33 +99,47 @@ class Avro:
     format = "avro"
 
     def __init__(self, root: avro_schema.Node, view: View) -> None:
-        self._read = avro_read.reader(root, tagged=view.tagged, big_ints_as_text=view.big_ints_as_text)
-        self._root = root
-        self._write: Any = None
+        _refuse_reader(view, self.format)
+        if view.connect_types:
+            avro_schema.with_connect_types(root)
+        shown = {"tagged": view.tagged, "big_ints_as_text": view.big_ints_as_text}
+        self.root = root
+        if isinstance(view.reader, Avro):
+            from kpipe.codecs import avro_resolve
+
+            self.read_value = avro_resolve.reader(root, view.reader.root, **shown)
+        else:
+            self.read_value = avro_read.reader(root, **shown)
+        self._tagged = view.tagged
+        self._writers: dict[tuple[bool, bool], Any] = {}
+        self._back = self.writer(as_read=True)
 
     def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
         """What is left over behind the value shows that it was written with another schema."""
         try:
-            value, end = self._read(data, start)
+            value, end = self.read_value(data, start)
         except avro_read.AvroError as error:
             raise DataError(str(error)) from None
         if end != len(data):
             raise DataError(f"{len(data) - end} of {len(data)} bytes are left over; it was written with another schema")
-        return Read(value, self._write_text)
+        return Read(value, self._back)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+    def writer(
+        self, message: str = "", *, indexed: bool = True, as_read: bool = False, tagged: bool | None = None
+    ) -> Write:
         """Avro has one type a schema, and no index."""
-        return self._write_text
+        return partial(self._write_text, (self._tagged if tagged is None else tagged, as_read))
 
     def index(self, message: str = "") -> bytes:
         """None."""
         return b""
 
-    def _write_text(self, text: bytes) -> bytes:
-        if self._write is None:
-            self._write = avro_write.writer(self._root)
+    def _write_text(self, how: tuple[bool, bool], text: bytes) -> bytes:
+        write = self._writers.get(how)
+        if write is None:
+            write = self._writers[how] = avro_write.writer(self.root, tagged=how[0], as_read=how[1])
         try:
-            return bytes(self._write(orjson.loads(text)))
+            return bytes(write(orjson.loads(text)))
         except RecursionError:
             raise NoFit("it nests too deeply") from None
 
@@ -114,19 +149,28 @@ class Json:
 
     format = "json"
 
-    def __init__(self, text: str, others: Mapping[str, str]) -> None:
+    def __init__(self, text: str, others: Mapping[str, str], view: View | None = None) -> None:
+        if view is not None:
+            _refuse_reader(view, self.format)
         self._text, self._others = text, others
+        self._reader = view.reader if view is not None else None
         self._validator: Any = None
 
     def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
         """The JSON text as it stands."""
         try:
             orjson.loads(data[start:])
+            if self._reader is not None:
+                self._reader.writer()(data[start:])
         except orjson.JSONDecodeError as error:
             raise DataError(f"it is not JSON ({error})") from None
+        except NoFit as error:
+            raise DataError(str(error)) from None
         return Read(orjson.Fragment(data[start:]), self._write_text)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+    def writer(
+        self, message: str = "", *, indexed: bool = True, as_read: bool = False, tagged: bool | None = None
+    ) -> Write:
         """The text itself, if it is valid: numbers keep their digits."""
         return self._write_text
 
@@ -171,7 +215,9 @@ class Proto:
     format = "protobuf"
 
     def __init__(self, messages: Messages, view: View, *, indexed: bool) -> None:
+        _refuse_reader(view, self.format)
         self._messages, self._defaults, self._indexed = messages, view.defaults, indexed
+        self._reader = view.reader if isinstance(view.reader, Proto) else None
         self._named = messages.named(view.message) if view.message else None
         self._by_index: dict[tuple[int, ...], Message] = {}
 
@@ -189,17 +235,25 @@ class Proto:
                 elif beside:
                     index, _ = framing.read_index(beside, 0)
             message = self._message(index)
-            value, unknown = message.read(data[start:], defaults=self._defaults)
+            seen = message if self._reader is None else self._reader.like(message.name)
+            value, unknown = seen.read(data[start:], defaults=self._defaults)
         except (ProtoError, framing.FramingError) as error:
             raise DataError(str(error)) from None
-        numbers = ", ".join(map(str, unknown))
-        note = f"the schema does not know the field{'s' * (len(unknown) > 1)} {numbers}" if unknown else ""
-        return Read(value, lambda text: prefix + message.write(orjson.loads(text)), note, message.name)
+        if not unknown:
+            return Read(value, lambda text: prefix + message.write(orjson.loads(text)), message=message.name)
+        note = f"the schema does not know the field{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+        return Read(value, _refuse_loss(note), note, message.name)
 
-    def writer(self, message: str = "", *, indexed: bool = True) -> Write:
+    def writer(
+        self, message: str = "", *, indexed: bool = True, as_read: bool = False, tagged: bool | None = None
+    ) -> Write:
         """The type of that name, else that of `--message`, else the first one."""
         chosen, prefix = self._chosen(message), self.index(message) if indexed else b""
         return lambda text: prefix + chosen.write(orjson.loads(text))
+
+    def like(self, name: str) -> Message:
+        """The type of `--message`, else the one of this full name; SchemaError where there is none."""
+        return self._named or self._messages.named(name)
 
     @property
     def types(self) -> list[str]:
@@ -222,6 +276,15 @@ class Proto:
         return found
 
 
+def _refuse_loss(note: str) -> Write:
+    """Written again, it would lack what JSON does not show."""
+
+    def write(_text: bytes) -> bytes:
+        raise NoFit(f"{note}, which would be lost")
+
+    return write
+
+
 def avro(text: str, others: Sequence[str], view: View) -> Avro:
     """An Avro schema; `others` are the schemas it uses, those that they use first."""
     named: dict[str, avro_schema.Node] = {}
@@ -238,7 +301,7 @@ def load(schema: SchemaText, others: Mapping[str, str], view: View, descriptor: 
     if schema.kind == "AVRO":
         return avro(schema.text, list(others.values()), view)
     if schema.kind == "JSON":
-        return Json(schema.text, others)
+        return Json(schema.text, others, view)
     if schema.kind == "PROTOBUF":
         return Proto(_messages(schema.text, others, descriptor), view, indexed=True)
     raise SchemaError(f"a schema of the kind {schema.kind}, which kpipe cannot read")

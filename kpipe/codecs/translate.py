@@ -18,12 +18,14 @@ from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.record import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from kpipe.codecs.framing import Frame
     from kpipe.codecs.registry import Reference, Registry, SchemaText
     from kpipe.record import Batch, Headers
 
+MARK = "translated_schemas"
+"""The header, behind the prefix of the trace's: `value=ID key=ID registry=URL cluster=ID`."""
 FORGET_UNKNOWN = 60.0
 _DEEPEST = 50
 _UNTOUCHED = (framing.GLUE, framing.AZURE, framing.FINGERPRINT, framing.EMBEDDED)
@@ -37,8 +39,45 @@ class Side(NamedTuple):
     registers: bool
 
 
+class Marking(NamedTuple):
+    """How a record says that its ids are those of the target by now, and how such a record is known again.
+
+    `name` is the header's; the addresses are those of the registries, the others the ids of the clusters.
+    """
+
+    name: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    source_cluster: str = ""
+    target_cluster: str = ""
+
+    def done(self, value: bytes | None) -> frozenset[str]:
+        """Which sides name schemas of the target's registry: this hop, or one like it, has translated them before.
+
+        A header that says so of the source's registry tells of the hop before; one of any other registry, nothing.
+        """
+        said = dict(word.partition("=")[::2] for word in (value or b"").decode(errors="replace").split(" "))
+        registry, cluster = said.get("registry"), said.get("cluster")
+        if registry is None or registry in self.source:
+            return _NO_SIDE
+        known = cluster and cluster == self.target_cluster != self.source_cluster
+        return frozenset(said.keys() & {"key", "value"}) if registry in self.target or known else _NO_SIDE
+
+    def header(self, former: Mapping[str, str]) -> tuple[str, bytes]:
+        """The header of a record, with the ids or GUIDs that its sides had before (`-`: none)."""
+        sides = [f"{side}={former[side]}" for side in ("value", "key") if side in former]
+        cluster = [f"cluster={self.target_cluster}"] if self.target_cluster else []
+        return self.name, " ".join([*sides, f"registry={self.target[0]}", *cluster]).encode()
+
+
+_NO_SIDE: frozenset[str] = frozenset()
+
+
 class Translator:
-    """The stage of forward. `topic` is where records go that no route leads elsewhere."""
+    """The stage of forward. `topic` is where records go that no route leads elsewhere.
+
+    `marking` None: records do not say that they were translated (`--trace none`), and none is known again.
+    """
 
     def __init__(
         self,
@@ -46,44 +85,96 @@ class Translator:
         target: Registry,
         sides: tuple[Side, ...],
         topic: str,
+        marking: Marking | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shelf = _Shelf(source, target)
-        self._sides, self._topic, self._clock = sides, topic, clock
+        self._sides, self._topic, self._marking, self._clock = sides, topic, marking, clock
         self._ids: dict[tuple[str, str, str, int | str], int | str] = {}
         self._unknown: dict[int | str, tuple[float, str]] = {}
+        self._headers: dict[tuple[str | None, str | None], tuple[str, bytes]] = {}
+        self._done: dict[bytes | None, frozenset[str]] = {}
         self.unframed = 0
         """Keys and values that name no schema."""
+        self.before = 0
+        """Records that were translated before."""
 
     def __call__(self, batch: Batch) -> None:
         """Rewrite the ids of a batch; what cannot be named at the target is bad."""
         bad: dict[int, BadRecord] = {}
+        done = self._translated_before(batch)
+        former: dict[int, dict[str, str]] = {}
         for side in self._sides:
             column = batch.keys if side.name == "key" else batch.values
             if column is not None:
-                self._column(side, batch, column, bad)
+                self._column(side, batch, column, bad, done, former)
+        batch.shown_keys = batch.shown_values = None
+        if self._marking is not None and former:
+            self._mark(self._marking, batch, former)
         batch.reject(bad)
 
     def notes(self) -> list[str]:
         """What is told at the end."""
-        if not self.unframed:
-            return []
-        return [f"encode: {self.unframed:,} keys or values name no schema and passed as they are (--translate-schemas)"]
+        told = [
+            (self.unframed, "keys or values name no schema and passed as they are (--translate-schemas)"),
+            (self.before, "records were translated before, as their header says, and passed as they are"),
+        ]
+        return [f"encode: {count:,} {what}" for count, what in told if count]
 
-    def _column(self, side: Side, batch: Batch, column: list[bytes | None], bad: dict[int, BadRecord]) -> None:
+    def _translated_before(self, batch: Batch) -> Mapping[int, frozenset[str]]:
+        """The records that say so, by place, and which sides of them."""
+        marking, found = self._marking, {}
+        if marking is None or batch.headers is None:
+            return {}
+        for place, headers in enumerate(batch.headers):
+            for name, value in headers or ():
+                if name == marking.name:  # the last one counts, as of all headers
+                    if value not in self._done:
+                        self._done[value] = marking.done(value)
+                    found[place] = self._done[value]
+        found = {place: sides for place, sides in found.items() if sides}
+        self.before += len(found)
+        return found
+
+    def _mark(self, marking: Marking, batch: Batch, former: Mapping[int, dict[str, str]]) -> None:
+        headers: list[Headers | None] = list(batch.headers) if batch.headers is not None else [None] * len(batch)
+        for place, refs in former.items():
+            asked = (refs.get("value"), refs.get("key"))
+            if asked not in self._headers:
+                self._headers[asked] = marking.header(refs)
+            kept = [each for each in headers[place] or () if each[0] != marking.name]
+            headers[place] = [*kept, self._headers[asked]]
+        batch.headers = headers
+
+    def _column(
+        self,
+        side: Side,
+        batch: Batch,
+        column: list[bytes | None],
+        bad: dict[int, BadRecord],
+        done: Mapping[int, frozenset[str]],
+        former: dict[int, dict[str, str]],
+    ) -> None:
         written = list(column)
+        headers: list[Headers | None] = list(batch.headers) if batch.headers is not None else [None] * len(batch)
+        shown = batch.shown_keys if side.name == "key" else batch.shown_values
         for place, payload in enumerate(column):
-            if payload is None or place in bad:
+            if payload is None or place in bad or side.name in done.get(place, ()):
                 continue
-            headers = batch.headers[place] if batch.headers is not None else None
+            if shown is not None and shown[place] is not None:  # --encode wrote it, by the target's registry
+                former.setdefault(place, {})[side.name] = "-"
+                continue
             try:
-                written[place], named = self._one(side, batch, place, payload, headers)
+                written[place], named, ref = self._one(side, batch, place, payload, headers[place])
             except BadRecord as error:
                 error.what = f"the {side.name} {error.what}"
                 bad[place] = error
                 continue
-            if named is not headers:
-                batch.headers = [named if each == place else own for each, own in enumerate(batch.headers or ())]
+            if ref:
+                former.setdefault(place, {})[side.name] = ref
+            headers[place] = named
+        if batch.headers is not None:
+            batch.headers = headers
         if side.name == "value":
             batch.values = written
         elif written != column:
@@ -92,14 +183,15 @@ class Translator:
 
     def _one(
         self, side: Side, batch: Batch, place: int, payload: bytes, headers: Headers | None
-    ) -> tuple[bytes, Headers | None]:
+    ) -> tuple[bytes, Headers | None, str]:
+        """The bytes and headers that name the target's schema, and what they named before (empty: no id)."""
         try:
             frame = framing.frame_of(payload, headers, is_key=side.name == "key")
         except framing.FramingError as error:
             raise BadRecord(f"cannot be translated: {error}", stage=Stage.ENCODE) from None
         if frame is None or frame.kind in _UNTOUCHED:
             self.unframed += 1
-            return payload, headers
+            return payload, headers, ""
         if frame.framing.startswith("Apicurio"):
             what = f"names its schema as only Apicurio's own serdes do ({frame}); let them write Confluent's ids"
             raise BadRecord(what, stage=Stage.ENCODE)
@@ -111,12 +203,13 @@ class Translator:
         new = self._ids.get(asked)
         if new is None:
             new = self._ids[asked] = self._translated(side, topic or target, target, frame)
+        former = str(frame.ref)
         if new == frame.ref:
-            return payload, headers
+            return payload, headers, former if isinstance(new, int) else ""
         if frame.start:
             assert isinstance(new, int)  # noqa: S101  # as it was asked for
-            return b"\0" + new.to_bytes(4, "big") + payload[5:], headers
-        return payload, _renamed(headers or [], f"__{side.name}_schema_id", new)
+            return b"\0" + new.to_bytes(4, "big") + payload[5:], headers, former
+        return payload, _renamed(headers or [], f"__{side.name}_schema_id", new), former
 
     def _translated(self, side: Side, topic: str, target: str, frame: Frame) -> int | str:
         assert not isinstance(frame.ref, bytes)  # noqa: S101  # those are fingerprints
@@ -194,7 +287,7 @@ class _Shelf:
             return subject, subject, version
         what = f"schema {text.id or text.guid} belongs to {', '.join(sorted(known)[:5])} and not to {by_topic}"
         raise KpipeError(
-            f"{what}: which of them is meant cannot be told; register it as {by_topic} at the source",
+            f"{what}: which of them is meant cannot be told; register it as {by_topic} in the source's registry",
             where=self._source.where,
             stage=Stage.ENCODE,
         )
@@ -298,8 +391,9 @@ class WarnOnce:
             headers = batch.headers[place] if batch.headers is not None else None
             if _names_id(value, headers, is_key=False) or _names_id(key, headers, is_key=True):
                 self._told = True
-                what = f"it names a schema by the id of {self._source}, and {self._target} may have another one there"
-                self._say(f"encode: {batch.where(place)}: {what}; see --translate-schemas")
+                what = f"it starts as one that names a schema by an id of {self._source}"
+                advice = f"{self._target} may have another one under that id; see --translate-schemas"
+                self._say(f"encode: {batch.where(place)}: {what}, and {advice}")
                 return
 
 
@@ -310,4 +404,4 @@ def _names_id(payload: bytes | None, headers: Headers | None, *, is_key: bool) -
         frame = framing.frame_of(payload, headers, is_key=is_key)
     except framing.FramingError:
         return False
-    return frame is not None and frame.kind == framing.ID
+    return frame is not None and frame.kind in (framing.ID, framing.GLOBAL_ID, framing.CONTENT_ID)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from kpipe.codecs import framing, schema
-from kpipe.codecs.avro_schema import Node, SchemaError, parse
+from kpipe.codecs import schema
 from kpipe.codecs.decoder import Decoder, Undecodable
 from kpipe.codecs.library import Library
 from kpipe.codecs.registry import NotFound, Reference
@@ -19,7 +18,7 @@ from kpipe.codecs.schema import View
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kpipe.codecs.registry import Registry, SchemaText
     from kpipe.record import Batch
@@ -171,12 +170,13 @@ class Reading:
 
 
 class Through:
-    """Reads records with the schema they were written with, and looks whether a reader with a new one understands."""
+    """Reads records with the schema they were written with, then as a reader with a new one sees them."""
 
     def __init__(self, registry: Registry, text: SchemaText, others: Mapping[str, str], *, is_key: bool) -> None:
-        library = _Plain(registry, View(), None)
-        self._decoder = Decoder("auto", View(), is_key=is_key, library=library)
-        self._fits = _reader(text, others)
+        seen = View(reader=schema.load(text, others, View()), reader_name=text.subject or "the new schema")
+        self._own, self._seen = (
+            Decoder("auto", view, is_key=is_key, library=Library(registry, view, None)) for view in (View(), seen)
+        )
         self._is_key = is_key
         self.found = Reading()
 
@@ -188,94 +188,19 @@ class Through:
             if value is None:
                 found.fit += 1
                 continue
+            headers = batch.header(place)
             try:
-                decoded = self._decoder.decode(value, batch.header(place))
+                decoded = self._own.decode(value, headers)
             except Undecodable as error:
                 found.refuse(batch.where(place), f"it cannot be read with its own schema: {error}")
                 continue
             if decoded is None or not (decoded.schema.keys() & {"id", "guid"}):
                 found.unframed += 1
                 continue
-            why = self._fits(decoded.text, decoded.schema.get("message", ""), value)
-            if why:
-                found.refuse(
-                    batch.where(place),
-                    f"{why} (written with schema {decoded.schema.get('id') or decoded.schema.get('guid')})",
-                )
+            try:
+                self._seen.decode(value, headers)
+            except Undecodable as error:
+                written = f"written with schema {decoded.schema.get('id') or decoded.schema.get('guid')}"
+                found.refuse(batch.where(place), f"{error} ({written})")
             else:
                 found.fit += 1
-
-
-class _Plain(Library):
-    """Schemas without their logical types: a reader may call the same number by another one."""
-
-    def _load(
-        self, ref: Any, text: SchemaText, others: dict[str, str], descriptor: bytes | None, *, fresh: bool
-    ) -> Any:
-        known = super()._load(ref, text, others, descriptor, fresh=fresh)
-        if text.kind == "AVRO":
-            known.codec = schema.Avro(_tree(text, others), View())
-        return known
-
-
-def _tree(text: SchemaText, others: Mapping[str, str]) -> Node:
-    named: dict[str, Node] = {}
-    for other in others.values():
-        parse(other, named)
-    root = parse(text.text, named)
-    _without_logical(root, set())
-    return root
-
-
-def _without_logical(node: Node, seen: set[int]) -> None:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    node.logical = ""
-    for inner in (*(each.node for each in node.fields), *node.branches, *([node.items] if node.items else ())):
-        _without_logical(inner, seen)
-
-
-def _reader(text: SchemaText, others: Mapping[str, str]) -> Callable[[bytes, str, bytes], str]:
-    """Says why a value does not fit the new schema, empty where it does; takes its JSON, type and bytes."""
-    if text.kind == "AVRO":
-        from kpipe.codecs.avro_text import NoFit
-        from kpipe.codecs.avro_write import writer
-
-        write = writer(_tree(text, others), passes_over=True)
-
-        def fits(value: bytes, _message: str, _raw: bytes) -> str:
-            try:
-                write(orjson.loads(value))
-            except NoFit as error:
-                return str(error)
-            return ""
-
-        return fits
-    codec = schema.load(text, others, View())
-    if text.kind == "PROTOBUF":
-        return lambda _value, message, raw: _parses(codec, message, raw)
-
-    def valid(value: bytes, _message: str, _raw: bytes) -> str:
-        try:
-            codec.writer()(value)
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    return valid
-
-
-def _parses(codec: schema.Codec, message: str, raw: bytes) -> str:
-    """Protobuf: the same bytes as the same type of the new schema; fields that it lacks stay unknown, no error."""
-    try:
-        start = 5
-        if message:
-            index = codec.index(message)
-            _, end = framing.read_index(raw, start)
-            codec.read(raw[:start] + index + raw[end:], start)
-        else:
-            codec.read(raw, start)
-    except (schema.DataError, SchemaError, framing.FramingError) as error:
-        return str(error)
-    return ""

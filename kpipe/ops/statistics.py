@@ -155,7 +155,9 @@ class Statistics:
     empty_values: int = 0
     null_keys: int = 0
     json: int = 0
-    """Values that are JSON objects."""
+    """Values that are JSON objects, as they are or decoded."""
+    schemas: Counter[str] = field(default_factory=Counter)
+    """How many values each schema decoded: `avro id 7`."""
     header_bytes: int = 0
     headers: Counter[str] = field(default_factory=Counter)
     """In how many records a name is."""
@@ -171,8 +173,13 @@ class Statistics:
         """Take note of a batch."""
         self.records += len(batch)
         for place, value in enumerate(batch.values):
-            self._value(value)
-            self._key(batch.keys[place] if batch.keys is not None else None)
+            shown = batch.shown_values[place] if batch.shown_values is not None else None
+            self._value(value, value if shown is None else shown.original)
+            if shown is not None and shown.schema is not None:
+                self._schema(shown.schema)
+            key = batch.keys[place] if batch.keys is not None else None
+            shown = batch.shown_keys[place] if batch.shown_keys is not None else None
+            self._key(key, key if shown is None else shown.original)
             found = batch.header(place)
             self.header_bytes += sum(len(name) + len(content or b"") for name, content in found)
             for name in {name for name, _ in found}:
@@ -188,20 +195,28 @@ class Statistics:
         """Keys, values and headers, as they are when nothing is compressed."""
         return self.values.total + self.keys.total + self.header_bytes
 
-    def _key(self, key: bytes | None) -> None:
+    def _schema(self, schema: dict[str, Any]) -> None:
+        ref = next((f" {name} {schema[name]}" for name in ("id", "guid") if name in schema), "")
+        name = f"{schema.get('format', '')}{ref}"
+        if name in self.schemas or len(self.schemas) < HEADERS:
+            self.schemas[name] += 1
+
+    def _key(self, key: bytes | None, raw: bytes | None) -> None:
+        """`raw` is what was read, where `key` shows it decoded."""
         if key is None:
             self.null_keys += 1
             return
-        self.keys.add(len(key))
+        self.keys.add(len(raw or b""))
         self.distinct.add(key)
         self.heavy.add(key)
 
-    def _value(self, value: bytes | None) -> None:
+    def _value(self, value: bytes | None, raw: bytes | None) -> None:
+        """`raw` is what was read, where `value` shows it decoded."""
         if value is None:
             self.tombstones += 1
             return
-        self.values.add(len(value))
-        self.empty_values += not value
+        self.values.add(len(raw or b""))
+        self.empty_values += not raw
         if value[:1] != b"{":
             return
         try:

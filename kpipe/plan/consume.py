@@ -13,7 +13,7 @@ from kpipe.plan.codecs import make_encoder
 from kpipe.plan.delivery import acknowledged, at_least_once
 from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
-from kpipe.plan.schemas import decoding, internal_topics, looks_at_values
+from kpipe.plan.schemas import decoding, internal_topics, keys_with, looks_at_values
 from kpipe.plan.source import make_selection, prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.wiring import Wiring, read_topics
@@ -91,10 +91,8 @@ def plan_consume(
 def _decoding(
     schemas: SchemaOptions, cluster: Cluster, wiring: Wiring, opened: OpenSource, steps: Sequence[Step]
 ) -> Decode | None:
-    """Keys are decoded only where they say that they are encoded, unless --decode-key says more."""
-    keys = schemas.decode_key or ("auto" if schemas.decode not in ("", "none") else "")
     refuses, keep_alive = looks_at_values(steps), opened.source.keep_alive
-    return decoding(schemas, cluster, wiring.stopped, wiring.say, keep_alive, keys=keys, refuses=refuses)
+    return decoding(schemas, cluster, wiring.stopped, wiring.say, keep_alive, keys=keys_with(schemas), refuses=refuses)
 
 
 def _notes(part: Any) -> list[str]:

@@ -5,10 +5,11 @@ A schema is registered only where that was asked for.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
-from kpipe.plan.rules import key_encoding
+from kpipe.plan.rules import encoded_sides, key_encoding
 from kpipe.plan.schemas import open_library
 
 if TYPE_CHECKING:
@@ -27,21 +28,35 @@ if TYPE_CHECKING:
 def encoding(
     options: EncodeOptions, cluster: Cluster, topic: str, stopped: Callable[[], bool], say: Callable[[str], None]
 ) -> list[PipelineStage]:
-    """The stage that encodes for a topic; none when nothing of the kind is asked for.
+    """The stage that encodes for a topic; none when nothing of the kind is asked for."""
+    if not encoded_sides(options):
+        return []
+    from kpipe.codecs.stages import Encode
+
+    return [Encode(*encoders(options, cluster, topic, stopped, say, lambda: None))]
+
+
+def encoders(
+    options: EncodeOptions,
+    cluster: Cluster,
+    topic: str,
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+    keep_alive: Callable[[], None],
+) -> tuple[Encoder | None, Encoder | None]:
+    """Of values and of keys, for a topic; None for what is not encoded.
 
     A registry that is away is waited for. UsageError for a schema that is not there or of another kind.
     """
-    keys, values = key_encoding(options), options.encode
-    if not (keys or values):
-        return []
     from kpipe.codecs.schema import View
-    from kpipe.codecs.stages import Encode
 
-    view, key_view = View(message=options.message), View()
-    library = open_library(options, view, cluster, stopped, say, lambda: None)
+    keys, values = key_encoding(options), options.encode
+    tagged = options.avro_json == "tagged"
+    view, key_view = View(message=options.message, tagged=tagged), View(tagged=tagged)
+    library = open_library(options, view, cluster, stopped, say, keep_alive)
     side = _Side(options, topic, library)
     value_encoder = side.encoder(values, options.schema, view, is_key=False) if values else None
-    return [Encode(value_encoder, side.encoder(keys, options.key_schema, key_view, is_key=True) if keys else None)]
+    return value_encoder, side.encoder(keys, options.key_schema, key_view, is_key=True) if keys else None
 
 
 class _Side:
@@ -56,10 +71,12 @@ class _Side:
         from kpipe.codecs.named import load_named
 
         option = "--key-schema" if is_key else "--schema"
+        if encoding != "same" and not name:
+            name = self._subject(f"--encode{'-key' * is_key} {encoding}", option, is_key=is_key)
         named = load_named(name, view, self._library, option=option) if name else None
         if encoding == "same":
             return Encoder(None, self._library, None if named is None else named.codec)
-        assert named is not None  # noqa: S101  # see kpipe.plan.rules
+        assert named is not None  # noqa: S101  # it has a name
         if named.codec.format != encoding:
             raise UsageError(f"{option} {name} is {named.codec.format}, not {encoding}; ask for that encoding")
         types = getattr(named.codec, "types", [])
@@ -76,6 +93,24 @@ class _Side:
             return Encoder(framed(named.codec, framing, is_key=is_key, number=number, guid=guid, message=view.message))
         except SchemaError as error:
             raise UsageError(f"{option} {name}: {error}") from None
+
+    def _subject(self, asked: str, option: str, *, is_key: bool) -> str:
+        """The only subject that is the topic's by Confluent's strategies (topic name, topic and record name)."""
+        if self._library is None:
+            raise UsageError(f"{asked}: by which schema? Add {option} FILE, SUBJECT or id:N")
+        registry, own = self._library.registry, f"{self._topic}-{'key' if is_key else 'value'}"
+        known = registry.subjects()
+        found = [own] if own in known else []
+        if not is_key:
+            record = re.compile(re.escape(self._topic) + r"-(?!key$|value$)[A-Za-z_][A-Za-z0-9_.]*")
+            found += [subject for subject in known if record.fullmatch(subject)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            what = f"{asked}: by which schema? The registry has no subject {own}"
+            raise UsageError(f"{what}; add {option} FILE, SUBJECT or id:N", where=registry.where)
+        what = f"{asked}: by which schema? The topic has the subjects {', '.join(found[:20])}"
+        raise UsageError(f"{what}; say which with {option}", where=registry.where)
 
     def _registered(self, named: Named, subject: str, option: str) -> SchemaText:
         from kpipe.codecs.registry import Incompatible, NotFound

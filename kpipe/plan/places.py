@@ -29,14 +29,20 @@ def read_profiles(options: ConnectionOptions) -> Profiles:
     brokers = "" if options.brokers == os.environ.get("KPIPE_BROKERS") else options.brokers
     flags = Flags(brokers, options.cluster, tuple(options.properties), options.config_file, options.config)
     profiles = load_profiles(flags, given(), Path.cwd())
-    hide(profiles.secret_variables)
+    hide([*profiles.secret_variables, *_addresses_with_login()])
     return profiles
+
+
+def _addresses_with_login() -> list[str]:
+    """The variable of the registry's address, where a login stands in it."""
+    name = "KPIPE_SCHEMA_REGISTRY_URL"
+    return [name] if "@" in given().get(name, "") else []
 
 
 def hide_configured_secrets() -> None:
     """For a command that uses no cluster of the configuration: what it starts is still not to see those secrets."""
     with suppress(UsageError):  # a broken file is told by the commands that need it
-        hide(load_profiles(Flags(), given(), Path.cwd()).secret_variables)
+        hide([*load_profiles(Flags(), given(), Path.cwd()).secret_variables, *_addresses_with_login()])
 
 
 def source_places(texts: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         InputOptions,
         OutputOptions,
         RecordOptions,
+        ReencodeOptions,
         SchemaOptions,
         SelectionOptions,
         TargetOptions,
@@ -122,18 +123,33 @@ DECODE = (
          "--schema says how values are decoded, and so does --decode plugin:NAME; drop one of them"),
     Rule("--schema", NEEDS, "a decoding",
          "--schema says how values are decoded; add --decode avro, protobuf or auto"),
-    Rule("--message", NEEDS, "--schema",
+    *(Rule(option, EXCLUDES, "--decode plugin:",
+           "{option} says how values are shown by their schema, and --decode plugin:NAME knows none; drop one of them")
+      for option in ("--reader-schema", "--connect-types")),
+    *(Rule(option, NEEDS, "a decoding by a schema",
+           "{option} says how values are shown that are decoded; add --decode auto")
+      for option in ("--reader-schema", "--connect-types")),
+    Rule("--message", NEEDS, "a schema with types",
          "--message names a type in a Protobuf schema; add --schema FILE.proto or a descriptor set"),
+)
+
+REENCODE = (
+    Rule("--register", NEEDS, "an encoding", "--register belongs to --encode; add it"),
+    Rule("--framing", NEEDS, "an encoding", "--framing belongs to --encode; add it"),
+    Rule("--decode-schema", NEEDS, "--encode",
+         "--decode-schema is for a --schema that belongs to --encode; write --schema"),
+    Rule("--key-schema", NEEDS, "--encode-key",
+         "--key-schema says how keys are encoded; add --encode-key avro, protobuf or json"),
+    Rule("an encoding", EXCLUDES, "--to-origin"),
+    Rule("an encoding", EXCLUDES, "a mirror",
+         "{option} writes by the subject of one target, and {other}: has one for each source; name the topic"),
 )
 
 ENCODE = (
     Rule("--schema", NEEDS, "--encode",
          "--schema says how data are encoded; add --encode avro, protobuf or json"),
-    Rule("--encode by a schema", NEEDS, "--schema", "{option}: by which schema? Add --schema FILE, SUBJECT or id:N"),
     Rule("--key-schema", NEEDS, "--encode-key",
          "--key-schema says how data are encoded; add --encode-key avro, protobuf or json"),
-    Rule("--encode-key by a schema", NEEDS, "--key-schema",
-         "{option}: by which schema? Add --key-schema FILE, SUBJECT or id:N"),
     Rule("--encode same", NEEDS, "--input json",
          "--encode same reads the envelopes of consume -J --decode; add --input json"),
     Rule("--register", NEEDS, "an encoding", "--register belongs to --encode; add it"),
@@ -317,19 +333,39 @@ def check_decode(options: SchemaOptions, steps: Sequence[Step]) -> None:
         "--message": bool(options.message),
         "--decode plugin:": options.decode.startswith("plugin:"),
         "a decoding": bool(options.decode or options.decode_key),
+        "a decoding by a schema": options.decode not in ("", "none", "internal")
+        or options.decode_key not in ("", "none"),
+        "a schema with types": bool(options.schema or options.reader_schema),
+        "--reader-schema": bool(options.reader_schema),
+        "--connect-types": options.connect_types,
         "--through-json": any(step.name == "through-json" for step in steps),
     }
     check(DECODE, given)
+
+
+def check_reencode(writing: ReencodeOptions, forward: ForwardOptions, mirror: str = "") -> None:
+    """What the options mean together by which forward writes what a transform has changed."""
+    asked = writing.encode or writing.encode_key
+    given = {
+        "--register": writing.register,
+        "--framing": writing.framing != "confluent",
+        "--decode-schema": bool(writing.decode_schema),
+        "--key-schema": bool(writing.key_schema),
+        "--encode": bool(writing.encode),
+        "--encode-key": bool(writing.encode_key),
+        "an encoding": _only("--encode" if writing.encode else "--encode-key", asked),
+        "--to-origin": forward.to_origin,
+        "a mirror": mirror,
+    }
+    check(REENCODE, given)
 
 
 def check_encode(options: EncodeOptions, inputs: InputOptions) -> None:
     """What the options of encoding mean together."""
     given = {
         "--encode": bool(options.encode),
-        "--encode by a schema": _only(f"--encode {options.encode}", options.encode in BY_SCHEMA),
         "--schema": bool(options.schema),
         "--encode-key": bool(options.encode_key),
-        "--encode-key by a schema": _only(f"--encode-key {options.encode_key}", options.encode_key in BY_SCHEMA),
         "--key-schema": bool(options.key_schema),
         "--encode same": "same" in (options.encode, options.encode_key),
         "--input json": inputs.input == "json",

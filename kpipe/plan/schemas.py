@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
+    from kpipe.codecs.encoder import Encoder
     from kpipe.codecs.library import Library
     from kpipe.codecs.plugin import PluginDecoder
     from kpipe.codecs.registry import Registry
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from kpipe.codecs.stages import Decode
     from kpipe.options import EncodeOptions, SchemaOptions
     from kpipe.pipeline import Stage as PipelineStage
-    from kpipe.plan.wiring import Wiring
     from kpipe.transform.step import Step
 
 BETWEEN_LOOKS = 0.05
@@ -48,6 +48,11 @@ def looks_at_values(steps: Sequence[Step]) -> bool:
     )
 
 
+def keys_with(options: SchemaOptions) -> str:
+    """How keys are decoded beside values: only those that say that they are encoded, unless --decode-key says more."""
+    return options.decode_key or ("auto" if options.decode not in ("", "none") else "")
+
+
 def internal_topics(topics: Sequence[str]) -> PipelineStage:
     """The stage of `--decode internal`; UsageError for a topic that is not one of Kafka's own, or a pattern."""
     from kpipe.formats.internal import TOPICS, decode
@@ -69,10 +74,12 @@ def decoding(
     *,
     keys: str,
     refuses: bool,
+    left: str = "shown",
 ) -> Decode | None:
     """The stage that shows values, and keys by `keys`, as JSON; None when nothing of the kind is asked for.
 
-    A registry that is away is waited for as long as nobody stops the run; `keep_alive` is called meanwhile.
+    A registry that is away is waited for as long as nobody stops the run; `keep_alive` is called meanwhile. `refuses`
+    and `left` are as in `Decode`.
     """
     values = "" if options.decode == "none" else options.decode
     keys = "" if keys == "none" else keys
@@ -82,19 +89,32 @@ def decoding(
     from kpipe.codecs.schema import View
     from kpipe.codecs.stages import Decode
 
-    view = View(
-        tagged=options.avro_json == "tagged",
-        big_ints_as_text=options.big_ints == "string",
-        defaults=options.defaults,
-        message=options.message,
-    )
+    def view_of(message: str = "") -> View:
+        return View(
+            tagged=options.avro_json == "tagged",
+            big_ints_as_text=options.big_ints == "string",
+            defaults=options.defaults,
+            message=message,
+            connect_types=options.connect_types,
+        )
+
+    view, key_view = view_of(options.message), view_of()
     library = open_library(options, view, cluster, stopped, say, keep_alive)
+    key_library = library and library.seen(key_view)
+    if options.reader_schema:  # of values only: keys have a schema of their own
+        from kpipe.codecs.named import load_named
+
+        plain = view_of(options.message)
+        named = load_named(options.reader_schema, plain, library and library.seen(plain), option="--reader-schema")
+        view.reader, view.reader_name = named.codec, options.reader_schema
     given, fingerprint = _given(options.schema, view, library)
     value_decoder = _plugin(values) or (
         Decoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
     )
-    key_decoder = _plugin(keys) or (Decoder(keys, view, is_key=True, library=library, say=say) if keys else None)
-    return Decode(value_decoder, key_decoder, refuses=refuses, say=say)
+    key_decoder = _plugin(keys) or (
+        Decoder(keys, key_view, is_key=True, library=key_library, say=say) if keys else None
+    )
+    return Decode(value_decoder, key_decoder, refuses=refuses, say=say, left=left)
 
 
 def _plugin(decoding: str) -> PluginDecoder | None:
@@ -107,18 +127,20 @@ def _plugin(decoding: str) -> PluginDecoder | None:
 
 def around(
     stages: Sequence[PipelineStage],
-    options: SchemaOptions,
-    cluster: Cluster,
-    wiring: Wiring,
-    keep_alive: Callable[[], None],
+    decode: Decode | None,
+    encoders: tuple[Encoder | None, Encoder | None],
+    *,
+    marks: bool,
 ) -> list[PipelineStage]:
-    """Transforms that see JSON, between records that arrive and leave as bytes: those of an unchanged one as read."""
-    decode = decoding(options, cluster, wiring.stopped, wiring.say, keep_alive, keys=options.decode_key, refuses=True)
-    if decode is None:
-        return list(stages)
-    from kpipe.codecs.stages import encode_back
+    """Transforms that see JSON, between records that arrive and leave as bytes: those of an unchanged one as read.
 
-    return [decode, *stages, encode_back]
+    `encoders` are those of values and keys, where changed ones are not written by their own schema; see `Reencode`.
+    """
+    if decode is None and encoders == (None, None):
+        return list(stages)
+    from kpipe.codecs.stages import Reencode
+
+    return [*([] if decode is None else [decode]), *stages, Reencode(*encoders, marks=marks)]
 
 
 def open_library(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.options import ForwardOptions
+    from kpipe.options import ForwardOptions, TraceOptions
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.target import Target
@@ -43,34 +43,50 @@ def check_registries(forward: ForwardOptions, source: Cluster, target: Cluster) 
         if not url:
             where = cluster.name or side
             raise UsageError(f"--translate-schemas: the {side} cluster names no registry; set {_URL}", where=where)
-    if both[0] == both[1]:
+    if _is_one(*both):
         raise UsageError("--translate-schemas: one registry serves both clusters, so ids stay; drop it")
+
+
+def _is_one(one: str, other: str) -> bool:
+    """Whether two lists of addresses have one in common: all of a list are of one registry."""
+    return not {_bare_url(url) for url in one.split(",")}.isdisjoint(map(_bare_url, other.split(",")))
+
+
+def _bare_url(url: str) -> str:
+    """Without a login and a slash at the end."""
+    scheme, sign, rest = url.strip().rpartition("://")
+    return f"{scheme or 'http'}{sign or '://'}{rest.rpartition('@')[2]}".rstrip("/").lower()
 
 
 def translating(
     options: ForwardOptions,
     source: Cluster,
     target: Cluster,
-    topic: str,
+    ready: Target,
     wiring: Wiring,
     opened: OpenSource,
+    trace: TraceOptions,
 ) -> list[PipelineStage]:
     """The stage that rewrites ids, or the one that warns; none where one registry serves both, or none is set."""
     asked, both = translated_sides(options), (source.registry.get(_URL, ""), target.registry.get(_URL, ""))
     if not asked:
-        if not all(both) or both[0] == both[1]:
+        if not all(both) or _is_one(*both):
             return []
         from kpipe.codecs.translate import WarnOnce
 
         return [WarnOnce(_bare(both[0]), _bare(both[1]), wiring.warn)]
-    from kpipe.codecs.translate import Side, Translator
+    from kpipe.codecs.translate import MARK, Marking, Side, Translator
 
     one, other = (
         open_registry_of(cluster, wiring.stopped, wiring.say, opened.source.keep_alive) for cluster in (source, target)
     )
     assert one is not None and other is not None  # noqa: PT018, S101  # both have a URL
     sides = tuple(Side(side, registers) for side, registers in asked.items())
-    return [Translator(one, other, sides, topic)]
+    marking = None
+    if trace.trace != "none":
+        clusters = (opened.cluster_id, ready.cluster_id)
+        marking = Marking(trace.trace_prefix + MARK, one.addresses, other.addresses, *clusters)
+    return [Translator(one, other, sides, ready.topic, marking)]
 
 
 def notes_of(stages: Sequence[PipelineStage]) -> list[str]:

@@ -13,6 +13,8 @@ from kpipe.errors import Interrupted, UsageError
 from kpipe.kafka.client import label
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.places import open_profiles, read_profiles, source_places
+from kpipe.plan.rules import check_decode
+from kpipe.plan.schemas import decoding, keys_with, open_registry_of
 from kpipe.plan.source import OpenSource, parse_range, prepare_source
 from kpipe.plan.watch import Watch
 from kpipe.sources.topic import BEGINNING, Selection
@@ -21,10 +23,10 @@ from kpipe.verify.compare import Comparison, Verdict
 from kpipe.verify.digest import Digester, Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.options import ConnectionOptions, VerifyOptions
+    from kpipe.options import ConnectionOptions, VerifyOptions, ViewOptions
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
 
@@ -46,8 +48,15 @@ class ComparedTopic:
 class Verification:
     """Both topics and their comparison; `read` counts the records of both sides, out of `total`."""
 
-    def __init__(self, source: ComparedTopic, target: ComparedTopic, comparison: Comparison, watch: Watch) -> None:
-        self.source, self.target = source, target
+    def __init__(
+        self,
+        source: ComparedTopic,
+        target: ComparedTopic,
+        comparison: Comparison,
+        watch: Watch,
+        settles: Sequence[Callable[[Batch], None] | None],
+    ) -> None:
+        self.source, self.target, self._settles = source, target, settles
         self.read = 0
         self.watch = watch
         self._comparison = comparison
@@ -80,6 +89,11 @@ class Verification:
         sides = (self.source, self.target)
         return sum(held.count for side in sides for held in side.opened.source.find_held_back())
 
+    def notes(self) -> list[str]:
+        """What could not be decoded, and was compared as it is."""
+        decodes = [getattr(settle, "decode", None) for settle in self._settles]
+        return [note for decode in decodes if decode is not None for note in decode.notes()]
+
     def close(self) -> None:
         """Let go of both topics."""
         for side in (self.source, self.target):
@@ -91,11 +105,15 @@ def plan_verify(
     target: str,
     connection: ConnectionOptions,
     options: VerifyOptions,
+    schemas: ViewOptions,
     stop: Stop,
     say: Callable[[str], None],
 ) -> Verification:
     """Open both topics; the source first, so that a copy that is still being made is not found to lack its newest."""
     memory = parse_size(options.memory, "--memory")
+    check_decode(schemas, ())
+    if keys_with(schemas) and options.translated_schemas:
+        raise UsageError("--translated-schemas compares bytes behind their ids, --decode what they say; give one")
     if memory < LEAST_MEMORY:
         raise UsageError(f"--memory {options.memory!r}: too little; give 1M or more")
     start, until = parse_range(options.offset, options.until, group="")
@@ -112,7 +130,7 @@ def plan_verify(
         tell_apart(left.opened, right)
     if left.opened.cluster_id == right.cluster_id and left.topic == right.topic:
         raise UsageError("source and target are the same topic; name the copy", where=left.where)
-    settles = [_settle(side.cluster, options, stop, say) for side in (left, right)]
+    settles = [_settle(side.cluster, options, schemas, stop, say) for side in (left, right)]
     progress = left.opened.source.progress
     starts = {partition: offset for (_, partition), offset in progress.starts.items()}
     ends = {partition: offset for (_, partition), offset in progress.ends.items()}
@@ -124,22 +142,33 @@ def plan_verify(
     watch = Watch(say, lambda: stop.requested)
     for cluster, side in ((one, left), (other, right)):
         watch.add_source(cluster, side.opened, side.topic)
-    return Verification(left, right, comparison, watch)
+    return Verification(left, right, comparison, watch, settles)
 
 
 def _settle(
-    cluster: Cluster, options: VerifyOptions, stop: Stop, say: Callable[[str], None]
+    cluster: Cluster, options: VerifyOptions, schemas: ViewOptions, stop: Stop, say: Callable[[str], None]
 ) -> Callable[[Batch], None] | None:
-    """What makes schema ids of a cluster's registry comparable; None where they are compared as they are."""
+    """What makes records of a cluster comparable; None where they are compared as they are."""
+    if keys_with(schemas):
+        decode = decoding(
+            schemas, cluster, lambda: stop.requested, say, lambda: None,
+            keys=keys_with(schemas), refuses=False, left="compared",
+        )  # fmt: skip
+        if decode is None:
+            return None
+        from kpipe.codecs.compared import ComparedView
+        from kpipe.codecs.translate import MARK
+
+        return ComparedView(decode, options.trace_prefix + MARK)
     if not options.translated_schemas:
         return None
     from kpipe.codecs.fingerprints import Fingerprints
-    from kpipe.plan.schemas import open_registry_of
+    from kpipe.codecs.translate import MARK
 
     registry = open_registry_of(cluster, lambda: stop.requested, say, lambda: None)
     if registry is None:
         raise UsageError("--translated-schemas: it names no registry; set schema.registry.url", where=label(cluster))
-    return Fingerprints(registry)
+    return Fingerprints(registry, options.trace_prefix + MARK)
 
 
 def _open(

@@ -128,7 +128,7 @@ class Wiring:
         self._epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
-        self._also_clusters: list[Cluster] = []
+        self.also_clusters: list[Cluster] = []
         self.routed = _routed_clusters(steps)
         self.routed_clusters: list[Cluster] = []
         self._outlet: Outlet | None = None
@@ -153,7 +153,7 @@ class Wiring:
             clusters = map(_with_statistics, clusters)
         found = list(islice(clusters, len(own)))
         self._letter_clusters = list(islice(clusters, len(self.policy.places)))
-        self._also_clusters = list(islice(clusters, len(also)))
+        self.also_clusters = list(islice(clusters, len(also)))
         self.routed_clusters = list(clusters)
         return found
 
@@ -166,7 +166,7 @@ class Wiring:
         outlet = self._outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped, away)
         outlet.tell_made = self._tell_made
         ready.epoch = self._epoch
-        outlet.open_others(self._also, self._also_clusters, own)
+        outlet.open_others(self._also, self.also_clusters, own)
         outlet.open_clusters(self.routed, self.routed_clusters, own)
         for target in outlet.targets:
             self._tell_made(target)

@@ -18,6 +18,7 @@ import pytest
 from kpipe.codecs.registry import Reference, Registry, SchemaText
 from tests.broker.lab.apicurio import Apicurio
 from tests.broker.lab.cluster import Rec
+from tests.broker.test_group_safety import members
 from tests.conftest import Result
 from tests.registry.conftest import fake_registry
 
@@ -566,6 +567,34 @@ def test_a_registry_that_is_away_is_waited_for_and_a_signal_is_answered(
     waiting.signal(signal.SIGINT)
     ended = waiting.wait(15)
     assert (ended.code != 0, ended.out) == (True, b"")
+
+
+def test_a_member_of_a_group_that_waits_for_a_registry_stays_in_it_and_loses_nothing(
+    kafka: Cluster, kpipe: Kpipe, fake_registry
+) -> None:
+    """Away for longer than the session and the poll interval last: the member that waits is the one that goes on."""
+    fake: FakeRegistry = fake_registry()
+    source, target = kafka.topic(), kafka.topic()
+    number = fake.add(f"{source}-value", json.dumps(USER))
+    kafka.write(source, [framed(number, avro(USER, {"name": f"u{n}"})) for n in range(50)])
+    group, settings = f"g-{source}", config(kafka, fake.url)
+    fake.fails = [503] * 10_000
+    times = ("-X", "source.max.poll.interval.ms=1500", "-X", "source.session.timeout.ms=1500")
+    running = kpipe.start(
+        "forward", "-G", group, "--group-protocol", "classic", *times, "-X", "source.heartbeat.interval.ms=300", "-e",
+        "--decode", "auto", "--filter", '.name != "u7"', "--no-schema-cache", source, target, config=settings,
+    )  # fmt: skip
+    running.wait_for_stderr("the schema registry does not answer (it answers 503")
+    (member,) = members(kafka, group)
+    asked = len(fake.asked)
+    # Its questions come at double distances, so the fourth from here is past both limits.
+    running.wait_for(lambda: len(fake.asked) >= asked + 4, timeout=60, what="it asks on")
+    assert members(kafka, group) == [member]
+    fake.fails = []
+    ended = running.wait(30)
+    assert (ended.code, ended.err.count("does not answer")) == (0, 1), ended
+    assert kafka.committed(group, source) == {0: 50}
+    assert len(kafka.read(target)) == 49
 
 
 def test_a_registry_that_refuses_the_login_ends_the_run_and_shows_no_secret(

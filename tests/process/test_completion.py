@@ -12,11 +12,14 @@ import pexpect
 import pytest
 
 from kpipe.broker import EmbeddedBroker
+from tests.registry.conftest import fake_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Kpipe
+
+__all__ = ["fake_registry"]
 
 SCRIPTS = Path(__file__).parents[2] / "completions"
 PROMPT = "READY>"
@@ -147,6 +150,24 @@ def test_tab_never_connects_where_a_project_file_says(kpipe: Kpipe) -> None:
         (kpipe.home / "kpipe.toml").write_text(f'[clusters.here]\nbootstrap.servers = "{broker.bootstrap}"\n')
         assert ask(kpipe, "consume", "here:") == []
         assert ask(kpipe, "consume", "he") == ["here:"]
+
+
+def test_subjects_of_the_registry_are_offered_and_no_secret_is_fetched(kpipe: Kpipe, fake_registry) -> None:
+    fake = fake_registry()
+    for subject in ("orders-value", "orders-key", "$(touch pwned)"):
+        fake.add(subject, '"int"')
+    here = f'[clusters.here]\nbootstrap.servers = "127.0.0.1:1"\nschema.registry.url = "{fake.url}"\n'
+    path = kpipe.environment(config=f'default = "here"\n{here}')["KPIPE_CONFIG"]
+    assert ask(kpipe, "schema", "show", "ord", KPIPE_CONFIG=path) == ["orders-key", "orders-value"]
+    assert ask(kpipe, "schema", "list", "here:orders-v", KPIPE_CONFIG=path) == ["here:orders-value"]
+    assert ask(kpipe, "schema", "diff", "x", "orders-v", KPIPE_CONFIG=path) == []  # a file, or any name
+    ran, asked = kpipe.home / "ran", len(fake.asked)
+    secret = f'{here}"schema.registry.username" = "me"\nregistry_password_command = ["touch", "{ran}"]\n'
+    path = kpipe.environment(config=secret)["KPIPE_CONFIG"]
+    assert ask(kpipe, "schema", "show", "here:o", KPIPE_CONFIG=path) == []
+    (kpipe.home / "kpipe.toml").write_text(here)
+    assert ask(kpipe, "schema", "show", "here:o") == []
+    assert (ran.exists(), len(fake.asked)) == (False, asked)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,15 @@ def test_a_filter_sees_no_secret(shell, where: str) -> None:
     assert done.out == b"0:1\n0:1\n"
 
 
+def test_a_filter_sees_no_login_in_the_address_of_a_registry(shell) -> None:
+    url = f"KPIPE_SCHEMA_REGISTRY_URL=http://me:{SECRET}@127.0.0.1:1"
+    done = shell(f"KEPT=yes {url} kpipe consume -e -J --through-json 'env >&2; cat' s")
+    assert "KEPT=yes" in done.err
+    assert SECRET not in done.err
+    plain = shell("KPIPE_SCHEMA_REGISTRY_URL=http://127.0.0.1:1 kpipe consume -e -J --through-json 'env >&2; cat' s")
+    assert "KPIPE_SCHEMA_REGISTRY_URL=http://127.0.0.1:1" in plain.err
+
+
 def test_a_filter_of_envelopes_sees_no_secret(shell) -> None:
     done = shell(f"{GIVEN} kpipe consume -e -J --through-json 'env >&2; cat' s")
     assert "KEPT=yes" in done.err

@@ -23,6 +23,8 @@ class FakeRegistry:
         self.subjects: dict[str, list[int]] = {}
         self.asked: list[str] = []
         self.fails: list[int] = []
+        self.raw: list[tuple[int, bytes]] = []
+        """The next answers, whatever was asked: a status and a body."""
         self.delay = 0.0
         self.refuses: list[str] = []
         """Reasons for which every new version is incompatible."""
@@ -71,8 +73,11 @@ class FakeRegistry:
         parts = urlsplit(handler.path)
         self.asked.append(f"{handler.command} {handler.path}")
         time.sleep(self.delay)
-        status, answer = self._answer(handler, parts.path.removeprefix(self._path), parse_qs(parts.query), body)
-        content = json.dumps(answer).encode()
+        if self.raw:
+            status, content = self.raw.pop(0)
+        else:
+            status, answer = self._answer(handler, parts.path.removeprefix(self._path), parse_qs(parts.query), body)
+            content = json.dumps(answer).encode()
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(content)))
         handler.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")

@@ -162,3 +162,60 @@ def test_an_answer_without_a_schema_is_told(fake_registry, client) -> None:
     fake.fails = [200]
     with pytest.raises(KpipeError, match="without a schema"):
         client([fake.url]).by_id(1)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told"),
+    [
+        (200, b"<html>", "not JSON; is the path"),
+        (404, b"<html>", "404 with something that is not JSON"),
+        (302, b"", "leads elsewhere"),
+        (200, b"[1]", "without a schema"),
+        (200, b'{"schema":"x","references":[1]}', "a form that no schema registry has"),
+        (200, b'{"schema":"x","references":[{"version":"new"}]}', "a form that no schema registry has"),
+    ],
+)
+def test_what_is_no_answer_of_a_registry_is_told_and_is_no_not_found(
+    fake_registry, client, status, answer, told
+) -> None:
+    fake = fake_registry()
+    fake.raw = [(status, answer)]
+    with pytest.raises(KpipeError, match=told) as error:
+        client([fake.url]).by_id(1)
+    assert not isinstance(error.value, NotFound)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda registry: registry.lookup("t", INT), b"{}"),
+        (lambda registry: registry.register("t", INT), b'{"id":"many"}'),
+        (lambda registry: registry.versions("t"), b'["new"]'),
+        (lambda registry: registry.versions_of_id(1), b'[{"subject":"t"}]'),
+        (lambda registry: registry.subjects(), b"{}"),
+        (lambda registry: registry.level("t"), b"[]"),
+        (lambda registry: registry.compatibility("t", INT), b"{}"),
+    ],
+)
+def test_an_answer_of_another_form_is_told(fake_registry, client, ask, answer) -> None:
+    fake = fake_registry()
+    fake.raw = [(200, answer)]
+    with pytest.raises(KpipeError, match="a form that no schema registry has"):
+        ask(client([fake.url]))
+
+
+def test_the_name_of_a_registry_stays_when_another_address_answers(fake_registry, client) -> None:
+    fake = fake_registry()
+    fake.add("t", '"int"')
+    away = f"http://127.0.0.1:{closed_port()}"
+    registry = client([away, fake.url])
+    registry.by_id(1)
+    assert (registry.where, registry.addresses) == (away, (away, fake.url))
+
+
+def test_a_descriptor_is_taken_only_in_base64(fake_registry, client) -> None:
+    fake = fake_registry()
+    fake.raw = [(200, b'{"schema":"CgFh"}'), (200, b'{"schema":"\\n\\u0001A"}'), (200, b'{"schema":"syntax = 3;"}')]
+    fake.raw += [(500, b'{"error_code":500,"message":"expected a.proto to have a path"}'), (404, b"<html>"[:0])]
+    registry = client([fake.url], patience=None)
+    assert [registry.descriptor(1) for _ in range(5)] == [b"CgFh", None, None, None, None]

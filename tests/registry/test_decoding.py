@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zlib
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,6 +18,9 @@ from kpipe.codecs.decoder import Decoder, Undecodable
 from kpipe.codecs.library import FORGET_NOT_FOUND, Library
 from kpipe.codecs.proto_source import compile_text
 from kpipe.codecs.schema import View
+from kpipe.codecs.stages import Decode
+from kpipe.errors import UsageError
+from kpipe.record import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +43,50 @@ def decoder_of(client) -> Callable[..., Decoder]:
     return make
 
 
-def test_avro_by_id_and_one_question_for_many_records(fake_registry, decoder_of) -> None:
+def test_avro_by_id_and_one_question_for_100_000_records(fake_registry, decoder_of) -> None:
     fake = fake_registry()
     number = fake.add("t-value", RECORD)
-    decoder = decoder_of(fake)
-    for x in range(1000):
-        found = decoder.decode(framed(number, bytes([x % 60 * 2])))
-        assert orjson.loads(found.text) == {"x": x % 60}
-    assert found.schema == {"format": "avro", "id": number, "registry": fake.url}
+    stage = Decode(decoder_of(fake), None, refuses=True, say=print)
+    rows = [framed(number, bytes([x * 2])) for x in range(50)]
+    for _ in range(100):
+        batch = Batch(rows * 20, headers=[[("h", b"v")]] * 1000)
+        stage(batch)
+        assert batch.bad == []
+    assert batch.values[:50] == [b'{"x":%d}' % x for x in range(50)]
+    assert batch.shown_values[7].schema == {"format": "avro", "id": number, "registry": fake.url}
     assert len(fake.asked) == 1
+
+
+def test_what_is_like_the_records_before_is_not_taken_for_one(fake_registry, decoder_of) -> None:
+    """After many of a schema: broken data, another schema in a header, Azure's old form, an id that is given out anew."""
+    fake = fake_registry(first_id=0x33)
+    number, other = fake.add("t-value", RECORD), fake.add("u-value", '"string"')
+    decoder = decoder_of(fake)
+    stage = Decode(decoder, None, refuses=False, say=print)
+    good = framed(number, b"\x04")
+    azure = b"\0\0\0\0" + b"3" * 32 + b"\x04"
+    rows = [
+        good,
+        framed(number, b"\x04\x04"),
+        framed(number, b""),
+        azure,
+        b"\x02a",
+        good,
+        None,
+        framed(other, b"\x02b"),
+    ]
+    header = [("__value_schema_id", b"\0" + other.to_bytes(4, "big"))]
+    batch = Batch([good, *rows], headers=[None] * 5 + [header] + [None] * 3)
+    stage(batch)
+    told = [None if each is None else each.error for each in batch.shown_values]
+    assert batch.values[:2] == [b'{"x":2}'] * 2
+    assert "left over" in told[2]
+    assert "too early" in told[3]
+    assert "Azure" in told[4]
+    assert batch.values[5:] == [b'"a"', b'{"x":2}', None, b'"b"']
+    batch = Batch(rows[:1])
+    stage(batch)
+    assert batch.values == [b'{"x":2}']
 
 
 def test_by_guid_in_a_header(fake_registry, decoder_of) -> None:
@@ -226,3 +265,45 @@ def test_json_schema_checks_what_is_written(fake_registry) -> None:
     assert codec.writer()(b'{"a":1}') == b'{"a":1}'
     with pytest.raises(ValueError, match=r"^\.a: "):
         codec.writer()(b'{"a":"x"}')
+
+
+def test_a_schema_that_cannot_be_read_is_asked_for_once_a_minute(fake_registry, decoder_of) -> None:
+    fake = fake_registry()
+    number = fake.add("t-value", '{"type":"no such"}')
+    decoder = decoder_of(fake)
+    for _ in range(5):
+        with pytest.raises(Undecodable, match="no such"):
+            decoder.decode(framed(number, b"\x04"))
+    assert len(fake.asked) == 1
+
+
+def test_a_given_schema_is_for_what_names_none_that_the_registry_has(fake_registry, client) -> None:
+    fake = fake_registry()
+    number = fake.add("t-value", RECORD)
+    given = schema.avro('{"type":"record","name":"G","fields":[{"name":"g","type":"int"}]}', (), View())
+    decoder = Decoder("avro", View(), library=Library(client([fake.url]), View(), None), given=given)
+    assert decoder.decode(framed(number, b"\x04")).text == b'{"x":2}'
+    assert decoder.decode(framed(number + 1, b"\x04")).text == b'{"g":2}'
+    assert decoder.decode(b"\x04").text == b'{"g":2}'
+    many = ",".join(f'{{"name":"f{place}","type":"int"}}' for place in range(6))
+    wide = schema.avro(f'{{"type":"record","name":"W","fields":[{many}]}}', (), View())
+    unframed = Decoder("avro", View(), given=wide).decode(bytes(6))  # starts like Confluent's prefix, and has none
+    assert orjson.loads(unframed.text) == {f"f{place}": 0 for place in range(6)}
+    assert "framing" not in unframed.schema
+
+
+def test_a_schema_with_rules_is_told(fake_registry, decoder_of) -> None:
+    fake = fake_registry()
+    number = fake.add("t-value", RECORD)
+    fake.schemas[number]["ruleSet"] = {"domainRules": []}
+    assert "may be encrypted" in decoder_of(fake).decode(framed(number, b"\x04")).note
+
+
+def test_without_its_library_protobuf_says_which_to_install(fake_registry, decoder_of, monkeypatch) -> None:
+    fake = fake_registry()
+    number = fake.add("t-value", PROTO, "PROTOBUF")
+    for name in [name for name in sys.modules if name.startswith(("kpipe.codecs.proto", "google"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(UsageError, match=r"pip install 'kpipe-cli\[schemas\]'"):
+        decoder_of(fake).decode(framed(number, b"\x00\x08\x05"))

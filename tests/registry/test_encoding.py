@@ -121,6 +121,15 @@ def test_the_long_prefix_of_apicurio_comes_back(pipe_of) -> None:
     assert pipe(Batch([value])).values == [value]
 
 
+@pytest.mark.parametrize("tagged", [False, True])
+def test_decimals_that_look_like_text_come_back_in_both_forms(pipe_of, tagged) -> None:
+    fake, pipe = pipe_of(tagged=tagged)
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 0}
+    number = fake.add("t-value", json.dumps(decimal))
+    rows = [prefixed(number, data) for data in (b"\x0412", b"\x02\x0c", b"\x06123", b"\0", b"\x04\0\x05")]
+    assert pipe(Batch(list(rows))).values == rows
+
+
 def test_avro_null_is_no_tombstone(pipe_of) -> None:
     fake, pipe = pipe_of()
     number = fake.add("t-value", '"null"')

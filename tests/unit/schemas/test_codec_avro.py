@@ -351,3 +351,108 @@ def test_no_bytes_raise_anything_but_an_avro_error(data) -> None:
         return
     assert end <= len(cut)
     orjson.dumps(value)
+
+
+def test_no_name_of_a_schema_is_taken_for_a_line_of_python() -> None:
+    names = ["a'", 'b"', "c\n", "d\\", "V", "place", "__import__('os')", "{x}", "é"]
+    text = json.dumps({"type": "record", "name": "R'\"\n", "fields": [{"name": n, "type": "int"} for n in names]})
+    value, _ = reader(parse(text))(bytes(range(0, 2 * len(names), 2)), 0)
+    assert value == {name: number for number, name in enumerate(names)}
+
+
+PAY = {"type": "record", "name": "Pay", "aliases": ["Zahlung"], "fields": [{"name": "x", "type": "int"}]}
+ORDER = {
+    "type": "record",
+    "name": "Order",
+    "namespace": "shop",
+    "fields": [
+        {"name": "id", "type": {"type": "fixed", "name": "Id", "size": 16, "logicalType": "uuid"}},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 40, "scale": 10}},
+        {
+            "name": "fee",
+            "type": {"type": "fixed", "name": "Fee", "size": 20, "logicalType": "decimal", "precision": 40},
+        },
+        {"name": "at", "type": ["null", {"type": "long", "logicalType": "timestamp-micros"}]},
+        {"name": "day", "type": [{"type": "int", "logicalType": "date"}, "string"], "aliases": ["tag"]},
+        {
+            "name": "how",
+            "type": [
+                PAY,
+                {**PAY, "name": "other.Pay", "fields": [{"name": "again", "type": ["null", "shop.Pay"]}]},
+                "string",
+                {"type": "enum", "name": "Way", "symbols": ["A", "B"]},
+            ],
+        },
+        {"name": "last", "type": ["Way", "null", "Pay", "other.Pay"]},
+        {"name": "span", "type": {"type": "fixed", "name": "Span", "size": 12, "logicalType": "duration"}},
+        {
+            "name": "m",
+            "type": {"type": "map", "values": ["null", "double", {"type": "array", "items": ["int", "long"]}]},
+        },
+    ],
+}
+
+
+@st.composite
+def orders(draw):
+    """The bytes of an ORDER: decimals of any length and digits, every branch, types by their short and whole names."""
+
+    def long(low: int = -(2**63), high: int = 2**63 - 1) -> bytes:
+        return _varint(draw(st.integers(low, high)))
+
+    def pay() -> bytes:
+        return long(-(2**31), 2**31 - 1)
+
+    def other() -> bytes:
+        return draw(st.sampled_from([b"\0", b"\x02\x08"]))
+
+    def text() -> bytes:
+        return _string(draw(st.text(max_size=9)))
+
+    def double() -> bytes:
+        return struct.pack("<d", draw(st.floats(allow_nan=False)))
+
+    def items() -> bytes:
+        found = [b"\0" + pay() if draw(st.booleans()) else b"\x02" + long() for _ in range(draw(st.integers(0, 3)))]
+        return (_varint(len(found)) + b"".join(found) if found else b"") + b"\0"
+
+    def branch(*rows) -> bytes:
+        number = draw(st.integers(0, len(rows) - 1))
+        return _varint(number) + rows[number]()
+
+    way = lambda: draw(st.sampled_from([b"\0", b"\x02"]))  # noqa: E731
+    price = draw(st.binary(max_size=24))
+    parts = [draw(st.binary(min_size=16, max_size=16)), _varint(len(price)) + price]
+    parts += [draw(st.binary(min_size=20, max_size=20)), branch(bytes, long), branch(pay, text)]
+    parts += [branch(pay, other, text, way), branch(way, bytes, pay, other), draw(st.binary(min_size=12, max_size=12))]
+    entries = [_string(f"k{n}") + branch(bytes, double, items) for n in range(draw(st.integers(0, 2)))]
+    parts.append((_varint(len(entries)) + b"".join(entries) if entries else b"") + b"\0")
+    return b"".join(parts)
+
+
+@_MANY
+@given(orders(), st.booleans(), st.booleans())
+def test_an_order_comes_back_byte_for_byte(raw, tagged, big) -> None:
+    root = parse(json.dumps(ORDER))
+    value, end = reader(root, tagged=tagged, big_ints_as_text=big)(raw, 0)
+    assert end == len(raw)
+    assert writer(root, tagged=tagged, as_read=True)(orjson.loads(orjson.dumps(value))) == raw
+
+
+def test_a_short_name_of_two_branches_says_nothing() -> None:
+    root = parse(json.dumps([{**PAY, "namespace": "a"}, {**PAY, "namespace": "b"}]))
+    with pytest.raises(NoFit, match=r"Pay is the name of several of a\.Pay, b\.Pay; write the whole name"):
+        writer(root)({"Pay": {"x": 1}})
+    assert writer(root)({"b.Pay": {"x": 1}}) == b"\x02\x02"
+
+
+def test_a_decimal_beyond_its_precision_is_refused_from_people_and_comes_back_as_read() -> None:
+    root = parse(json.dumps(of("bytes", "decimal", precision=4, scale=2)))
+    with pytest.raises(NoFit, match="more than 4 digits"):
+        writer(root)("12345.67")
+    assert writer(root, as_read=True)("12345.67") == b"\x06" + (1234567).to_bytes(3, "big")
+
+
+def test_the_text_of_a_decimal_is_bytes_in_avros_own_json_and_a_number_in_plain() -> None:
+    root = parse(json.dumps(of("bytes", "decimal", precision=9, scale=0)))
+    assert (writer(root)("12"), writer(root, tagged=True)("12")) == (b"\x02\x0c", b"\x0412")

@@ -43,6 +43,7 @@ def test_each_framing_is_told_from_the_others(payload, headers, found) -> None:
         (b"", None),
         (b"\0", None),
         (b"\0\0\0\x07", None),
+        (b"\0\0\0\0\0\0\0\x07", None),  # the key 7 of Java's LongSerializer
         (b'{"a":1}', None),
         (b"user-1", [("__key_schema_id", b"\x01" + RAW)]),
         (b"data", [("content-type", b"application/json")]),

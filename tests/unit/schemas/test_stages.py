@@ -10,7 +10,7 @@ import pytest
 from kpipe.codecs import schema
 from kpipe.codecs.decoder import Decoder
 from kpipe.codecs.schema import View
-from kpipe.codecs.stages import Decode, encode_back
+from kpipe.codecs.stages import Decode, Reencode
 from kpipe.record import Batch
 
 RECORD = '{"type":"record","name":"R","fields":[{"name":"x","type":"int"}]}'
@@ -26,7 +26,7 @@ def test_unchanged_records_leave_with_the_bytes_they_came_with() -> None:
     batch = Batch([b"\x02", None, b"\x84\x00"])  # 0x84 0x00 is 2 in more bytes than it needs
     stage()[0](batch)
     assert batch.values == [b'{"x":1}', None, b'{"x":2}']
-    encode_back(batch)
+    Reencode()(batch)
     assert batch.values == [b"\x02", None, b"\x84\x00"]
     assert batch.shown_values is None
 
@@ -35,7 +35,7 @@ def test_a_changed_record_is_written_with_its_schema() -> None:
     batch = Batch([b"\x02", b"\x04"])
     stage()[0](batch)
     batch.values = [batch.values[0], b'{"x":-3}']
-    encode_back(batch)
+    Reencode()(batch)
     assert batch.values == [b"\x02", b"\x05"]
 
 
@@ -51,7 +51,7 @@ def test_a_change_that_does_not_fit_is_a_bad_record(changed, told) -> None:
     batch = Batch([b"\x02", b"\x04"], file="t", lines=[1, 2])
     stage()[0](batch)
     batch.values = [changed, batch.values[1]]
-    encode_back(batch)
+    Reencode()(batch)
     assert batch.values == [b"\x04"]
     assert [bad.index for bad in batch.bad] == [0]
     assert batch.bad[0].error.stage == "encode"
@@ -62,7 +62,7 @@ def test_a_filter_between_the_stages_keeps_rows_together() -> None:
     batch = Batch([b"\x02", b"\x04", b"\x06"], keys=[b"\x08", None, b"\x0a"])
     stage(keys=True)[0](batch)
     batch.keep([False, True, True])
-    encode_back(batch)
+    Reencode()(batch)
     assert (batch.values, batch.keys) == ([b"\x04", b"\x06"], [None, b"\x0a"])
 
 
@@ -74,7 +74,7 @@ def test_what_cannot_be_decoded_is_shown_as_it_is_told_once_and_counted() -> Non
     assert decode.undecoded == 2
     assert len(said) == 1
     assert said[0].startswith("decode: t:1: the value is shown as it is: ")
-    encode_back(batch)
+    Reencode()(batch)
     assert batch.values == [b"\xff", b"\x02", b"\xff"]
 
 
@@ -93,7 +93,7 @@ def test_a_value_made_null_stays_null() -> None:
     batch = Batch([b"\x02"])
     stage()[0](batch)
     batch.values = [None]
-    encode_back(batch)
+    Reencode()(batch)
     assert batch.values == [None]
 
 
