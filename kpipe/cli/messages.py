@@ -576,14 +576,20 @@ MESSAGES = (
     ),
     Message(
         "registry",
-        ("the schema registry …", "it answers with something that is not JSON; …"),
+        (
+            "the schema registry …",
+            "it answers with something that is not JSON; …",
+            "it answers 404 with something that is not JSON; …",
+            "it answers in a form that no schema registry has; …",
+            "it answers …, which leads elsewhere; …",
+        ),
         "The schema registry does not answer, refuses the login, or refuses the schema.",
         "Check `schema.registry.*`; one that is away is waited for.",
     ),
     Message(
         "schema-ids",
         (
-            "it names a schema by the id of …, and … may have another one there; …",
+            "it starts as one that names a schema by an id of …",
             "names a schema that its registry does not have …",
             "names its schema …",
             "names a schema that the target's registry …",
