@@ -40,6 +40,8 @@ class TargetTail:
         limit: int,
         stopped: Callable[[], bool],
         remaining: Callable[[float], float] = lambda otherwise: otherwise,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.topic = topic
         self.where = where
@@ -47,6 +49,7 @@ class TargetTail:
         self._limit = limit
         self._stopped = stopped
         self._remaining = remaining
+        self._clock = clock
         self._asking: Consumer | None = None
 
     def ends(self, timeout: float = ANSWER) -> dict[int, int]:
@@ -56,7 +59,7 @@ class TargetTail:
     def _bounds(self, timeout: float = ANSWER) -> dict[int, Bounds]:
         from confluent_kafka import KafkaException
 
-        asking, deadline = self._asker(), time.monotonic() + timeout
+        asking, deadline = self._asker(), self._clock() + timeout
         try:
             partitions = find_partitions(asking, self.topic, self._left(deadline))
             return {
@@ -69,7 +72,7 @@ class TargetTail:
 
     def _left(self, deadline: float) -> float:
         """Seconds for one answer, which the deadline of a signal leaves to it, too."""
-        return max(LEAST, self._remaining(deadline - time.monotonic()))
+        return max(LEAST, self._remaining(deadline - self._clock()))
 
     def search(
         self, floors: Mapping[int, int], take: Callable[[list[Any]], None]
@@ -91,7 +94,7 @@ class TargetTail:
         return {partition: bound.high for partition, bound in bounds.items()}
 
     def _find_bounds(self) -> Generator[None, None, dict[int, Bounds]]:
-        asking, deadline = self._asker(), time.monotonic() + ANSWER
+        asking, deadline = self._asker(), self._clock() + ANSWER
         partitions = yield from self._ask(lambda: find_partitions(asking, self.topic, SLICE), deadline)
         bounds: dict[int, Bounds] = {}
         for partition in partitions:
@@ -113,7 +116,7 @@ class TargetTail:
             try:
                 return question()
             except KafkaException as error:
-                if time.monotonic() >= deadline or self._stopped():
+                if self._clock() >= deadline or self._stopped():
                     message = f"cannot find the end of the target: {error.args[0].str()}; try again"
                     raise UnreachableError(message, where=self.where, stage=Stage.READ) from None
             yield
@@ -126,12 +129,12 @@ class TargetTail:
         consumer = self._open_consumer("read_committed")
         try:
             consumer.assign([TopicPartition(self.topic, p, starts[p]) for p in todo])
-            deadline = time.monotonic() + SILENCE
+            deadline = self._clock() + SILENCE
             while todo:
                 messages = consumer.consume(500, 0) or consumer.consume(1, 0.1)
                 if messages:
-                    deadline = time.monotonic() + SILENCE
-                if time.monotonic() > deadline:
+                    deadline = self._clock() + SILENCE
+                if self._clock() > deadline:
                     what = (
                         "the end of the target was not reached; is a transaction open there? wait for it, or abort it"
                     )
@@ -151,8 +154,9 @@ class TargetTail:
                     continue
                 raise UnreachableError(error.str(), where=self.where, stage=Stage.READ)
             reached = message.offset() + (error is None)
-            if reached >= todo.get(message.partition(), reached + 1):
-                todo.pop(message.partition(), None)
+            end = todo.get(message.partition())
+            if end is not None and reached >= end:
+                del todo[message.partition()]
 
     def close(self) -> None:
         """Let go of the target."""

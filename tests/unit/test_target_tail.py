@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kpipe.delivery.tail import TargetTail
+from kpipe.delivery.tail import ANSWER, SILENCE, TargetTail
 from kpipe.errors import KpipeError, UnreachableError
 
 if TYPE_CHECKING:
@@ -160,3 +160,92 @@ def test_the_ends_are_asked_of_one_client_that_sees_open_transactions() -> None:
 def test_ends_that_nobody_tells_are_an_error_of_the_cluster() -> None:
     with pytest.raises(UnreachableError, match="cannot find the end of the target"):
         Target({0: (0, 1)}, failures=1).tail().ends()
+
+
+# --- how long it waits ---------------------------------------------------------------------------------------------
+
+
+class Timed(Target):
+    """Every question takes as long as it may, and so does every look at the reader that brings nothing."""
+
+    def __init__(
+        self, bounds: Mapping[int, tuple[int, int] | None], messages: Sequence[list[Message]] = (), failures: int = 0
+    ) -> None:
+        super().__init__(bounds, messages, failures)
+        self.now = 0.0
+        self.looks: list[tuple[int, float]] = []
+        self.limits: list[float] = []
+
+    def open(self, isolation: str) -> Any:
+        client = super().open(isolation)
+        client.consume = self._consume
+        return client
+
+    def _consume(self, count: int, timeout: float) -> list[Message]:
+        self.looks.append((count, timeout))
+        if timeout == 0 or not self.messages:
+            self.now += timeout
+            return []
+        return self.messages.pop(0)
+
+    def _list_topics(self, topic: str, timeout: float) -> Any:
+        self.limits.append(timeout)
+        if self.failures:
+            self.now += timeout
+        return super()._list_topics(topic, timeout)
+
+    def tail(self, limit: int = 1000) -> TargetTail:
+        return TargetTail("copy", "b:copy", self.open, limit, lambda: self.stopped, clock=lambda: self.now)
+
+
+def test_what_is_there_is_taken_at_once_and_what_is_not_is_waited_for_briefly() -> None:
+    target = Timed({0: (0, 2)}, [[Message(0, 0)], [Message(0, 1)]])
+    assert target.search({})[0] == [(0, 0), (0, 1)]
+    for at_once, waits in (target.looks[:2], target.looks[2:]):
+        assert (at_once[0] > 100, at_once[1]) == (True, 0)
+        assert 0 < waits[1] <= 0.5, "the group must hear of us meanwhile"
+
+
+def test_a_target_that_says_nothing_more_is_given_up() -> None:
+    """An open transaction in the target hides what is behind it for as long as it lasts."""
+    target = Timed({0: (0, 2)}, [[Message(0, 0)]])
+    with pytest.raises(UnreachableError, match="the end of the target was not reached; is a transaction open there"):
+        target.search({})
+    assert SILENCE < target.now < SILENCE + 1
+    assert target.closed == ["read_committed"]
+
+
+def test_each_record_is_a_sign_of_life() -> None:
+    target = Timed({0: (0, 3)})
+    taken: list[Message] = []
+    search = target.tail().search({}, taken.extend)
+    next(search)
+    for offset in range(2):
+        target.now += SILENCE * 0.75
+        target.messages = [[Message(0, offset)]]
+        next(search)
+    target.messages = [[Message(0, 2)]]
+    list(search)
+    assert [each.offset() for each in taken] == [0, 1, 2]
+
+
+def test_a_cluster_that_does_not_answer_is_given_up_in_time() -> None:
+    target = Timed({0: (0, 0)}, failures=10**9)
+    with pytest.raises(UnreachableError, match="cannot find the end of the target"):
+        target.search({})
+    assert ANSWER <= target.now <= ANSWER + 1
+    assert max(target.limits) <= 1, "between two questions the group hears of us"
+
+
+def test_the_ends_have_the_time_they_are_given_and_never_none() -> None:
+    target = Timed({0: (0, 1)})
+    target.tail().ends()
+    target.tail().ends(3.0)
+    target.tail().ends(-1.0)
+    assert target.limits == [ANSWER, 3.0, pytest.approx(0.1, abs=0.1)]
+    assert target.limits[-1] > 0
+
+
+def test_only_what_lies_behind_the_floors_counts_for_the_limit() -> None:
+    target = Target({0: (0, 1000)}, [[Message(0, 999)]])
+    assert target.search({0: 995}, limit=5)[0] == [(0, 999)]
