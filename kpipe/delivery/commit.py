@@ -59,8 +59,6 @@ class Commits:
 class NotCommitted(KpipeError):
     """The coordinator is away; the same commit may succeed later."""
 
-    stage = Stage.COMMIT
-
 
 class Rebalancing(NotCommitted):
     """A rebalance is under way and the member does not know its new generation yet; what it has not let go is its own.

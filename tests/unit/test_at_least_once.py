@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kpipe.delivery.at_least_once import REVOKE_TIMEOUT, AtLeastOnceGroup, both
+from kpipe.delivery.at_least_once import REVOKE_TIMEOUT, AtLeastOnceGroup, both, group_committer
 from kpipe.delivery.backchannel.gate import Gate, GatedLedger
-from kpipe.delivery.commit import LetGo
+from kpipe.delivery.commit import Commits, LetGo
 from kpipe.errors import KpipeError
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
@@ -171,3 +171,37 @@ def test_letters_are_waited_for_too_and_without_them_nothing_stands_between() ->
     assert both(done, done).flush(0.1)
     assert not both(done, waiting).flush(0.1)
     assert not both(waiting, done).flush(0.1)
+
+
+def test_a_rebalance_sees_a_signal_within_a_moment() -> None:
+    lab = Lab()
+    slices: list[float] = []
+
+    def flush(timeout: float) -> bool:
+        slices.append(timeout)
+        lab.now += 30
+        return False
+
+    lab.sink.flush = flush  # type: ignore[method-assign]
+    lab.read(5)
+    lab.group.revoked([PLACE])
+    assert 0 < max(slices) <= 0.5
+
+
+def test_the_commits_of_a_group_carry_what_the_source_and_the_target_say() -> None:
+    """A topic's id tells a re-created one apart, the tail where a resumed run must look."""
+    sent: list[Any] = []
+
+    class Consumer:
+        def commit(self, *, offsets: list[Any], asynchronous: bool) -> None:
+            sent.extend((each.topic, each.partition, each.offset, each.metadata) for each in offsets)
+
+    source = SimpleNamespace(at_eof={PLACE: 9}, note=lambda topic: f"id-of-{topic}", share_is_done=True)
+    commits = Commits()
+    committer = group_committer(Consumer(), source, "prod:group g", commits, lambda place: f"tail-of-{place[1]}")  # type: ignore[arg-type]
+    assert committer.commits is commits
+    ledger = Ledger(keeps_offsets=True)
+    committer.tick(ledger)  # at once: the others of the group wait for this member
+    assert sent == [("orders", 0, 9, "id-of-orders tail-of-0")]
+    group_committer(Consumer(), source, "prod:group g", commits).finish(ledger, 1.0)  # type: ignore[arg-type]
+    assert sent[1:] == [("orders", 0, 9, "id-of-orders")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from kpipe.delivery.commit import INTERVAL, LETTING_GO, UNANSWERED, GroupCommitter, LetGo
-from kpipe.errors import KpipeError
+from kpipe.delivery.commit import INTERVAL, LETTING_GO, UNANSWERED, Commits, GroupCommitter, LetGo
+from kpipe.errors import KpipeError, Stage
 from kpipe.ledger import Ledger
 from kpipe.record import Batch
 
@@ -332,3 +333,145 @@ def test_the_end_commits_the_exact_prefix_of_what_is_settled() -> None:
     sent.settled += [0, 2]
     GroupCommitter(consumer, "prod:group g", {PLACE: 7}).finish(ledger, 5)
     assert consumer.offset == 5
+
+
+# --- what is counted, and what an answer says ----------------------------------------------------------------------
+
+
+def test_commits_are_counted_by_what_became_of_them() -> None:
+    run = Running()
+    commits = run.committer.commits
+    assert (commits.made, commits.failed, commits.last) == (0, 0, None)
+    before = time.time()
+    run.committer.note_answer(None, [Answer(TopicPartition("t", 0, 5), "")])  # type: ignore[list-item]
+    run.committer.note_answer(None, [Answer(TopicPartition("t", 0, 6), "")])  # type: ignore[list-item]
+    assert (commits.made, commits.failed) == (2, 0)
+    assert commits.last is not None
+    assert before <= commits.last <= time.time()
+    last = commits.last
+    run.committer.note_answer(KafkaError(KafkaError._TRANSPORT), [])
+    run.committer.note_answer(None, [Answer(TopicPartition("t", 0, 6), "_TRANSPORT")])  # type: ignore[list-item]
+    run.committer.note_answer(KafkaError(KafkaError._TRANSPORT), [Answer(TopicPartition("t", 0, 6), "")])  # type: ignore[list-item]
+    assert (commits.made, commits.failed, commits.last) == (2, 3, last)
+
+
+def test_who_counts_commits_elsewhere_is_told_of_these() -> None:
+    commits = Commits()
+    committer = GroupCommitter(Coordinator(), "prod:group g", {}, commits=commits)  # type: ignore[arg-type]
+    assert committer.commits is commits
+    committer.commit_within({PLACE: 5}, 5)
+    assert (commits.made, commits.failed) == (1, 0)
+
+
+def test_an_answer_about_one_partition_says_nothing_about_the_others() -> None:
+    run = Running()
+    run.settled(3, 4)
+    run.passes(INTERVAL)
+    run.answered(3, 4)
+    run.committer.note_answer(None, [])
+    run.committer.note_answer(KafkaError(KafkaError._TRANSPORT), [Answer(TopicPartition("t", 0, 3), "")])  # type: ignore[list-item]
+    run.passes(INTERVAL)
+    assert run.sent == [[(0, 3), (1, 4)], [(0, 3)]]
+
+
+def test_a_commit_that_the_client_does_not_even_send_ends_the_run_at_the_next_turn() -> None:
+    class Refusing(Running):
+        def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+            raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+
+    run = Refusing()
+    run.settled(3)
+    run.passes(INTERVAL)
+    with pytest.raises(KpipeError, match="no ACL allows READ on group g"):
+        run.committer.tick(run.ledger)
+
+
+def test_others_wait_for_nobody_who_was_not_asked_about() -> None:
+    """A member commits early when the others wait for it; one that knows nothing of others keeps its interval."""
+    run, consumer = Running(), Coordinator()
+    committer = GroupCommitter(consumer, "prod:group g", {}, clock=lambda: run.now)  # type: ignore[arg-type]
+    run.settled(3)
+    committer.tick(run.ledger)
+    assert consumer.said == []
+
+
+# --- the last commit -----------------------------------------------------------------------------------------------
+
+
+def last_commit(ledger: Ledger, end: int) -> int | None:
+    consumer = Coordinator()
+    GroupCommitter(consumer, "prod:group g", {PLACE: end}).finish(ledger, 5)  # type: ignore[arg-type]
+    return consumer.offset if consumer.said else None
+
+
+def in_a_ledger(*settled: int, count: int = 3) -> Ledger:
+    ledger = Ledger(keeps_offsets=True)
+    batch = Batch([b"v"] * count, topics=["t"] * count, partitions=[0] * count, offsets=list(range(4, 4 + count)))
+    ledger.track(batch, batch.snapshot()).settled += settled
+    return ledger
+
+
+def test_the_end_of_a_partition_is_committed_at_last_with_everything_settled() -> None:
+    """Also when the last report has just come in: a transaction marker leaves no lag behind."""
+    assert last_commit(in_a_ledger(0, 1, 2), end=9) == 9
+    assert last_commit(Ledger(keeps_offsets=True), end=1) == 1
+    assert last_commit(Ledger(keeps_offsets=True), end=0) is None
+
+
+def test_the_end_of_a_partition_is_not_committed_at_last_past_what_is_open_or_unread() -> None:
+    assert last_commit(in_a_ledger(), end=9) is None
+    ledger = in_a_ledger(0, 1)
+    ledger.cut(ledger.flights[0], 2)
+    assert last_commit(ledger, end=9) == 6
+    untouched = Ledger(keeps_offsets=True)
+    untouched.cut_short = True
+    assert last_commit(untouched, end=9) is None
+
+
+class Away(Coordinator):
+    """Answers each commit that waits with this error, and every answer takes a while."""
+
+    def __init__(self, name: str, step: float, silent: bool = False) -> None:
+        super().__init__()
+        self.name, self.step, self.now, self.silent = name, step, 0.0, silent
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition] | None:
+        super().commit(offsets=offsets, asynchronous=asynchronous)
+        self.now += self.step
+        if self.silent:
+            return None
+        raise KafkaException(KafkaError(getattr(KafkaError, self.name)))
+
+    def committer(self) -> GroupCommitter:
+        return GroupCommitter(self, "prod:group g", {}, clock=lambda: self.now)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "timeout", "tries"),
+    [
+        ("_TRANSPORT", 1.0, 2.0, 2),  # as long as there is time for one more
+        ("_TRANSPORT", 0.9, 2.0, 2),  # the wait before it counts, too
+        ("REBALANCE_IN_PROGRESS", 2.4, 60.0, 2),  # a rebalance passes soon, or it was lost to somebody
+        ("GROUP_AUTHORIZATION_FAILED", 1.0, 60.0, 1),
+    ],
+)
+def test_the_last_commit_is_tried_again_while_that_can_help(name: str, step: float, timeout: float, tries: int) -> None:
+    consumer = Away(name, step)
+    committer = consumer.committer()
+    with pytest.raises(KpipeError) as caught:
+        committer.commit_within({PLACE: 5}, timeout)
+    assert caught.value.stage is Stage.COMMIT
+    assert len(consumer.said) == tries
+    assert (committer.commits.made, committer.commits.failed) == (0, tries)
+
+
+def test_a_client_that_answers_nothing_has_committed() -> None:
+    consumer = Away("", 1.0, silent=True)
+    consumer.committer().commit_within({PLACE: 5}, 5)
+    assert consumer.said == [("commit", False)]
+
+
+def test_with_nothing_to_commit_the_coordinator_is_not_asked() -> None:
+    consumer = Coordinator()
+    GroupCommitter(consumer, "prod:group g", {}).commit_within({}, 5)  # type: ignore[arg-type]
+    assert consumer.said == []

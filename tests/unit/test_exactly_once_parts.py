@@ -629,3 +629,140 @@ def test_the_last_commit_has_the_time_that_is_left() -> None:
     lab.line.commit = commit  # type: ignore[method-assign,assignment]
     lab.once.conclude(5.0)
     assert limits == [5.0]
+
+
+# --- a transaction that may not be committed -----------------------------------------------------------------------
+
+
+def test_the_first_generation_of_a_group_is_one() -> None:
+    lab = Lab(b"0", b"1")
+    lab.member.generation = 0
+    lab.run()
+    assert lab.commits == [2]
+
+
+def test_a_producer_that_was_fenced_while_it_sent_commits_nothing() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+
+    def check() -> bool:
+        raise FencedError("fenced")
+
+    lab.line.check = check  # type: ignore[method-assign]
+    with pytest.raises(FencedError):
+        lab.once.commit_all()
+    assert lab.commits == []
+
+
+def test_what_is_still_open_is_not_committed() -> None:
+    """A dead letter on its way: every report of the target is in, and the record has not arrived anywhere."""
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.ledger.track(*two_batches())
+    assert lab.once.commit_all() is False
+    assert lab.line.log == ["begin"]
+
+
+def test_records_whose_transaction_is_gone_are_not_committed_without_it() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.line.opened = None
+    assert lab.once.commit_all() is False
+    assert lab.line.log == ["begin"]
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_a_failure_ends_the_wait_whether_or_not_somebody_has_looked_at_it(looked_at: bool) -> None:
+    lab, sink = holding(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    sink.lets_go = False
+    flight = lab.ledger.flights[0]
+    flight.failures.append((0, Error("x")))
+    if looked_at:
+        list(lab.ledger.failures())
+    else:
+        flight.settled.append(0)  # settled otherwise, and nobody has heard of it yet
+    assert lab.once.commit_all() is False
+    assert (lab.now, lab.once._broken) == (pytest.approx(0.1), False)
+
+
+def test_failures_in_a_row_are_counted_from_the_last_commit() -> None:
+    lab = Lab(b"0", b"1", b"2", b"3")
+    lab.line.outcomes = [*[Outcome.ABORTED] * (ATTEMPTS - 1), Outcome.COMMITTED, *[Outcome.ABORTED] * (ATTEMPTS - 1)]
+    lab.run()
+    assert (lab.ledger.delivered, lab.pipeline.error) == (4, None)
+
+
+def test_suspicion_ends_with_a_commit() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.once._suspects.accuse([(lab.ledger.track(*two_batches()), 0, None)])
+    lab.ledger.flights.pop()
+    assert lab.once.commit_all()
+    assert not lab.once._suspects
+
+
+def test_with_nothing_to_commit_it_is_looked_at_once_an_interval() -> None:
+    lab, sink = holding()
+    flushes: list[float] = []
+    sink.flush = lambda timeout: bool(flushes.append(timeout)) or True  # type: ignore[method-assign]
+    for now in (100.0, 100.1, 150.0, 199.9):
+        lab.now = now
+        lab.once.tick(lab.ledger)
+    assert len(flushes) == 1
+    assert max(flushes) <= 0.2
+    lab.now = 200.0
+    lab.once.tick(lab.ledger)
+    assert len(flushes) == 2
+
+
+def test_an_empty_partition_is_committed_where_it_ends() -> None:
+    lab = Lab()
+    lab.once._base.clear()
+    lab.source.at_eof = {PLACE: 0}
+    assert lab.once._news({}) == {PLACE: 0}
+
+
+@pytest.mark.parametrize(("is_open", "sent"), [(True, 0), (False, 1)])
+def test_a_loss_takes_back_whatever_was_begun(is_open: bool, sent: int) -> None:
+    lab = Lab()
+    lab.line.opened = 0.0 if is_open else None
+    lab.once._sent = sent
+    lab.once.lost([PLACE])
+    assert len(lab.source.rewound) == 1
+    assert (lab.once._base, lab.once._sent) == ({}, 0)
+
+
+@pytest.mark.parametrize(("reason", "said"), [("", "the producer could not go on"), ("epoch", "epoch")])
+def test_why_it_gives_up_is_what_the_client_said_or_what_is_known(reason: str, said: str) -> None:
+    lab = Lab()
+    lab.line.reason = reason
+    lab.once._broken, lab.once._failures = True, ATTEMPTS - 1
+    with pytest.raises(UndeliveredError, match=f"in a row: {said}; nothing"):
+        lab.once.tick(lab.ledger)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("", "records failed while partitions were given up"), ("epoch", "epoch")]
+)
+def test_why_partitions_went_without_a_commit_is_said(reason: str, said: str) -> None:
+    lab = Lab()
+    lab.line.reason = reason
+    lab.once._failures = ATTEMPTS - 1
+    lab.ledger.track(*two_batches())
+    with pytest.raises(UndeliveredError, match=f"in a row: {said}; nothing"):
+        lab.once.revoked([PLACE])
+    assert lab.once._base == {}, "they went all the same"
+
+
+def test_partitions_begin_in_the_ledger_too() -> None:
+    """A group that dies before its first record must not decide anew where it begins."""
+    lab = Lab()
+    lab.once.began({OTHER: 7})
+    assert lab.ledger.prefix() == {PLACE: 0, OTHER: 7}
+
+
+def test_purged_is_what_the_sink_had() -> None:
+    lab, sink = holding(b"0")
+    lab.once.purge()
+    assert (sink.purged, lab.once._broken) == (1, True)
