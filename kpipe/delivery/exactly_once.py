@@ -372,7 +372,7 @@ class ExactlyOnce:
             )
 
     def _undo(self) -> None:
-        if self._broken and not self._line.check():
+        if not self._line.check():
             self._line.replace(self._line.timeout)
         elif self._line.is_open:
             self._line.abort(self._line.timeout)

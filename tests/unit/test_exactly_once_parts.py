@@ -375,6 +375,7 @@ def test_a_revoke_without_a_generation_cannot_wait_for_one() -> None:
     lab.member.generation = -1
     lab.once.revoked([PLACE])
     assert lab.line.log == ["begin", "abort"]
+    assert (len(lab.source.rewound), lab.once._failures) == (1, 1)
 
 
 def test_a_signal_waits_for_no_generation() -> None:
@@ -766,3 +767,55 @@ def test_purged_is_what_the_sink_had() -> None:
     lab, sink = holding(b"0")
     lab.once.purge()
     assert (sink.purged, lab.once._broken) == (1, True)
+
+
+def test_an_abort_in_a_revoke_is_one_failure() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.line.outcomes = [Outcome.ABORTED]
+    lab.once.revoked([PLACE])
+    assert (len(lab.source.rewound), lab.once._failures, lab.source.rewound[0][0]) == (1, 1, {})
+
+
+def test_a_generation_is_waited_for_half_the_time_of_a_transaction() -> None:
+    lab = Lab(b"0", b"1", records=100)
+    lab.pipeline.turn()
+    lab.member.generation = -1
+    lab.now = 4.9
+    lab.once.commit_all()
+    assert lab.line.log == ["begin"]
+    lab.now = 5.0
+    lab.once.commit_all()
+    assert lab.line.log == ["begin", "abort"]
+
+
+def test_what_was_not_tried_is_read_again_and_blamed_on_nobody() -> None:
+    lab = Lab()
+    assert lab.once.take_back(failing(lab, NotSent("no time", judged=False))) is True
+    batch, _ = two_batches()
+    lab.once.leave_out_refused(batch)
+    assert batch.bad == []
+
+
+def test_under_stop_a_record_that_the_client_refused_ends_the_run_whatever_fell_with_it() -> None:
+    lab = Lab()
+    assert lab.once.take_back(failing(lab, NotSent("too large"), Error("_PURGE_QUEUE"))) is False
+    assert lab.line.log == ["begin"]
+
+
+def test_of_two_refused_records_both_are_suspects_and_none_is_left_out() -> None:
+    lab = Lab(on_error="skip")
+    lab.once._failures = ATTEMPTS - 2
+    lab.once.take_back(failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD")))
+    assert lab.once._suspects
+    assert (lab.once._refused, lab.once._failures) == ({}, 1)
+
+
+def test_the_reason_of_an_abort_is_the_refusal_however_late_it_was_told() -> None:
+    lab = Lab(on_error="skip")
+    lab.once._failures = ATTEMPTS - 1
+    lab.once._suspects.accuse(failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD")))
+    flight = lab.ledger.flights[0]
+    reports = [Error("_PURGE_QUEUE"), Error("INVALID_RECORD"), Error("INVALID_RECORD")]
+    with pytest.raises(UndeliveredError, match="in a row: INVALID_RECORD; nothing"):
+        lab.once.take_back([(flight, index % 2, report) for index, report in enumerate(reports)])
