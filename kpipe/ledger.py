@@ -425,6 +425,12 @@ class Ledger:
         return self.in_flight - self.landed
 
     @property
+    def heard(self) -> int:
+        """A number that changes with each delivery report, also one of a flight that is not complete yet."""
+        reports = sum(len(flight.settled) + len(flight.failures) for flight in self.flights)
+        return reports - self.waiting
+
+    @property
     def balanced(self) -> bool:
         """Whether every record that was read is accounted for."""
         accounted = self.delivered + self.filtered + self.dead_lettered + self.failed + self.unknown

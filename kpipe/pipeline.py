@@ -364,7 +364,7 @@ class Pipeline:
     def _flush(self) -> None:
         # By the clock, not by the number of turns: a sink that hears something returns long before its slice is over.
         began = moved = self.clock()
-        before, said = self.ledger.waiting, False
+        before, said = self.ledger.heard, False
         failures = 0
         while True:
             try:
@@ -377,8 +377,8 @@ class Pipeline:
             self.ledger.settle()
             self.progress()
             now = self.clock()
-            if self.ledger.waiting != before:
-                before, moved = self.ledger.waiting, now
+            if self.ledger.heard != before:
+                before, moved = self.ledger.heard, now
             said = said or self._say_what_is_waited_for(now - began)
             if self.stop.forced or now - moved >= self.flush_timeout or failures >= FLUSH_FAILURES:
                 self._gave_up = True

@@ -225,3 +225,18 @@ def test_what_is_written_off_is_all_that_was_not_filtered(unknown: bool, failed:
     assert ledger.write_off(mark, {PLACE: 4}, unknown=unknown) == 5
     assert counts(ledger) == (11, 1, 3, 1, failed, unclear)
     assert (ledger.balanced, ledger.in_flight, ledger.prefix()) == (True, 0, {PLACE: 4})
+
+
+def test_every_report_is_heard_also_within_a_flight() -> None:
+    ledger = Ledger()
+    _, reports = tracked(ledger, 3)
+    heard = [ledger.heard]
+    reports[0](None, None)
+    heard.append(ledger.heard)
+    reports[1]("refused", None)
+    heard.append(ledger.heard)
+    ledger.landed += 1
+    heard.append(ledger.heard)
+    assert heard == sorted(set(heard))
+    ledger.settle()
+    assert ledger.heard == heard[-1], "nothing came in"
