@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kpipe.delivery.transaction import SLICE, FencedError, Outcome, TransactionLine, generation
-from kpipe.errors import KpipeError, UnreachableError
+from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.kafka.troubles import Troubles
 
 OFFSETS = {("orders", 0): 7}
@@ -35,6 +36,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def take(self, seconds: float, error: Exception | None = None) -> None:
+        """A call that takes so long, and how it ends."""
+        self.now += seconds
+        if error is not None:
+            raise error
 
 
 class ScriptedProducer:
@@ -263,6 +270,7 @@ def test_the_generation_is_read_from_the_metadata(number: int) -> None:
 
 def test_metadata_of_another_layout_is_left_to_the_broker() -> None:
     assert generation(b"CGMDv9") == 0
+    assert generation(b"CGMDv9:\xff\xff\xff\xff") == 0
 
 
 def test_a_fatal_error_that_the_client_raises_while_serving_is_kept() -> None:
@@ -331,3 +339,205 @@ def test_fenced_while_aborting_ends_it() -> None:
         lab.line.abort(5)
     assert lab.line.fenced
     assert not lab.replaced
+
+
+# --- what each end says, and what it leaves behind -----------------------------------------------------------------
+
+
+def test_a_line_begins_with_nothing_known_against_it() -> None:
+    line = Lab().line
+    assert (line.fenced, line.stuck, line.in_doubt, line.reason, line.is_open) == (False, False, False, "", False)
+    assert (line.given_up(), line.remaining(7.0), line.check()) == (False, 7.0, True)
+
+
+def test_fenced_has_a_code_of_its_own() -> None:
+    lab = Lab(begin=[FENCED])
+    with pytest.raises(FencedError) as caught:
+        lab.line.begin()
+    assert (caught.value.code, caught.value.stage, caught.value.where) == ("FENCED", Stage.COMMIT, "t:id")
+    assert not lab.line.is_open
+
+
+def test_a_doubt_ends_with_the_producer_that_it_was_about() -> None:
+    """Each transaction with a producer of its own would cost an init every time."""
+    lab = Lab(commit=[TIMED_OUT])
+    lab.commit()
+    for _ in range(3):
+        assert lab.commit() is Outcome.COMMITTED
+    assert len(lab.replaced) == 1
+    lab = Lab(init=[TIMED_OUT])
+    lab.line.start(5.0)
+    lab.line.begin()
+    assert lab.replaced == []
+
+
+def test_a_producer_that_is_replaced_is_emptied_and_closed_and_its_reports_heard() -> None:
+    lab = Lab(begin=[ODD])
+    served: list[float] = []
+    poll = lab.first.poll
+    lab.first.poll = lambda timeout: (served.append(timeout), poll(timeout))[1]  # type: ignore[method-assign]
+    lab.line.begin()
+    assert lab.first.calls == ["begin", "purge", "close"]
+    assert served == [0]
+
+
+def test_an_abort_hears_the_reports_of_what_it_purged() -> None:
+    lab = Lab()
+    served: list[float] = []
+    lab.first.poll = lambda timeout: served.append(timeout) or 0  # type: ignore[method-assign,func-returns-value]
+    lab.line.begin()
+    lab.line.abort(5.0)
+    assert served == [0]
+
+
+def test_a_transaction_is_open_from_its_begin_to_its_end() -> None:
+    lab = Lab()
+    lab.clock.now = 3.0
+    lab.line.begin()
+    assert (lab.line.opened, lab.line.is_open) == (3.0, True)
+    lab.line.commit(OFFSETS, MEMBER, 10.0)
+    assert (lab.line.opened, lab.line.is_open) == (None, False)
+    lab.line.begin()
+    lab.line.abort(1.0)
+    assert not lab.line.is_open
+
+
+def test_what_is_committed_beside_offsets_goes_with_them_in_order() -> None:
+    lab, sent = Lab(), []
+    lab.first.send_offsets_to_transaction = lambda offsets, metadata, _timeout: sent.append(  # type: ignore[method-assign]
+        ([(each.topic, each.partition, each.offset, each.metadata) for each in offsets], metadata)
+    )
+    lab.line.begin()
+    lab.line.commit({("b", 0): 1, ("a", 1): 2, ("a", 0): 3}, MEMBER, 10.0, lambda topic: f"id-{topic}")
+    assert sent == [([("a", 0, 3, "id-a"), ("a", 1, 2, "id-a"), ("b", 0, 1, "id-b")], MEMBER)]
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "in_doubt", "calls"),
+    [
+        ({"offsets": [ABORTABLE]}, Outcome.ABORTED, False, ["begin", "offsets", "abort"]),
+        ({"commit": [ABORTABLE]}, Outcome.ABORTED, False, ["begin", "offsets", "commit", "abort"]),
+        ({"offsets": [TIMED_OUT, ABORTABLE]}, Outcome.ABORTED, False, ["begin", "offsets", "offsets", "abort"]),
+        ({"commit": [ODD]}, Outcome.UNKNOWN, True, ["begin", "offsets", "commit", "purge", "close"]),
+        ({"offsets": [ODD]}, Outcome.ABORTED, False, ["begin", "offsets", "purge", "close"]),
+    ],
+)
+def test_what_may_be_concluded_from_an_error_and_what_follows(
+    script: dict[str, list[Any]], outcome: Outcome, in_doubt: bool, calls: list[str]
+) -> None:
+    lab = Lab(**{name: list(answers) for name, answers in script.items()})
+    assert lab.commit() is outcome
+    assert (lab.line.in_doubt, lab.first.calls, lab.line.reason) == (in_doubt, calls, "scripted")
+
+
+def test_an_abort_after_an_error_has_what_is_left_of_the_time_and_a_slice_at_least() -> None:
+    lab = Lab(offsets=[ABORTABLE], abort=[TIMED_OUT] * 99)
+    lab.line.begin()
+    began = lab.clock.now
+    lab.line.commit(OFFSETS, MEMBER, 7.0)
+    assert lab.clock.now - began == pytest.approx(7.0, abs=0.2)
+    lab = Lab(abort=[TIMED_OUT] * 99)
+    lab.first.send_offsets_to_transaction = lambda *_arguments: lab.clock.take(0.9, ABORTABLE)  # type: ignore[method-assign]
+    lab.line.begin()
+    lab.line.commit(OFFSETS, MEMBER, 1.0)
+    assert lab.clock.now == pytest.approx(0.9 + SLICE, abs=0.2)
+
+
+@pytest.mark.parametrize("timeout", [1.0, SLICE + 1.4, 9.0])
+def test_a_commit_has_what_its_offsets_left_and_a_slice_at_least(timeout: float) -> None:
+    lab = Lab(commit=[TIMED_OUT] * 99)
+    lab.first.send_offsets_to_transaction = lambda *_arguments: lab.clock.take(0.9)  # type: ignore[method-assign]
+    lab.line.begin()
+    lab.line.commit(OFFSETS, MEMBER, timeout)
+    assert lab.clock.now == pytest.approx(max(timeout, 0.9 + SLICE), abs=0.2)
+
+
+def test_no_call_is_asked_to_take_no_time_or_longer_than_a_slice() -> None:
+    limits: list[float] = []
+
+    def init(timeout: float) -> None:
+        limits.append(timeout)
+        lab.clock.now += timeout
+        raise TIMED_OUT
+
+    lab = Lab()
+    lab.first.init_transactions = init  # type: ignore[method-assign]
+    with pytest.raises(UnreachableError):
+        lab.line.start(SLICE * 2 + 0.01)
+    assert limits[:2] == [SLICE, SLICE]
+    assert 0 < limits[2] <= 0.2
+    limits.clear()
+    lab.line.remaining = lambda _otherwise: 0.0
+    lab.line.given_up = lambda: True
+    with pytest.raises(UnreachableError):
+        lab.line.start(60.0)
+    assert len(limits) == 1
+    assert 0 < limits[0] <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (TIMED_OUT, UnreachableError, "the transaction coordinator: scripted; run again"),
+        (ODD, UndeliveredError, "the transaction coordinator: scripted; run again"),
+        (
+            failing(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+            UnreachableError,
+            "not authorised for this transactional id",
+        ),
+    ],
+)
+def test_what_the_coordinator_says_is_told_with_its_kind(error: Any, kind: type[KpipeError], words: str) -> None:
+    lab = Lab(init=[error] * 99)
+    with pytest.raises(kind, match=words) as caught:
+        lab.line.start(1.0)
+    assert type(caught.value) is kind
+    assert (caught.value.stage, caught.value.where) == (Stage.COMMIT, "t:id")
+
+
+def test_an_error_in_the_thread_that_sends_offsets_is_the_callers() -> None:
+    lab = Lab()
+
+    def broken(*_arguments: Any) -> None:
+        raise ValueError("odd")
+
+    lab.first.send_offsets_to_transaction = broken  # type: ignore[method-assign]
+    lab.line.begin()
+    with pytest.raises(ValueError, match="odd"):
+        lab.line.commit(OFFSETS, MEMBER, 1.0)
+
+
+def test_a_producer_that_can_go_on_is_closed_and_a_stuck_one_left() -> None:
+    lab = Lab()
+    lab.line.discard(1.0)
+    assert lab.first.calls == ["close"]
+    lab = Lab()
+    lab.line.stuck = True
+    lab.line.discard(1.0)
+    assert lab.first.calls == []
+
+
+def test_why_a_producer_must_be_replaced_is_remembered() -> None:
+    lab = Lab()
+    lab.line.troubles.fatal = ("OUT_OF_ORDER_SEQUENCE_NUMBER", "out of order")
+    assert lab.line.check() is False
+    assert (lab.line.reason, lab.line.fenced) == ("out of order", False)
+    lab.line.begin()
+    lab.line.troubles.fatal = ("_FENCED", "fenced")
+    with pytest.raises(FencedError):
+        lab.line.check()
+    assert (lab.line.reason, lab.line.fenced, lab.line.is_open) == ("fenced", True, False)
+
+
+def test_what_the_client_warns_of_while_it_is_closed_is_nobodys_business() -> None:
+    lab = Lab()
+
+    def close() -> None:
+        warnings.warn("cannot abort", RuntimeWarning, stacklevel=1)
+        lab.first.calls.append("closed")
+
+    lab.first.close = close  # type: ignore[method-assign]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        lab.line.discard(1.0)
+    assert (told, lab.first.calls) == ([], ["closed"])
