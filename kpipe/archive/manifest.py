@@ -26,7 +26,10 @@ BLOCK = 1 << 20
 
 @dataclass(slots=True, frozen=True)
 class Segment:
-    """One file: `records` envelopes of one partition, from offset `first` to offset `last`, `bytes` as they lie."""
+    """One file: `records` envelopes of one partition, from offset `first` to offset `last`, `bytes` as they lie.
+
+    `oldest_ms` and `newest_ms` are timestamps of its records; None in a dump of a kpipe that did not note them.
+    """
 
     file: str
     partition: int
@@ -35,6 +38,8 @@ class Segment:
     records: int
     bytes: int
     sha256: str
+    oldest_ms: int | None = None
+    newest_ms: int | None = None
 
 
 @dataclass(slots=True)

@@ -62,6 +62,7 @@ class SegmentSink:
         self._stream: Any = None
         self._place = (-1, -1, -1)  # partition, first and last offset
         self._records = self._content = 0
+        self._times: tuple[int, int] | None = None  # of the oldest and the newest record
         self._flights: list[Flight] = []
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
@@ -78,6 +79,7 @@ class SegmentSink:
             self._stream.write(block)
             self._place = (partition, self._place[1], last)
             self._records += len(batch)
+            self._note_times(batch)
             self._content += len(block)
             if self._content >= self._size or self._records >= RECORDS:
                 self._finish()
@@ -89,10 +91,16 @@ class SegmentSink:
     def _begin(self, partition: int, first: int) -> None:
         name = f"{partition:05d}-{first:020d}{self._suffix}"
         self._part = self._folder / f"{name}.part"
-        self._place, self._records, self._content = (partition, first, first), 0, 0
+        self._place, self._records, self._content, self._times = (partition, first, first), 0, 0, None
         self._file = self._part.open("wb")
         self._counted = _Counted(self._file)
         self._stream = write_to(self._counted, self._codec)
+
+    def _note_times(self, batch: Batch) -> None:
+        times = [ms for _, ms in batch.timestamps or () if ms >= 0]
+        if times:
+            known = self._times or (times[0], times[0])
+            self._times = min(known[0], *times), max(known[1], *times)
 
     def _finish(self) -> None:
         """The segment is whole: on the disk, under its name, in the journal; its records are settled."""
@@ -107,7 +115,8 @@ class SegmentSink:
         self._part.replace(whole)
         sync_folder(self._folder)
         counted, (partition, first, last) = self._counted, self._place
-        segment = Segment(whole.name, partition, first, last, self._records, counted.size, counted.digest.hexdigest())
+        hashed, times = counted.digest.hexdigest(), self._times or (None, None)
+        segment = Segment(whole.name, partition, first, last, self._records, counted.size, hashed, *times)
         self._journal.add(segment)
         self._contents.segments.append(segment)
         for flight in self._flights:

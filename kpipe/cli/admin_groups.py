@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_plan
-from kpipe.cli.looking import json_line, look_of, write
+from kpipe.cli.looking import write
+from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import UsageError
-from kpipe.ops.options import ChangeOptions, LookingOptions, ResetOptions
 
 if TYPE_CHECKING:
     from kpipe.kafka.connection import Connection
+    from kpipe.ledger import TopicPartition
+    from kpipe.ops.options import ChangeOptions, ResetOptions
+    from kpipe.ops.placement import Spot
     from kpipe.ops.places import Clusters
     from kpipe.ops.reset import Positions, Reset
     from kpipe.options import ConnectionOptions
@@ -35,20 +37,20 @@ def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: 
     cluster.metadata()
     reset = Reset(cluster, group, Scope(options.topic, new=options.new_topics))
     reset.refuse_members()
-    positions, texts = _positions(clusters, cluster, reset, target, options)
-    reset.plan(target, positions)
+    positions, texts, spots = _positions(clusters, cluster, reset, target, options)
+    reset.plan(target, positions, spots)
     for move in reset.moves:
         move.metadata = texts.get(move.place) or move.metadata
     if options.csv:
         write(as_csv(reset.moves))
     else:
-        _show_moves(reset, change)
+        show_moves([reset], change)
     for problem in reset.problems:
         tell(f"not moved: {problem}")
     if not confirmed(group, change):
         return 1 if reset.problems else 0
     undo = options.undo or default_undo(os.environ, group, time.strftime("%Y%m%dT%H%M%S"))
-    write_undo(undo, cluster.label, group, reset.moves)
+    write_undo(undo, cluster.label, [(group, reset.moves)])
     tell(f"undo: kpipe admin reset-offsets -G {options.group} --to file:{undo} --execute")
     failed = reset.execute()
     return conclude_change(
@@ -58,22 +60,25 @@ def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: 
 
 def _positions(
     clusters: Clusters, cluster: Connection, reset: Reset, target: str, options: ResetOptions
-) -> tuple[Positions | None, dict[tuple[str, int], str]]:
-    """Offsets that a file, another group or a trace gives, and the texts that belong to them."""
+) -> tuple[Positions | None, dict[TopicPartition, str], dict[TopicPartition, Spot] | None]:
+    """Offsets that a file, another group or a trace gives, and the texts and counts that belong to them."""
     from kpipe.ops.positions import read_positions
     from kpipe.ops.translate import committed_on
 
     word, _, rest = target.partition(":")
     if word == "file":
-        return read_positions(rest, reset.group)
+        return *read_positions(rest, reset.group), None
     if word == "group":
-        return dict(committed_on(cluster, rest)), {}
+        return dict(committed_on(cluster, rest)), {}, None
     if word == "trace":
-        return _from_trace(clusters, cluster, rest, options), {}
-    return None, {}
+        spots = _from_trace(clusters, cluster, rest, options)
+        return {place: spot.position for place, spot in spots.items()}, {}, spots
+    return None, {}, None
 
 
-def _from_trace(clusters: Clusters, cluster: Connection, text: str, options: ResetOptions) -> Positions:
+def _from_trace(
+    clusters: Clusters, cluster: Connection, text: str, options: ResetOptions
+) -> dict[TopicPartition, Spot]:
     """`trace:CLUSTER:GROUP`: positions computed from the headers of the copies; says how exact they are."""
     from kpipe.ops.places import choose
     from kpipe.ops.translate import Copies, committed_on, translate
@@ -84,69 +89,25 @@ def _from_trace(clusters: Clusters, cluster: Connection, text: str, options: Res
     source = clusters.open(name)
     committed = committed_on(source, group)
     names = {topic for topic, _ in committed}
-    present = cluster.metadata().topics
+    present = cluster.metadata(fresh=True).topics
     bare = [
         pattern.rpartition(":")[0] if pattern.rpartition(":")[2].isdigit() else pattern for pattern in options.topic
     ]
     topics = choose(bare, present, cluster.label, "topic") if bare else sorted(names & set(present))
     if not topics:
         raise UsageError("none of its topics is here by the same name; say which topics hold the copies with --topic")
-    shown = time.monotonic()
-
-    def tick(scanned: int) -> None:
-        nonlocal shown
-        if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
-            shown = time.monotonic()
-            sys.stderr.write(f"\r\x1b[Kread {scanned:,} copies")
-
-    found = translate(cluster, topics, committed, Copies(source.cluster_id, names, options.trace_prefix), tick)
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    places = [(topic, number) for topic in topics for number in sorted(present[topic].partitions)]
+    copies = Copies(source.cluster_id, names, options.trace_prefix)
+    with progress("read {:,} copies") as tick:
+        found, scanned = translate(cluster, places, {group: committed}, copies, tick)
+    spots = found[group]
+    foreign = sum(spot.foreign for spot in spots.values())
     tell(
-        f"from {found.scanned:,} copies: nothing that {source.where(group)} has not read is skipped; at most "
-        f"{found.repeats:,} records are repeated"
-        + (f"; {found.foreign:,} records before that are no copies, and are passed" if found.foreign else "")
+        f"from {scanned:,} copies: nothing that {source.where(group)} has not read is skipped; at most "
+        f"{sum(spot.repeats for spot in spots.values()):,} records are repeated"
+        + (f"; {foreign:,} records before that are no copies, and are passed" if foreign else "")
     )
-    return found.positions
-
-
-def _show_moves(reset: Reset, change: ChangeOptions) -> None:
-    from kpipe.ops.table import Table, moment, number, rfc3339
-
-    if change.json:
-        for move in reset.moves:
-            write(
-                json_line(
-                    {
-                        "group": reset.group,
-                        "topic": move.topic,
-                        "partition": move.partition,
-                        "current": move.current,
-                        "new": move.new,
-                        "skipped": move.skipped,
-                        "repeated": move.repeated,
-                        "next_ms": move.next_ms,
-                        "next_time": rfc3339(move.next_ms),
-                        "notes": move.notes,
-                        "execute": change.execute,
-                    }
-                )
-            )
-        return
-    table = Table(("TOPIC", ">PARTITION", ">CURRENT", ">NEW", ">SKIPPED", ">REPEATED", "NEXT RECORD OF", "NOTE?"))
-    for move in reset.moves:
-        table.add(
-            move.topic,
-            move.partition,
-            number(move.current),
-            number(move.new),
-            number(move.skipped),
-            number(move.repeated),
-            moment(move.next_ms),
-            ", ".join(move.notes),
-            styles={4: "bad" if move.skipped else "", 5: "warn" if move.repeated else ""},
-        )
-    write(table.text(look_of(LookingOptions())))
+    return spots
 
 
 def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions) -> int:
@@ -174,7 +135,7 @@ def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions
         return 0
     if moves:
         undo = default_undo(os.environ, name, time.strftime("%Y%m%dT%H%M%S"))
-        write_undo(undo, cluster.label, name, moves)
+        write_undo(undo, cluster.label, [(name, moves)])
         shown = " ".join(f"--topic {topic}" for topic in topics)
         tell(f"undo: kpipe admin reset-offsets -G {text} --to file:{undo} --new-topics {shown} --execute")
     changes.delete_group(cluster, name)

@@ -31,20 +31,25 @@ def open_cluster(
     return clusters, entry.connection, entry.patterns[0]
 
 
-def confirmed(name: str, change: ChangeOptions) -> bool:
+def confirmed(name: str, change: ChangeOptions, nothing: str = "nothing was changed") -> bool:
     """Whether to go on: the plan was printed. UsageError where nobody can be asked."""
     if not change.execute:
-        tell("nothing was changed; add --execute to do it")
+        tell(f"{nothing}; add --execute to do it")
         return False
     if change.yes:
         return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("nothing was changed: no terminal to confirm on; add --yes")
+    refuse_silence(change, nothing)
     sys.stderr.write(f"type {visible(name)} to go on: ")
     sys.stderr.flush()
     if sys.stdin.readline().rstrip("\n") != name:
-        raise KpipeError("not confirmed; nothing was changed", where=name, stage=Stage.CONFIG)
+        raise KpipeError(f"not confirmed; {nothing}", where=name, stage=Stage.CONFIG)
     return True
+
+
+def refuse_silence(change: ChangeOptions, nothing: str = "nothing was changed") -> None:
+    """UsageError where a change is asked for and nobody can confirm it."""
+    if change.execute and not change.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{nothing}: no terminal to confirm on; add --yes")
 
 
 def print_plan(change: ChangeOptions, text: str, **fields: Any) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
+from kpipe.cli.change import conclude_change, confirmed, refuse_silence
 from kpipe.cli.command import build_command
+from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import DifferenceError, Exit, Interrupted, Stage, UsageError
-from kpipe.ops.options import LoadOptions
+from kpipe.ops.options import ChangeOptions, LoadOptions
 from kpipe.options import FILE, PLACE, ConnectionOptions, Operand, RunOptions
 
 if TYPE_CHECKING:
@@ -22,11 +26,13 @@ HELP = (
     "value, headers and time, and trace headers that say where it was. First every file is compared with its SHA-256, "
     "and the target is read: what an earlier load brought is left out, a topic with other records or another number "
     "of partitions is refused. Afterwards the target is compared with the dump, record by record; exit code 5 when "
-    "they differ."
+    "they differ. With --groups consumer groups of the dump go on there at the records that they had to read next, "
+    "never behind one that they have not read: first the plan is shown, and --execute does it."
 )
 EXAMPLES = (
     ("what would be done", "kpipe load --dry-run --create /backup/orders dr:orders"),
     ("a new topic, as it was", "kpipe load --create /backup/orders dr:orders"),
+    ("and its consumer groups go on there", "kpipe load --groups --execute /backup/orders dr:orders"),
 )
 ARGUMENTS = {
     "folder": Operand("DIR", "The folder of the dump.", completion=FILE),
@@ -41,6 +47,10 @@ def load(folder: str, target: str, connection: ConnectionOptions, options: LoadO
 
     if run.on_error != "stop":
         raise UsageError(f"--on-error {run.on_error}: a load leaves no record out")
+    change = ChangeOptions(execute=options.execute, yes=options.yes, json=options.json)
+    if not (options.groups or options.group) and (asked := _only_for_groups(options)):
+        raise UsageError(f"{asked} is about groups; add --groups")
+    refuse_silence(change, "nothing was sent")
     if options.dry_run:
         return _preview(folder, target, connection, options, run)
     loads: list[tuple[Load, Stop]] = []
@@ -53,13 +63,54 @@ def load(folder: str, target: str, connection: ConnectionOptions, options: LoadO
 
     code = execute(plan, run)
     (found, stop), pipeline = loads[0], None if loads[0][0].planned is None else loads[0][0].planned.pipeline
-    if options.no_compare or pipeline is None or pipeline.error is not None or not pipeline.ledger.complete:
+    if pipeline is None or pipeline.error is not None or not pipeline.ledger.complete:
         return code
     try:
-        _compare(found, stop, run)
+        if not options.no_compare:
+            _compare(found, stop, run)
+        if found.groups:
+            return _put_groups(found, options, change, stop) or code
     except Interrupted:
         _die(stop)
     return code
+
+
+def _only_for_groups(options: LoadOptions) -> str:
+    """The option that was given and says something about groups only."""
+    asked = {"--execute": options.execute, "--yes": options.yes, "--undo": options.undo, "--json": options.json}
+    return next((name for name, value in asked.items() if value), "")
+
+
+def _put_groups(load: Load, options: LoadOptions, change: ChangeOptions, stop: Stop) -> int:
+    """Plan, show, confirm, keep the way back, write, read back."""
+    from kpipe.ops.load_groups import execute_groups, plan_groups
+    from kpipe.ops.positions import default_undo, write_undo
+
+    with progress("read {:,} copies") as tick:
+
+        def look(count: int) -> None:
+            tick(count)
+            if stop.requested:
+                raise Interrupted("stopped")
+
+        plans = plan_groups(load.connection, load.topic, load.contents, load.groups, look)
+    show_moves(plans, change, named=True)
+    moves = [move for reset in plans for move in reset.moves]
+    passed, repeated = sum(move.skipped for move in moves), sum(move.repeated for move in moves)
+    tell(
+        f"{load.where}: groups: nothing of the dump that they have not read is skipped; at most {repeated:,} records "
+        "are repeated" + (f"; {passed:,} records that are not of the dump are passed" if passed else "")
+    )
+    name = load.groups[0] if len(load.groups) == 1 else load.topic
+    if not confirmed(name, change, "no group was put elsewhere"):
+        return 0
+    undo = options.undo or default_undo(os.environ, f"load-{load.topic}", time.strftime("%Y%m%dT%H%M%S"))
+    write_undo(undo, load.connection.label, [(reset.group, reset.moves) for reset in plans])
+    prefix = f"{load.connection.name}:" if load.connection.name else ""
+    more = "" if len(plans) == 1 else f", and so for each of the {len(plans)} groups"
+    tell(f"undo: kpipe admin reset-offsets -G {prefix}{plans[0].group} --to file:{undo} --execute{more}")
+    problems = execute_groups(plans)
+    return conclude_change(problems, f"{load.where}: {len(plans)} groups moved, and read back")
 
 
 def _preview(folder: str, target: str, connection: ConnectionOptions, options: LoadOptions, run: RunOptions) -> int:

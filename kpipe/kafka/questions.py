@@ -240,6 +240,19 @@ def configurations(connection: Connection, topics: Iterable[str]) -> dict[str, d
     return answers
 
 
+def broker_configuration(connection: Connection) -> dict[str, Any] | Failure:
+    """The configuration entries of one broker: what topics have that were not given their own."""
+    if connection.is_embedded:
+        return UNCONFIGURED
+    kinds = client_names()
+    asked = connection.admin.describe_configs(
+        [kinds.ConfigResource(kinds.ResourceType.BROKER, str(min(connection.metadata().brokers)))],
+        request_timeout=connection.timeout,
+    )
+    (answer,) = collect(asked, connection.deadline() + 0.5, lambda _broker: "configuration of the brokers").values()
+    return answer  # type: ignore[no-any-return]
+
+
 # Groups
 
 

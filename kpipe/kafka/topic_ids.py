@@ -18,7 +18,8 @@ LOOK = 5.0  # seconds between looks; one small request
 FIRST_LOOK = 1.0  # a run shorter than this needs no further connection
 SOON = 1.0  # a topic that is said to be unknown is asked for again: a broker that has just started may not know it yet
 
-_PREFIX = "topic-id="
+PREFIX = "topic-id="
+"""Beside a commit: which topic of that name it belongs to."""
 
 
 class TopicIds:
@@ -54,13 +55,13 @@ class TopicIds:
     def metadata(self, topic: str) -> str:
         """What to commit beside an offset, so that the next run can tell a re-created topic from this one."""
         known = self.known.get(topic)
-        return f"{_PREFIX}{known}" if known else ""
+        return f"{PREFIX}{known}" if known else ""
 
     def contradicts(self, topic: str, metadata: str) -> bool:
         """Whether an offset that was committed with this metadata belongs to an earlier topic of the same name."""
         known = self.known.get(topic)
         committed = metadata.partition(" ")[0]  # what follows is about the target, see `kpipe.delivery.resume`
-        return bool(known) and committed.startswith(_PREFIX) and committed != f"{_PREFIX}{known}"
+        return bool(known) and committed.startswith(PREFIX) and committed != f"{PREFIX}{known}"
 
     def look(self, topics: Iterable[str]) -> tuple[set[str], set[str]]:
         """The topics that were (created again, deleted) since; empty while it is not time or the answer is out.

@@ -24,6 +24,9 @@ from kpipe.kafka.connection import Connection
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader, headers_of, to_batch
 from kpipe.ledger import Ledger
+from kpipe.ops.load_groups import chosen_groups, stood_at
+from kpipe.ops.load_retention import warn_of_retention
+from kpipe.ops.reset import refuse_members
 from kpipe.options import TargetOptions
 from kpipe.plan.partitions import choose_partition, refuse_missing
 from kpipe.plan.places import target_place
@@ -113,6 +116,8 @@ class Load:
     connection: Connection
     present: Present
     exists: bool
+    groups: list[str]
+    """The consumer groups that are to go on there."""
     planned: Planned | None = None
     keeps_time: bool = True
 
@@ -127,7 +132,12 @@ class Load:
         there = f"; {self.present.count:,} are there already" if self.present.count else ""
         origin = place_name(contents.cluster, contents.topic)
         sent = f"send up to {rest:,} of {contents.records:,} records of {origin} to {self.where}{there}"
-        return [f"{made}{sent}", "nothing was changed: --dry-run"]
+        stood = stood_at(contents, self.groups)
+        then = [
+            f"put group {group} at the records that it had to read next, in {len(stood[group])} partitions"
+            for group in self.groups
+        ]
+        return [f"{made}{sent}", *then, "nothing was changed: --dry-run"]
 
     def compare(self, stopped: Callable[[], bool]) -> Verdict:
         """Read the files and the target once more, and compare record by record; Interrupted when a signal comes."""
@@ -188,19 +198,22 @@ def plan_load(
     contents = read_manifest(path)
     check_segments(path, contents.segments, wiring.stopped)
     _look(wiring.stopped)
+    groups = chosen_groups(contents, options.group) if options.groups or options.group else []
     target_of = Connection(cluster, connection.timeout, wiring.stopped)
     where = place_name(label(cluster), place.topic)
     entry = target_of.metadata().topics.get(place.topic)
     present = Present(contents)
-    load = Load(path, contents, where, place.topic, target_of, present, entry is not None)
+    load = Load(path, contents, where, place.topic, target_of, present, entry is not None, groups)
     if entry is None:
         if not (options.create or options.dry_run):
             what = f"no such topic; --create makes it as it was: {len(contents.ends)} partitions, and its settings"
             raise KpipeError(what, where=where, stage=Stage.CONFIG)
     else:
         _look_at_target(load, entry, cluster, append=options.append, stop=stop)
+    refuse_members(target_of, groups)
     if not options.dry_run:
         _plan(load, cluster, wiring, sending)
+    warn_of_retention(load.connection, load.topic, contents, say)
     return load
 
 

@@ -370,6 +370,31 @@ class LoadOptions(Options):
         OUTPUT, "--no-compare", default=False,
         help="Do not compare the target with the dump afterwards.",
     )
+    groups: bool = option(
+        DELIVERY, "--groups", default=False, common=True,
+        help="Afterwards put the dump's consumer groups at the records that they had to read next; shows the plan, and "
+        "does it with --execute.",
+    )
+    group: tuple[str, ...] = option(
+        DELIVERY, "--group", default=(), metavar="GLOB",
+        help="Of the dump's groups only these, as --groups does it. Repeatable.",
+    )
+    execute: bool = option(
+        DELIVERY, "--execute", default=False,
+        help="Put the groups there. Without it, only the plan is shown.",
+    )
+    yes: bool = option(
+        DELIVERY, "--yes", "-y", default=False,
+        help="Do not ask for a name to be typed before groups are put elsewhere.",
+    )
+    undo: str = option(
+        DELIVERY, "--undo", default="", metavar="FILE", completion=FILE,
+        help="Where to keep where the groups stood; without it below $XDG_STATE_HOME/kpipe/undo.",
+    )
+    json: bool = option(
+        OUTPUT, "--json", "-J", default=False,
+        help="Print the groups' plan as JSON lines.",
+    )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

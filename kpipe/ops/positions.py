@@ -93,8 +93,8 @@ def as_csv(moves: Iterable[Move]) -> str:
     return out.getvalue()
 
 
-def write_undo(path: str, cluster: str, group: str, moves: Iterable[Move]) -> None:
-    """Where the group stood: synced to the disk. KpipeError when that cannot be done, or the file is there."""
+def write_undo(path: str, cluster: str, groups: Iterable[tuple[str, Iterable[Move]]]) -> None:
+    """Where groups stood: synced to the disk. KpipeError when that cannot be done, or the file is there."""
     lines = b"".join(
         orjson.dumps(
             {
@@ -108,6 +108,7 @@ def write_undo(path: str, cluster: str, group: str, moves: Iterable[Move]) -> No
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
+        for group, moves in groups
         for move in moves
     )
     try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from kpipe.kafka.connection import Connection
     from kpipe.ledger import TopicPartition
+    from kpipe.ops.placement import Spot
 
 Positions = dict["TopicPartition", "int | None"]
 """Wanted offsets; None where a partition had none, which cannot be brought back."""
@@ -47,6 +48,8 @@ class Move:
     notes: list[str] = field(default_factory=list)
     next_ms: int | None = None
     """The timestamp of the record that is read next."""
+    spot: Spot | None = None
+    """What the trace tells of `new`: how much is passed and repeated of what the group read elsewhere."""
 
     @property
     def place(self) -> TopicPartition:
@@ -55,14 +58,20 @@ class Move:
 
     @property
     def skipped(self) -> int:
-        """Records (offsets) that the group would have read, and will not; all before, where it stands nowhere."""
+        """Records (offsets) that the group would have read, and will not; all before, where it stands nowhere.
+
+        Copies of what it has read elsewhere do not count.
+        """
         base = self.start if self.current is None else max(self.current, self.start)
-        return max(0, self.new - base)
+        passed = max(0, self.new - base)
+        return passed if self.spot is None else min(passed, self.spot.foreign)
 
     @property
     def repeated(self) -> int:
         """Records (offsets) that the group has read, and will read again."""
-        return 0 if self.current is None else max(0, min(self.current, self.end) - self.new)
+        here = 0 if self.current is None else max(0, min(self.current, self.end) - self.new)
+        elsewhere = 0 if self.spot is None else self.spot.repeats
+        return min(here + elsewhere, self.end - self.new)
 
 
 @dataclass(slots=True)
@@ -86,6 +95,19 @@ def _matches(pattern: str, topic: str, partition: int) -> bool:
     return fnmatchcase(topic, name) and partition in parse_partitions([numbers])
 
 
+def refuse_members(connection: Connection, groups: Iterable[str]) -> None:
+    """KpipeError for the first group that has members, and names them."""
+    for group, answer in questions.describe_groups(connection, groups):
+        where = connection.where(group)
+        if isinstance(answer, Failure):
+            raise answer.error(where, Stage.CONFIG)
+        if answer.members:
+            shown = ", ".join(f"{member.client_id} on {member.host}" for member in answer.members[:5])
+            more = f" and {len(answer.members) - 5} more" if len(answer.members) > 5 else ""
+            what = f"the group has members ({shown}{more}), which would write over it; stop them first"
+            raise KpipeError(what, where=where, stage=Stage.CONFIG)
+
+
 class Reset:
     """A plan for one group. `target` is the text of --to."""
 
@@ -96,20 +118,10 @@ class Reset:
         self._scope = scope
         self.moves: list[Move] = []
         self.problems: list[str] = []
-        self.bound = ""
-        """What is sure about repeats, for positions that come from a trace."""
 
     def refuse_members(self) -> None:
         """KpipeError that names the members; a member that joins later is refused by the broker itself."""
-        (_, answer), *_ = questions.describe_groups(self._connection, [self.group])
-        where = self._connection.where(self.group)
-        if isinstance(answer, Failure):
-            raise answer.error(where, Stage.CONFIG)
-        if answer.members:
-            shown = ", ".join(f"{member.client_id} on {member.host}" for member in answer.members[:5])
-            more = f" and {len(answer.members) - 5} more" if len(answer.members) > 5 else ""
-            what = f"the group has members ({shown}{more}), which would write over it; stop them first"
-            raise KpipeError(what, where=where, stage=Stage.CONFIG)
+        refuse_members(self._connection, [self.group])
 
     def commits(self) -> dict[TopicPartition, Commit]:
         """What the group has committed now; KpipeError where that may not be known."""
@@ -123,8 +135,10 @@ class Reset:
 
     # --- the plan ------------------------------------------------------------------------------------------------
 
-    def plan(self, target: str, positions: Positions | None = None) -> None:
-        """Fill `moves`; `positions` are wanted offsets that somebody else found (a file, a group, a trace)."""
+    def plan(
+        self, target: str, positions: Positions | None = None, spots: Mapping[TopicPartition, Spot] | None = None
+    ) -> None:
+        """Fill `moves`; `positions` are wanted offsets that somebody else found (a file, a group, a trace: `spots`)."""
         current = self.commits()
         places = self._places(current, positions)
         starts = self._offsets(questions.earliest(self._connection, places))
@@ -136,6 +150,7 @@ class Reset:
             commit = current.get(place)
             move = Move(*place, commit.offset if commit else None, 0, starts[place], ends[place])
             move.metadata = commit.metadata if commit else ""
+            move.spot = (spots or {}).get(place)
             wanted = self._wanted(target, move, at, positions)
             if wanted is None:
                 continue

@@ -1,40 +1,28 @@
 """`reset-offsets --to trace:CLUSTER:GROUP`: a group of one cluster put at the same records on another.
 
-The trace headers of the copies say which source record each was made from. In each target partition the group is put
-before the first copy of a record that it has not read: whatever lies behind is read, so nothing is skipped, and the
-copies behind it that were read already are repeated. Both are counted, by reading the target once.
+The trace headers of the copies say which source record each was made from; the target is read once. Where the group
+goes on among the copies is decided in `kpipe.ops.placement`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError, Stage
+from kpipe.formats.header_names import read_headers
 from kpipe.kafka import questions
 from kpipe.kafka.questions import Commit, Failure
-from kpipe.kafka.ranges import RangeReader
+from kpipe.kafka.ranges import RangeReader, headers_of
+from kpipe.ops.placement import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from confluent_kafka import Message
-
     from kpipe.kafka.connection import Connection
     from kpipe.ledger import TopicPartition
-
-
-@dataclass(slots=True)
-class Translation:
-    """What was found. `repeats` are copies behind the new positions that the group has read already."""
-
-    positions: dict[TopicPartition, int | None] = field(default_factory=dict)
-    read: dict[TopicPartition, int] = field(default_factory=dict)
-    """Copies of records that the group has read, seen so far in each partition."""
-    repeats: int = 0
-    foreign: int = 0
-    """Records before the new positions that were not made from the source: the group passes them."""
-    scanned: int = 0
+    from kpipe.ops.placement import Spot
+    from kpipe.record import Headers
 
 
 def committed_on(source: Connection, group: str) -> dict[TopicPartition, int]:
@@ -63,9 +51,8 @@ class Copies:
             for hop in ("source", "origin")
         ]
 
-    def __call__(self, message: Message) -> tuple[TopicPartition, int] | None:
+    def __call__(self, headers: Headers | None) -> tuple[TopicPartition, int] | None:
         """(place, offset) of the record on the source, or None for one that was not made from it."""
-        headers = message.headers()
         if not headers:
             return None
         known: dict[str, Any] = dict(headers)
@@ -81,46 +68,34 @@ class Copies:
 
 def translate(
     target: Connection,
-    topics: Sequence[str],
-    committed: Mapping[TopicPartition, int],
+    places: Sequence[TopicPartition],
+    groups: Mapping[str, Mapping[TopicPartition, int]],
     copies: Copies,
     tick: Callable[[int], None],
-) -> Translation:
-    """Read the target topics once and find where the group has to go on.
+) -> tuple[dict[str, dict[TopicPartition, Spot]], int]:
+    """Read partitions of copies once and find where groups go on; also how many records were read.
 
-    A source partition without a committed offset counts as unread.
+    `groups`: what each has committed on the source. Raises KpipeError where nothing was made from what they read.
     """
-    metadata = target.metadata(fresh=True)
-    places = [(topic, number) for topic in topics for number in sorted(metadata.topics[topic].partitions)]
     lows, ends = (_known(answers) for answers in (questions.earliest(target, places), questions.latest(target, places)))
     stable = _known(questions.latest(target, places, committed=True))
-    found = Translation(dict.fromkeys(places), dict.fromkeys(places, 0))
-    foreign = dict.fromkeys(places, 0)
+    placement = Placement(groups, lows)
+    foreign = 0
     reader = RangeReader(target)
-    for messages in reader.records({place: (lows[place], stable[place]) for place in places}):
-        for message in messages:
-            place = (str(message.topic()), int(message.partition() or 0))
-            origin = copies(message)
-            if origin is None:
-                foreign[place] += found.positions[place] is None
-            elif origin[1] >= committed.get(origin[0], 0):
-                if found.positions[place] is None:
-                    found.positions[place] = int(message.offset() or 0)
-            elif found.positions[place] is None:
-                found.read[place] += 1
-            else:
-                found.repeats += 1
-        found.scanned += len(messages)
-        tick(found.scanned)
-    reader.close()
-    for place in places:
-        if found.positions[place] is None:
-            found.positions[place] = min(ends[place], stable[place])
-    found.foreign = sum(foreign.values())
-    if not any(found.read.values()) and not found.repeats and found.foreign == found.scanned and found.scanned:
+    try:
+        for messages in reader.records({place: (lows[place], stable[place]) for place in places}):
+            for message, headers in zip(messages, read_headers(partial(headers_of, messages)), strict=True):
+                origin = copies(headers)
+                foreign += origin is None
+                place = (str(message.topic()), int(message.partition() or 0))
+                placement.take(place, int(message.offset() or 0), origin)
+            tick(placement.scanned)
+    finally:
+        reader.close()
+    if placement.scanned and foreign == placement.scanned:
         what = "no record there was made from what the group reads, as far as their trace headers say"
-        raise KpipeError(what, where=target.where(" ".join(topics)), stage=Stage.CONFIG)
-    return found
+        raise KpipeError(what, where=target.where(" ".join(sorted({topic for topic, _ in places}))), stage=Stage.CONFIG)
+    return placement.conclude({place: min(ends[place], stable[place]) for place in places}), placement.scanned
 
 
 def _known(answers: Mapping[TopicPartition, questions.Listed | Failure]) -> dict[TopicPartition, int]:

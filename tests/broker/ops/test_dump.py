@@ -12,7 +12,7 @@ import pytest
 
 from kpipe.formats.header_names import name_of
 from tests.broker.lab.cluster import Rec, until
-from tests.broker.ops.scenes import commit, name, open_transaction
+from tests.broker.ops.scenes import commit, member, name, open_transaction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -365,3 +365,90 @@ def test_a_dump_goes_back_to_where_it_was_made(kafka: Cluster, kpipe: Kpipe, tmp
     loaded(at, folder, topic, "--create")
     loaded(at, folder, topic)
     assert sorted(r.value or b"" for r in kafka.read(topic)) == [b"1", b"2", b"3"]
+
+
+def stands(cluster: Cluster, group: str, topic: str) -> dict[int, tuple[int, str]]:
+    from confluent_kafka import ConsumerGroupTopicPartitions
+
+    asked = cluster.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)
+    found = asked[group].result(15).topic_partitions or []
+    return {e.partition: (e.offset, (e.metadata or "").rstrip("\0")) for e in found if e.topic == topic}
+
+
+def test_groups_go_on_at_the_records_that_they_had_to_read_next(
+    kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, tmp_path: Path
+) -> None:
+    """Other offsets than they had: markers of transactions and deleted records have none in the copy."""
+    a, b = kpipe.at(kafka.bootstrap), kpipe.at(kafka_b.bootstrap)
+    topic, copy, folder, mine, kpipes = kafka.topic(3), name("copy"), tmp_path / "d", name("mine"), name("kpipes")
+    for lap in range(3):
+        kafka.write(topic, [Rec(b"%d.%d" % (lap, n), partition=n % 2) for n in range(10)], transaction="commit")
+    assert a("admin", "delete-records", topic, "--before", "2", "-p", "0", "--execute", "--yes").code == 0
+    commit(kafka, mine, {(topic, 0): 8, (topic, 1): 18}, "text")
+    assert a("consume", "-G", kpipes, "-p", "0", "-c", "4", topic).code == 0
+    assert stands(kafka, kpipes, topic)[0][1].startswith("topic-id=")
+    dumped(a, topic, folder)
+    call = ("load", "--groups", "--group", mine, "--group", kpipes)
+    done = b(*call, "--create", folder, copy)
+    assert done.code == 0, done.err
+    assert "nothing of the dump that they have not read is skipped; at most 0 records are repeated" in done.err
+    assert "no group was put elsewhere; add --execute" in done.err
+    assert len(done.out.splitlines()) == 4, done.out
+    assert stands(kafka_b, mine, copy) == {}
+    done = b(*call, "--json", "--execute", "--yes", "--undo", tmp_path / "undo", folder, copy)
+    assert done.code == 0, done.err
+    plan = [json.loads(line) for line in done.out.splitlines()]
+    assert {(row["group"], row["partition"]): (row["skipped"], row["repeated"]) for row in plan} == {
+        (kpipes, 0): (0, 0), (mine, 0): (0, 0), (mine, 1): (0, 0),
+    }  # fmt: skip
+    for group in (mine, kpipes):
+        stood, now = stands(kafka, group, topic), stands(kafka_b, group, copy)
+        assert set(now) == set(stood)  # a partition that it never read has no position afterwards either
+        assert {text for _, text in now.values()} == {"text" if group == mine else ""}
+        for number, (offset, _) in stood.items():
+            unread = [r.value for r in kafka.read(topic, number) if r.offset >= offset]
+            assert [r.value for r in kafka_b.read(copy, number) if r.offset >= now[number][0]] == unread
+    assert len((tmp_path / "undo").read_bytes().splitlines()) == 3
+
+
+def test_groups_of_a_load_are_refused_before_anything_is_sent(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    at = kpipe.at(kafka.bootstrap)
+    topic, copy, folder, group = kafka.topic(), name("copy"), tmp_path / "d", name()
+    kafka.write(topic, [b"1", b"2"])
+    dumped(at, topic, folder, "--codec", "none")
+    if not manifest(folder)["groups"]:
+        assert "has no positions of groups" in loaded(at, folder, copy, "--create", "--groups", code=2).err
+    commit(kafka, group, {(topic, 0): 1})
+    dumped(at, topic, folder)
+    for words, code, told in (
+        (("--group", "nobody"), 2, "no such group"),
+        (("--groups", "--execute"), 2, "nothing was sent: no terminal to confirm on; add --yes"),
+        (("--execute", "--yes"), 2, "--execute is about groups; add --groups"),
+    ):
+        assert told in loaded(at, folder, copy, "--create", *words, code=code).err
+    with member(kafka, group, topic):
+        done = loaded(at, folder, copy, "--create", "--group", group, "--execute", "--yes", code=1)
+        assert "has members (a-member on" in done.err
+    assert copy not in kafka.topics()
+    preview = loaded(at, folder, copy, "--create", "--group", group, "--dry-run").err
+    assert f"put group {group} at the records that it had to read next, in 1 partitions" in preview
+
+
+def test_records_that_the_target_would_delete_at_once_are_told_before(
+    kafka: Cluster, kpipe: Kpipe, tmp_path: Path
+) -> None:
+    at = kpipe.at(kafka.bootstrap)
+    topic, folder = kafka.topic(**LIMITS), tmp_path / "d"
+    kafka.write(topic, [Rec(b"old", timestamp=NOW - 1000 * HOUR), Rec(b"new")])
+    dumped(at, topic, folder, "--segment", "1K")
+    told = "some of 2 records are older than it keeps them"
+    assert told not in loaded(at, folder, name("copy"), "--create", "--dry-run").err  # the dump's own setting: for ever
+    week = kafka.topic(retention_ms=7 * 24 * HOUR)
+    for words in (("--dry-run",), ()):
+        assert f"{week}: {told} (7d, retention.ms)" in loaded(at, folder, week, *words).err
+    fields = manifest(folder)
+    del fields["config"]["retention.ms"]
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    assert told in loaded(at, folder, name("copy"), "--create", "--dry-run").err  # the brokers' default is a week
+    for setting in ({"message_timestamp_type": "LogAppendTime"}, {"cleanup_policy": "compact"}):
+        assert told not in loaded(at, folder, kafka.topic(**setting), "--dry-run").err
