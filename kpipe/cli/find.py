@@ -178,6 +178,10 @@ def _search(
         die_by(stop.signal or signal.SIGINT)
     progress.clear()
     _say(finder, options, hint=_hint(finder, wanted, options, numbers is not None))
+    for (topic, number), failure in sorted(finder.search.failed.items()):
+        tell(f"not searched: {entry.connection.where(topic, number)}: {failure.text}")
+    if finder.search.failed:
+        return int(Exit.UNDELIVERED)
     return int(Exit.OK if finder.search.found else Exit.DIFFERENCE)
 
 

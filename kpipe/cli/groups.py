@@ -145,6 +145,7 @@ class View:
         problems: list[str] = []
         found = []
         for entry in self._asked:
+            entry.connection.begin_look()
             for group in self._groups(entry, problems):
                 found.append((entry.connection, group))
                 if self._trends is not None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, json_line, look_of, write
+from kpipe.cli.looking import SchemaDecoding, conclude, json_line, look_of, write
 from kpipe.errors import UsageError, visible
 from kpipe.ops.options import LookingOptions, StatOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand, ViewOptions
 
 if TYPE_CHECKING:
+    from kpipe.ledger import TopicPartition
     from kpipe.ops.statistics import Sizes, Statistics
 
 HELP = (
@@ -48,21 +49,19 @@ def stat(
     if not topics:
         raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
     places = [(topic, number) for topic in topics for number in sorted(metadata.topics[topic].partitions)]
-    lows, ends = questions.earliest(cluster, places), questions.latest(cluster, places, committed=True)
+    failed: dict[TopicPartition, Failure] = {}
     ranges, total = {}, 0
     share = -(-options.sample // len(places))
-    for place in places:
-        low, end = lows[place], ends[place]
-        for answer in (low, end):
-            if isinstance(answer, Failure):
-                raise answer.error(cluster.where(*place))
-        if not isinstance(low, Failure) and not isinstance(end, Failure):
-            total += end.offset - low.offset
-            ranges[place] = (low.offset if options.all else max(low.offset, end.offset - share), end.offset)
+    for place, extent in questions.extents(cluster, places).items():
+        if isinstance(extent, Failure):
+            failed[place] = extent
+            continue
+        total += extent.stable - extent.start
+        ranges[place] = (extent.start if options.all else max(extent.start, extent.stable - share), extent.stable)
     found = Statistics()
     decode = SchemaDecoding(schemas, [cluster], lambda: False, left="counted")
     reader, shown = RangeReader(cluster), time.monotonic()
-    for messages in reader.records(ranges):
+    for messages in reader.records(ranges, failed):
         batch = to_batch(messages, cluster.name)
         decode(batch)
         found.add(batch)
@@ -74,11 +73,13 @@ def stat(
     reader.close()
     read = sum(end - start for start, end in ranges.values())
     name = cluster.where(" ".join(topics))
+    problems = [f"{cluster.where(*place)}: {failure.text}" for place, failure in sorted(failed.items())]
     if looking.json:
-        write(json_line({"cluster": cluster.label, "topics": topics, **_as_json(found, total, sampled=read < total)}))
+        told = {**_as_json(found, total, sampled=read < total), "problems": problems}
+        write(json_line({"cluster": cluster.label, "topics": topics, **told}))
     else:
-        write(_as_text(found, name, total, looking, sampled=read < total))
-    return decode.conclude()
+        write(_as_text(found, name, total, looking, sampled=read < total or bool(failed)))
+    return max(decode.conclude(), conclude([f"read: {problem}" for problem in problems]))
 
 
 def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, *, sampled: bool) -> str:

@@ -27,6 +27,9 @@ READING = {
     "fetch.error.backoff.ms": 50,  # default 500: a partition whose leader has just moved would wait that long
 }
 
+AFTER_SILENCE = 2.0
+"""Seconds that brokers have to answer when one of them has let a whole timeout pass."""
+
 
 class Connection:
     """A cluster and how long its answers may take, in seconds. Clients are opened when they are first needed."""
@@ -38,6 +41,10 @@ class Connection:
         self.label = label(cluster)
         self.timeout = timeout
         self.stopped = stopped
+        self.silent = False
+        """Whether a question of this look was not answered in time: by a broker that is frozen, or away."""
+        self.silent_leaders: set[int] = set()
+        """Brokers that kept silent while others answered: the partitions they lead are not asked for again."""
         self._metadata: Any = None
 
     @property
@@ -74,9 +81,28 @@ class Connection:
         properties = {name.replace("_", "."): value for name, value in own.items()}
         return open_consumer(self.cluster, {**READING, **properties, **NEVER_CREATE})[0]
 
-    def deadline(self, seconds: float | None = None) -> float:
+    def begin_look(self) -> None:
+        """Everybody is asked again."""
+        self.silent = False
+        self.silent_leaders.clear()
+
+    def leader_of(self, topic: str, partition: int) -> int | None:
+        """The broker that leads a partition, as far as it was told."""
+        entry = self._metadata.topics.get(topic) if self._metadata is not None else None
+        known = entry.partitions.get(partition) if entry is not None else None
+        return None if known is None else known.leader
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the next answer may take: `timeout`, and little once a broker has been silent for so long.
+
+        What it leads stays silent; the others answer at once, and the whole look takes little longer than `timeout`.
+        """
+        return min(self.timeout, AFTER_SILENCE) if self.silent else self.timeout
+
+    def deadline(self) -> float:
         """When an answer that is asked for now is too late, as `time.monotonic` counts."""
-        return time.monotonic() + (self.timeout if seconds is None else seconds)
+        return time.monotonic() + self.patience
 
     def where(self, topic: str, partition: int | None = None, offset: int | None = None) -> str:
         """A place for people: `prod:orders[3]@42`."""

@@ -175,14 +175,84 @@ def offsets(
     from confluent_kafka import IsolationLevel
     from confluent_kafka import TopicPartition as Asked
 
-    wanted = {Asked(*place): spec for place in places}
-    if not wanted:
-        return {}
+    answering, silent = _split(connection, places)
+    if not answering:
+        return silent
+    wanted = {Asked(*place): spec for place in answering}
     isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     deadline = connection.deadline()
-    asked = connection.admin.list_offsets(wanted, isolation_level=isolation, request_timeout=connection.timeout)
+    asked = connection.admin.list_offsets(wanted, isolation_level=isolation, request_timeout=connection.patience)
+    return {**_offsets(connection, asked, deadline), **silent}
+
+
+def _split(
+    connection: Connection, places: Iterable[TopicPartition]
+) -> tuple[list[TopicPartition], dict[TopicPartition, Listed | Failure]]:
+    """The partitions to ask for, and those whose leader has been silent in this look."""
+    wanted = list(places)
+    if not connection.silent_leaders:
+        return wanted, {}
+    mute = {place for place in wanted if connection.leader_of(*place) in connection.silent_leaders}
+    return [place for place in wanted if place not in mute], dict.fromkeys(mute, Failure(Kind.AWAY, LATE))
+
+
+def _offsets(connection: Connection, asked: Any, deadline: float) -> dict[TopicPartition, Listed | Failure]:
     answers = collect(asked, deadline + 0.5, lambda tp: f"partition {tp.topic}[{tp.partition}]")
-    return {(tp.topic, tp.partition): _listed(answer) for tp, answer in answers.items()}
+    found = {(tp.topic, tp.partition): _listed(answer) for tp, answer in answers.items()}
+    late = [place for place, answer in found.items() if isinstance(answer, Failure) and answer.text == LATE]
+    if late:
+        connection.silent = True
+        answered = {connection.leader_of(*place) for place in found.keys() - set(late)}
+        if answered:
+            leaders = {connection.leader_of(*place) for place in late} - answered
+            connection.silent_leaders |= {leader for leader in leaders if leader is not None}
+    return found
+
+
+def _hear(connection: Connection, answers: Iterable[Any]) -> None:
+    """Note when somebody kept silent; see `Connection.patience`."""
+    if any(isinstance(answer, Failure) and answer.text == LATE for answer in answers):
+        connection.silent = True
+
+
+class Extent(NamedTuple):
+    """Where a partition starts and ends: `end` is the high mark, `stable` what a `read_committed` reader can reach."""
+
+    start: int
+    end: int
+    stable: int
+
+
+def extents(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Extent | Failure]:
+    """Start and ends of each partition; asked for side by side, so that a silent broker is waited for once."""
+    from confluent_kafka import IsolationLevel
+    from confluent_kafka import TopicPartition as Asked
+
+    wanted = list(places)
+    answering, _ = _split(connection, wanted)
+    spec, levels = client_names().OffsetSpec, IsolationLevel
+    deadline, patience, admin = connection.deadline(), connection.patience, connection.admin
+    kinds = (
+        (spec.earliest(), levels.READ_UNCOMMITTED),
+        (spec.latest(), levels.READ_UNCOMMITTED),
+        (spec.latest(), levels.READ_COMMITTED),
+    )
+    asked = [
+        admin.list_offsets(
+            {Asked(*place): kind for place in answering}, isolation_level=level, request_timeout=patience
+        )
+        for kind, level in (kinds if answering else ())
+    ]
+    found = [_offsets(connection, each, deadline) for each in asked]
+    mute = Failure(Kind.AWAY, LATE)
+    return {place: _extent(*(each.get(place, mute) for each in found)) if found else mute for place in wanted}
+
+
+def _extent(*answers: Listed | Failure) -> Extent | Failure:
+    for answer in answers:
+        if isinstance(answer, Failure):
+            return answer
+    return Extent(*(answer.offset for answer in answers if isinstance(answer, Listed)))
 
 
 def _listed(answer: Any | Failure) -> Listed | Failure:
@@ -235,8 +305,9 @@ def configurations(connection: Connection, topics: Iterable[str]) -> dict[str, d
         return dict.fromkeys(names, UNCONFIGURED)
     answers: dict[str, Any] = {}
     for start in range(0, len(names), CONFIGS_AT_ONCE):
-        asked = ask_configurations(connection.admin, names[start : start + CONFIGS_AT_ONCE], connection.timeout)
+        asked = ask_configurations(connection.admin, names[start : start + CONFIGS_AT_ONCE], connection.patience)
         answers |= collect(asked, connection.deadline() + 0.5, lambda name: f"configuration of topic {name}")
+        _hear(connection, answers.values())
     return answers
 
 
@@ -247,7 +318,7 @@ def broker_configuration(connection: Connection) -> dict[str, Any] | Failure:
     kinds = client_names()
     asked = connection.admin.describe_configs(
         [kinds.ConfigResource(kinds.ResourceType.BROKER, str(min(connection.metadata().brokers)))],
-        request_timeout=connection.timeout,
+        request_timeout=connection.patience,
     )
     (answer,) = collect(asked, connection.deadline() + 0.5, lambda _broker: "configuration of the brokers").values()
     return answer  # type: ignore[no-any-return]
@@ -263,22 +334,20 @@ def list_groups(connection: Connection) -> tuple[list[Listing], list[str]]:
     """
     troubles: list[str] = []
     found: dict[str, Listing] = {}
+    patience, deadline = connection.patience, connection.deadline()
+    future = connection.admin.list_consumer_groups(request_timeout=patience)
+    everything, missing = _list_all_kinds(connection, patience)  # meanwhile: a silent broker is waited for once
     try:
-        future = connection.admin.list_consumer_groups(request_timeout=connection.timeout)
-        listed = future.result(connection.timeout + 0.5)
+        listed = future.result(max(0.0, deadline - time.monotonic()) + 0.5)
     except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
         raise fail(error, "groups").error(connection.label) from None
     for each in listed.valid or ():
         kind = "simple" if each.is_simple_consumer_group else "consumer"
         found[each.group_id] = Listing(each.group_id, kind, _word(each.type), _word(each.state))
-    troubles += sorted({f"groups of one broker are missing: {fail(error, 'groups').text}" for error in listed.errors})
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # nothing else lists what is not a consumer group
-            everything = connection.admin.list_groups(timeout=connection.timeout)
-    except Exception as error:  # noqa: BLE001 - as above
-        troubles.append(f"groups that are not consumer groups are missing: {fail(error, 'groups').text}")
-        everything = []
+    failures = [fail(error, "groups") for error in listed.errors]
+    _hear(connection, [*failures, *missing])
+    troubles += sorted({f"groups of one broker are missing: {failure.text}" for failure in failures})
+    troubles += [f"groups that are not consumer groups are missing: {failure.text}" for failure in missing]
     for each in everything:
         kind = str(each.protocol_type or "other")
         name = str(each.id)
@@ -297,6 +366,16 @@ def try_group_names(admin: Any, timeout: float) -> list[str]:
         return []
 
 
+def _list_all_kinds(connection: Connection, timeout: float) -> tuple[list[Any], list[Failure]]:
+    """The older list, or why there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # nothing else lists what is not a consumer group
+            return list(connection.admin.list_groups(timeout=timeout)), []
+    except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
+        return [], [fail(error, "groups")]
+
+
 def describe_groups(connection: Connection, groups: Iterable[str]) -> Iterator[tuple[str, Description | Failure]]:
     """Members and states, as the answers arrive.
 
@@ -304,11 +383,12 @@ def describe_groups(connection: Connection, groups: Iterable[str]) -> Iterator[t
     """
 
     def ask(group: str) -> Future[Any]:
-        asked = connection.admin.describe_consumer_groups([group], request_timeout=connection.timeout)
+        asked = connection.admin.describe_consumer_groups([group], request_timeout=patience)
         return asked[group]
 
-    deadline = connection.deadline() + 0.5
+    patience, deadline = connection.patience, connection.deadline() + 0.5
     for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):
+        _hear(connection, [answer])
         yield group, answer if isinstance(answer, Failure) else _description(answer)
 
 
@@ -336,12 +416,13 @@ def committed(
 
     def ask(group: str) -> Future[Any]:
         asked = connection.admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=connection.timeout
+            [ConsumerGroupTopicPartitions(group)], request_timeout=patience
         )
         return asked[group]
 
-    deadline = connection.deadline() + 0.5
+    patience, deadline = connection.patience, connection.deadline() + 0.5
     for group, answer in in_flight(groups, ask, deadline, lambda group: f"group {group}"):
+        _hear(connection, [answer])
         yield group, answer if isinstance(answer, Failure) else _commits(answer.topic_partitions or ())
 
 

@@ -43,7 +43,7 @@ class RangeReader:
         if "isolation.level" in connection.cluster.properties and not peeking:
             del own["isolation_level"]  # the user's word about which records count
         self._consumer = connection.consumer(**own)
-        self._patience = connection.timeout
+        self._patience = connection.patience
 
     def first(
         self, ranges: Mapping[TopicPartition, Range], deadline: float
@@ -69,10 +69,13 @@ class RangeReader:
         found.update(dict.fromkeys(open_places, Failure(Kind.AWAY, LATE)))
         return found
 
-    def records(self, ranges: Mapping[TopicPartition, Range]) -> Iterator[list[Message]]:
+    def records(
+        self, ranges: Mapping[TopicPartition, Range], failed: dict[TopicPartition, Failure] | None = None
+    ) -> Iterator[list[Message]]:
         """All records of the ranges; an empty list is a moment without one (0.1 s). Ends when all ranges are read.
 
-        Raises KpipeError for what the client reports of a partition.
+        Raises KpipeError for what the client reports of a partition, or, with `failed`, notes it there and goes on with
+        the others: that range was not read to its end.
         """
         open_places = {place for place, (start, end) in ranges.items() if start < end}
         if not open_places:
@@ -80,7 +83,7 @@ class RangeReader:
         self._assign({place: ranges[place] for place in open_places})
         heard = time.monotonic()
         while open_places:
-            kept, ended = self._take(ranges, open_places)
+            kept, ended = self._take(ranges, open_places, failed)
             open_places -= ended
             if open_places:
                 self._let_go(ended)
@@ -88,15 +91,21 @@ class RangeReader:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._patience:
                 silence = Failure(Kind.AWAY, f"nothing was read for {self._patience:g} s; kpipe check says why")
-                topic, partition = min(open_places)
-                raise silence.error(f"{topic}[{partition}]")
+                if failed is None:
+                    topic, partition = min(open_places)
+                    raise silence.error(f"{topic}[{partition}]")
+                failed.update(dict.fromkeys(open_places, silence))
+                break
             yield kept
         self._consumer.unassign()
 
     def _take(
-        self, ranges: Mapping[TopicPartition, Range], open_places: set[TopicPartition]
+        self,
+        ranges: Mapping[TopicPartition, Range],
+        open_places: set[TopicPartition],
+        failed: dict[TopicPartition, Failure] | None,
     ) -> tuple[list[Message], set[TopicPartition]]:
-        """What has come of the open partitions, and those of them that are read to their end."""
+        """What has come of the open partitions, and those of them that are read to their end, or not to be read."""
         kept: list[Message] = []
         ended: set[TopicPartition] = set()
         fetched = self._fetch()
@@ -109,7 +118,10 @@ class RangeReader:
             end = ranges[place][1]
             verdict = self._look(message, end)
             if isinstance(verdict, Failure):
-                raise verdict.error(f"{place[0]}[{place[1]}]")
+                if failed is None:
+                    raise verdict.error(f"{place[0]}[{place[1]}]")
+                failed[place] = verdict
+                ended.add(place)
             if verdict is message:
                 kept.append(message)
             if verdict is None or (verdict is message and int(message.offset() or 0) >= end - 1):

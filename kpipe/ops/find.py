@@ -68,6 +68,8 @@ class Search:
     found: int = 0
     unjudged: int = 0
     complete: bool = False
+    failed: dict[TopicPartition, Failure] = field(default_factory=dict)
+    """Partitions that could not be looked at, or not to their end."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -117,7 +119,7 @@ class Finder:
     def run(self, places: Sequence[TopicPartition], mode: str) -> Iterator[list[Message]]:
         """The records that are meant, in blocks: newest first, for `first` oldest first."""
         lows, highs = self._bounds(places)
-        self.search.total = sum(max(0, highs[place] - lows[place]) for place in places)
+        self.search.total = sum(max(0, high - lows[place]) for place, high in highs.items())
         reader = RangeReader(self._connection)
         try:
             if mode == FIRST:
@@ -132,12 +134,25 @@ class Finder:
     def _bounds(self, places: Sequence[TopicPartition]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """Where each partition is searched from and to, as it was at the start."""
         connection, wanted = self._connection, self._wanted
-        lows = _known(questions.earliest(connection, places))
-        highs = _known(questions.latest(connection, places, committed=True))
+        lows, highs = {}, {}
+        for place, extent in questions.extents(connection, places).items():
+            if isinstance(extent, Failure):
+                self.search.failed[place] = extent
+            else:
+                lows[place], highs[place] = extent.start, extent.stable
         if wanted.since_ms is not None:
-            found = _known(questions.at_time(connection, places, wanted.since_ms))
-            lows = {place: max(low, found[place]) if found[place] >= 0 else highs[place] for place, low in lows.items()}
+            for place, found in questions.at_time(connection, lows, wanted.since_ms).items():
+                if isinstance(found, Failure):
+                    self.search.failed[place] = found
+                    del highs[place], lows[place]
+                else:
+                    lows[place] = max(lows[place], found.offset) if found.offset >= 0 else highs[place]
         return lows, highs
+
+    def _open(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, tuple[int, int]]:
+        """The ranges that hold offsets, without those of partitions that failed."""
+        failed = self.search.failed
+        return {place: bounds for place, bounds in ranges.items() if bounds[0] < bounds[1] and place not in failed}
 
     def _step(
         self, reader: RangeReader, ranges: Mapping[TopicPartition, tuple[int, int]]
@@ -146,7 +161,7 @@ class Finder:
         found: dict[TopicPartition, list[Message]] = {}
         search = self.search
         before, total = search.scanned, sum(end - start for start, end in ranges.values())
-        for messages in reader.records(ranges):
+        for messages in reader.records(ranges, search.failed):
             chosen, unjudged = self._wanted.choose(messages, self._connection.name)
             for message in chosen:
                 found.setdefault((str(message.topic()), int(message.partition() or 0)), []).append(message)
@@ -162,7 +177,7 @@ class Finder:
     ) -> Iterator[list[Message]]:
         """All that is meant, block by block from the ends."""
         uppers, window = dict(highs), FIRST_WINDOW
-        while ranges := {p: (max(lows[p], upper - window), upper) for p, upper in uppers.items() if upper > lows[p]}:
+        while ranges := self._open({p: (max(lows[p], upper - window), upper) for p, upper in uppers.items()}):
             found = self._step(reader, ranges)
             block = [message for messages in found.values() for message in messages]
             block.sort(key=_moment, reverse=True)
@@ -171,7 +186,7 @@ class Finder:
                 yield block
             uppers |= {place: start for place, (start, _) in ranges.items()}
             window = min(LARGEST_WINDOW, window * GROWTH)
-        self.search.complete = True
+        self.search.complete = not self.search.failed
 
     def _newest(
         self, reader: RangeReader, lows: dict[TopicPartition, int], highs: dict[TopicPartition, int]
@@ -179,7 +194,7 @@ class Finder:
         """The one that is newest by its timestamp: behind one that was found, only later times are of interest."""
         lows, uppers, window = dict(lows), dict(highs), FIRST_WINDOW
         best: Message | None = None
-        while ranges := {p: (max(lows[p], upper - window), upper) for p, upper in uppers.items() if upper > lows[p]}:
+        while ranges := self._open({p: (max(lows[p], upper - window), upper) for p, upper in uppers.items()}):
             found = self._step(reader, ranges)
             uppers |= {place: start for place, (start, _) in ranges.items()}
             for place, messages in found.items():
@@ -190,7 +205,7 @@ class Finder:
             if best is not None and found:
                 self._raise_lows(lows, uppers, best)
             window = min(LARGEST_WINDOW, window * GROWTH)
-        self.search.complete = True
+        self.search.complete = not self.search.failed
         if best is not None:
             self.search.found = 1
             yield [best]
@@ -198,8 +213,9 @@ class Finder:
     def _raise_lows(self, lows: dict[TopicPartition, int], uppers: Mapping[TopicPartition, int], best: Message) -> None:
         """No record before the first one at or after a time can be later than that time."""
         others = [place for place, upper in uppers.items() if upper > lows[place]]
-        for place, offset in _known(questions.at_time(self._connection, others, best.timestamp()[1])).items():
-            lows[place] = max(lows[place], offset if offset >= 0 else uppers[place])
+        for place, answer in questions.at_time(self._connection, others, best.timestamp()[1]).items():
+            if not isinstance(answer, Failure):  # else all of it is read
+                lows[place] = max(lows[place], answer.offset if answer.offset >= 0 else uppers[place])
 
     def _forwards(
         self, reader: RangeReader, lows: dict[TopicPartition, int], highs: dict[TopicPartition, int]
@@ -207,16 +223,14 @@ class Finder:
         """The oldest: of each partition's first one, the one with the smallest timestamp."""
         starts, window = dict(lows), FIRST_WINDOW
         firsts: dict[TopicPartition, Message] = {}
-        while ranges := {
-            p: (start, min(highs[p], start + window))
-            for p, start in starts.items()
-            if p not in firsts and start < highs[p]
-        }:
+        while ranges := self._open(
+            {p: (start, min(highs[p], start + window)) for p, start in starts.items() if p not in firsts}
+        ):
             for place, messages in self._step(reader, ranges).items():
                 firsts[place] = messages[0]
             starts |= {place: end for place, (_, end) in ranges.items()}
             window = min(LARGEST_WINDOW, window * GROWTH)
-        self.search.complete = True
+        self.search.complete = not self.search.failed
         if firsts:
             self.search.found = 1
             yield [min(firsts.values(), key=_moment)]
@@ -230,8 +244,10 @@ def at(connection: Connection, topic: str, partition: int, offset: int) -> Messa
         what = f"no partition {partition}; the topic has {len(entry.partitions)} (0 to {len(entry.partitions) - 1})"
         raise KpipeError(what, where=connection.where(topic), stage=Stage.CONFIG)
     place = (topic, partition)
-    low = _known(questions.earliest(connection, [place]))[place]
-    high = _known(questions.latest(connection, [place]))[place]
+    extent = questions.extents(connection, [place])[place]
+    if isinstance(extent, Failure):
+        raise extent.error(connection.where(*place))
+    low, high = extent.start, extent.end
     if not low <= offset < high:
         what = (
             f"not there: the partition holds {low} to {high - 1}" if low < high else "not there: the partition is empty"
@@ -249,11 +265,3 @@ def at(connection: Connection, topic: str, partition: int, offset: int) -> Messa
 
 def _moment(message: Message) -> tuple[int, int]:
     return message.timestamp()[1], int(message.offset() or 0)
-
-
-def _known(answers: Mapping[TopicPartition, questions.Listed | Failure]) -> dict[TopicPartition, int]:
-    """The offsets; a search that cannot look at a partition would claim too much."""
-    for (topic, partition), answer in answers.items():
-        if isinstance(answer, Failure):
-            raise answer.error(f"{topic}[{partition}]")
-    return {place: answer.offset for place, answer in answers.items() if not isinstance(answer, Failure)}

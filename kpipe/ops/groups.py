@@ -244,22 +244,14 @@ class Survey:
                 row.problem = row.problem or "no leader"
             else:
                 places.add(row.place)
-        starts = questions.earliest(connection, places)
-        stable = questions.latest(connection, places, committed=True)
-        ends = questions.latest(connection, places)
+        found = questions.extents(connection, places)
         for row in rows:
-            if row.place in places:
-                row.start = self._offset(row, starts[row.place])
-                row.stable_end = self._offset(row, stable[row.place])
-                row.end = self._offset(row, ends[row.place])
+            extent = found.get(row.place)
+            if isinstance(extent, Failure):
+                row.problem = row.problem or extent.text
+            elif extent is not None:
+                row.start, row.end, row.stable_end = extent
                 self._judge(row)
-
-    @staticmethod
-    def _offset(row: Row, found: Listed | Failure) -> int | None:
-        if isinstance(found, Failure):
-            row.problem = row.problem or found.text
-            return None
-        return found.offset
 
     @staticmethod
     def _judge(row: Row) -> None:
@@ -290,7 +282,7 @@ class Survey:
                 if held:
                     row.notes.append(BLOCKED)
                 (blocked if held else readable).setdefault((row.place, at), []).append(row)
-        deadline = time.monotonic() + min(PEEK, self._connection.timeout)
+        deadline = time.monotonic() + min(PEEK, self._connection.patience)
         for wanted, committed in ((readable, True), (blocked, False)):
             self._peek(wanted, now, deadline, committed=committed)
         self._add_newest([row for group in groups for row in group.rows if row.behind_ms])

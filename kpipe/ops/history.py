@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, UnreachableError
+from kpipe.formats.header_names import read_headers
 from kpipe.formats.lineage import TraceNames
 from kpipe.kafka import questions
 from kpipe.kafka.questions import Failure
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from kpipe.kafka.connection import Connection
+    from kpipe.ledger import TopicPartition
     from kpipe.record import Headers
 
 MAX_HOPS = 64
@@ -132,8 +134,8 @@ class HopReader:
 
 
 def headers_of(message: Message) -> Headers:
-    """The headers of a message, [] for none."""
-    found: Any = message.headers()
+    """The headers of a message, [] for none; names may be any bytes."""
+    found: Any = read_headers(message.headers)
     return found or []
 
 
@@ -248,9 +250,9 @@ def _search(
     metadata = cluster.metadata()
     places = [(topic, number) for topic in topics for number in metadata.topics[topic].partitions]
     ms = record.timestamp or 0
+    ends = questions.latest(cluster, places, committed=True)
     starts = questions.at_time(cluster, places, ms)
     stops = questions.at_time(cluster, places, ms + window_ms)
-    ends = questions.latest(cluster, places, committed=True)
     ranges = {}
     for place in places:
         start, stop, end = starts[place], stops[place], ends[place]
@@ -261,16 +263,18 @@ def _search(
             ranges[place] = (start.offset, stop.offset if stop.offset >= 0 else end.offset)
     ranges = {place: bounds for place, bounds in ranges.items() if bounds[0] < bounds[1]}
     consumer = RangeReader(cluster)
+    failed: dict[TopicPartition, Failure] = {}
     try:
-        for messages in consumer.records(ranges):
+        for messages in consumer.records(ranges, failed):
             found.scanned += len(messages)
             for message in messages:
-                headers = message.headers()
-                if headers and _made_from(reader, headers_of(message), record):
+                headers = headers_of(message)
+                if headers and _made_from(reader, headers, record):
                     topic, number = str(message.topic()), int(message.partition() or 0)
                     found.copies.append(_hop(cluster, topic, number, int(message.offset() or 0), message))
     finally:
         consumer.close()
+    found.problems += [f"{cluster.where(*place)}: {failure.text}" for place, failure in sorted(failed.items())]
 
 
 def _made_from(reader: HopReader, headers: Headers, record: Hop) -> bool:

@@ -145,12 +145,11 @@ def places_of(topics: Iterable[Topic]) -> dict[TopicPartition, Partition]:
 def add_offsets(connection: Connection, topics: Sequence[Topic], *, times: bool) -> None:
     """Start, end, last stable offset and newest time of each partition; with `times` that of the first record, too."""
     places = places_of(topics)
-    for place, found in questions.earliest(connection, places).items():
-        _note(places[place], found, "start")
-    for place, found in questions.latest(connection, places).items():
-        _note(places[place], found, "end")
-    for place, found in questions.latest(connection, places, committed=True).items():
-        _note(places[place], found, "stable_end")
+    for place, extent in questions.extents(connection, places).items():
+        if isinstance(extent, Failure):
+            places[place].problem = extent.text
+        else:
+            places[place].start, places[place].end, places[place].stable_end = extent
     filled = {place: partition for place, partition in places.items() if partition.offsets}
     for place, found in questions.newest(connection, filled).items():
         if isinstance(found, Listed) and found.offset >= 0:
@@ -161,13 +160,6 @@ def add_offsets(connection: Connection, topics: Sequence[Topic], *, times: bool)
                 filled[place].first_ms = found.timestamp
     for topic in topics:
         topic.problems += sorted({each.problem for each in topic.partitions if each.problem})
-
-
-def _note(partition: Partition, found: Listed | Failure, name: str) -> None:
-    if isinstance(found, Failure):
-        partition.problem = found.text
-    else:
-        setattr(partition, name, found.offset)
 
 
 def add_settings(connection: Connection, topics: Sequence[Topic]) -> None:
