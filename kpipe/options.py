@@ -613,6 +613,11 @@ class TargetOptions(Options):
         DELIVERY, "--create-as", default="", metavar="PARTITIONS[,KEY=VALUE…]",
         help="How --create makes a topic, as in --create=6,retention.ms=3600000; KEY=VALUE alone sets only that.",
     )
+    like: str = option(
+        DELIVERY, "--like", default="", metavar="[CLUSTER:]TOPIC", completion=PLACE,
+        help="--create makes it like this topic: its partitions, and its settings that are not its cluster's defaults; "
+        "what --create=… says comes on top.",
+    )
     create_partitions: int | None = option(
         DELIVERY, "--create-partitions", default=None, metavar="N", least=1,
         help="How many partitions --create makes; default: the source's (forward), or what the cluster is set to.",

@@ -22,12 +22,12 @@ EXAMPLES = (
     ("put it there", "kpipe admin reset-offsets -G billing --to @-1h --execute"),
     (
         "after a failover: the group at the same records on the other cluster",
-        "kpipe admin reset-offsets -G dr:billing --to trace:prod:billing --new-topics --topic orders",
+        "kpipe admin reset-offsets -G dr:g --to trace:prod:g --topic t --new-topics",
     ),
     ("a topic like another, on another cluster", "kpipe admin create-topic dr:orders --like prod:orders --execute"),
     (
         "more partitions, and another retention",
-        "kpipe admin alter-topic orders --partitions 12 --config retention.ms=86400000",
+        "kpipe admin alter-topic orders --partitions 12 --config retention.ms=8640000",
     ),
     ("what is older than a week", "kpipe admin delete-records orders --before @-7d"),
 )

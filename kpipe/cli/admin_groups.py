@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
-from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_plan
+from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_plan, tell_undo
 from kpipe.cli.looking import write
 from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import UsageError
@@ -51,7 +51,7 @@ def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: 
         return 1 if reset.problems else 0
     undo = options.undo or default_undo(os.environ, group, time.strftime("%Y%m%dT%H%M%S"))
     write_undo(undo, cluster.label, [(group, reset.moves)])
-    tell(f"undo: kpipe admin reset-offsets -G {options.group} --to file:{undo} --execute")
+    tell_undo(cluster, group, undo)
     failed = reset.execute()
     return conclude_change(
         [*failed, *reset.problems], f"{cluster.where(group)}: {len(reset.moves)} partitions moved, and read back"
@@ -136,8 +136,7 @@ def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions
     if moves:
         undo = default_undo(os.environ, name, time.strftime("%Y%m%dT%H%M%S"))
         write_undo(undo, cluster.label, [(name, moves)])
-        shown = " ".join(f"--topic {topic}" for topic in topics)
-        tell(f"undo: kpipe admin reset-offsets -G {text} --to file:{undo} --new-topics {shown} --execute")
+        tell_undo(cluster, name, undo, "--new-topics", *(f"--topic={topic}" for topic in topics))
     changes.delete_group(cluster, name)
     tell(f"{cluster.where(name)}: deleted")
     return 0

@@ -239,32 +239,36 @@ def _plan_deletion(
     from kpipe.clusters.address import parse_partitions
     from kpipe.kafka import questions
     from kpipe.kafka.questions import Failure
+    from kpipe.ops.reset import times_of_first
     from kpipe.ops.table import Table, moment, number
 
     chosen = parse_partitions(options.partitions) if options.partitions else list(numbers)
     if missing := sorted(set(chosen) - set(numbers)):
         raise UsageError(f"no partition {missing[0]}; the topic has {len(numbers)}", where=cluster.where(name))
     places = [(name, each) for each in chosen]
-    lows, ends = questions.earliest(cluster, places), questions.latest(cluster, places)
+    extents = questions.extents(cluster, places)
     at = _deletion_offsets(cluster, places, options.before)
     table = Table((">PARTITION", ">FIRST", ">NEW FIRST", ">END", ">DELETED", "FIRST KEPT RECORD OF"))
     befores: dict[tuple[str, int], int] = {}
-    for place in places:
-        low, end, found = lows[place], ends[place], at[place]
-        for answer in (low, end, found):
+    bounds = {}
+    for place, extent in extents.items():
+        found = at[place]
+        for answer in (extent, found):
             if isinstance(answer, Failure):
                 raise answer.error(cluster.where(*place), Stage.CONFIG)
-        assert not isinstance(low, Failure) and not isinstance(end, Failure) and not isinstance(found, Failure)  # noqa: S101, PT018 - raised above
-        wanted = end.offset if found.offset < 0 else found.offset
-        before = min(max(wanted, low.offset), end.offset)
-        if before > low.offset:
-            befores[place] = before
-        kept = moment(found.timestamp) if found.timestamp >= 0 else "-"
-        table.add(place[1], number(low.offset), number(before), number(end.offset), number(before - low.offset), kept)
+        assert not isinstance(extent, Failure)  # noqa: S101 - raised above
+        wanted = extent.end if found.offset < 0 else found.offset
+        bounds[place] = (min(max(wanted, extent.start), extent.end), extent.end)
+        if bounds[place][0] > extent.start:
+            befores[place] = bounds[place][0]
+    kept = times_of_first(cluster, bounds)
+    for place, (before, end) in bounds.items():
+        low, ms = extents[place].start, kept.get(place)
+        table.add(place[1], number(low), number(before), number(end), number(before - low), moment(ms))
         if change.json:
             print_plan(
                 change, "", action="delete-records", cluster=cluster.label, topic=name, partition=place[1],
-                first=low.offset, before=before, end=end.offset, deleted=before - low.offset,
+                first=low, before=before, end=end, deleted=before - low, kept_ms=ms,
             )  # fmt: skip
     if not change.json:
         write(table.text(look_of(LookingOptions())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,13 @@ def confirmed(name: str, change: ChangeOptions, nothing: str = "nothing was chan
     if sys.stdin.readline().rstrip("\n") != name:
         raise KpipeError(f"not confirmed; {nothing}", where=name, stage=Stage.CONFIG)
     return True
+
+
+def tell_undo(cluster: Connection, group: str, path: str, *more: str) -> None:
+    """The command that brings a group back, as a shell takes it."""
+    place = [f"{cluster.name}:{group}"] if cluster.name else [group, "-b", cluster.label]
+    words = ["kpipe", "admin", "reset-offsets", "-G", *place, "--to", f"file:{path}", *more, "--execute"]
+    tell(f"undo: {shlex.join(words)}")
 
 
 def refuse_silence(change: ChangeOptions, nothing: str = "nothing was changed") -> None:

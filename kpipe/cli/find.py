@@ -139,7 +139,10 @@ def _wanted(
         return parse_time(text.removeprefix("@"), now, name=name) if text else None
 
     by_key = bool(key) or options.key is not None
-    tests = build_stages(steps, Patience())
+    try:
+        tests = build_stages(steps, Patience())
+    except UsageError as error:  # --where is a filter
+        raise UsageError(error.what.replace("--filter ", "--where ", 1), where=error.where) from None
     if by_key and decodes_keys:  # no hash tells where such a key is: its bytes are not known
         tests = [_with_key(os.fsencode(key)), *tests]
     return Wanted(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, write
-from kpipe.errors import UsageError, visible
+from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, tell_none, write
+from kpipe.errors import Exit, UsageError, visible
 from kpipe.ops.options import GroupsOptions, LookingOptions
 from kpipe.options import GROUP, ConnectionOptions, Operand
 
@@ -99,9 +99,22 @@ class View:
     def once(self) -> int:
         """One look."""
         found, problems = self._look()
+        if not found and not problems and (code := self._nobody()):
+            return code
         if not self._looking.json:
             write(self._text(found))
         return conclude(problems + self._unknown(found), broken=self._broken(found))
+
+    def _nobody(self) -> int:
+        """Nothing to show: whether that is what was asked about."""
+        from kpipe.ops.places import choose
+
+        if not self._topic:
+            return tell_none(self._asked, "group")
+        for entry in self._asked:
+            choose([self._topic], entry.connection.metadata().topics, entry.connection.label, "topic")
+        tell(f"read: {self._asked[0].connection.where(self._topic)}: no group reads it")
+        return int(Exit.DIFFERENCE)
 
     def watch(self, seconds: float) -> int:
         """A look every `seconds`; a terminal is drawn over, a pipe gets one look behind the other."""

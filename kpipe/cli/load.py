@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.cli.change import conclude_change, confirmed, refuse_silence
+from kpipe.cli.change import conclude_change, confirmed, refuse_silence, tell_undo
 from kpipe.cli.command import build_command
 from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import DifferenceError, Exit, Interrupted, Stage, UsageError
@@ -106,9 +106,8 @@ def _put_groups(load: Load, options: LoadOptions, change: ChangeOptions, stop: S
         return 0
     undo = options.undo or default_undo(os.environ, f"load-{load.topic}", time.strftime("%Y%m%dT%H%M%S"))
     write_undo(undo, load.connection.label, [(reset.group, reset.moves) for reset in plans])
-    prefix = f"{load.connection.name}:" if load.connection.name else ""
-    more = "" if len(plans) == 1 else f", and so for each of the {len(plans)} groups"
-    tell(f"undo: kpipe admin reset-offsets -G {prefix}{plans[0].group} --to file:{undo} --execute{more}")
+    for reset in plans:
+        tell_undo(load.connection, reset.group, undo)
     problems = execute_groups(plans)
     return conclude_change(problems, f"{load.where}: {len(plans)} groups moved, and read back")
 

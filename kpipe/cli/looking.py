@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.errors import UsageError
+from kpipe.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.stages import Decode
     from kpipe.kafka.connection import Connection
     from kpipe.ops.options import LookingOptions
+    from kpipe.ops.places import Asked
     from kpipe.ops.table import Look
     from kpipe.options import SchemaOptions
     from kpipe.record import Batch
@@ -36,6 +38,7 @@ def look_of(options: LookingOptions, stream: Any = None) -> Look:
         width=width_of(stream),
         color=wants_color(options.color, os.environ, is_terminal=stream.isatty()),
         header=not options.no_header,
+        year=time.localtime().tm_year,
     )
 
 
@@ -135,6 +138,17 @@ def writer(
             block = block[os.write(1, block) :]
 
     return write
+
+
+def tell_none(asked: Iterable[Asked], what: str) -> int:
+    """No name matches: exit code 5 where somebody named what is to be there, for a check must not take it for well."""
+    from kpipe.ops.places import ALL
+
+    named = [entry.connection.where(pattern) for entry in asked for pattern in entry.patterns if pattern != ALL]
+    if not named:
+        return 0
+    tell(f"read: {' '.join(named)}: no {what} matches")
+    return int(Exit.DIFFERENCE)
 
 
 def conclude(problems: Iterable[str], *, broken: bool = False) -> int:

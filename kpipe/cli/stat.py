@@ -142,7 +142,7 @@ def _sizes(sizes: Sizes) -> str:
 
     if not sizes.count:
         return "none"
-    middle = f"half are at most about {size(sizes.quantile(0.5))}, 95 % {size(sizes.quantile(0.95))}"
+    middle = f"median {size(sizes.quantile(0.5))}, 95 % to {size(sizes.quantile(0.95))}"
     return f"{size(sizes.least)} to {size(sizes.most)}, {middle}"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, write
+from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, tell_none, write
 from kpipe.errors import UsageError
 from kpipe.ops.options import LookingOptions, TopicsOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
@@ -63,6 +63,8 @@ def topics(names: list[str], connection: ConnectionOptions, options: TopicsOptio
         problems += [
             f"read: {entry.connection.where(topic.topic)}: {problem}" for topic in topics for problem in topic.problems
         ]
+    if not any(topics for _, topics in found) and (code := tell_none(asked, "topic")):
+        return code
     if looking.json:
         for cluster, topics in found:
             write("".join(json_line(_as_json(cluster, topic, options)) for topic in topics))
@@ -263,6 +265,8 @@ def _tell_offsets(asked: Sequence[Asked], text: str, looking: LookingOptions) ->
                     "problem": failed or None,
                 }
             )
+    if not lines and (code := tell_none(asked, "topic")):
+        return code
     write("".join(map(json_line, lines)) if looking.json else table.text(look_of(looking)))
     return conclude(problems)
 

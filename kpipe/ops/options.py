@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from kpipe.options import (
     DECODINGS,
     DELIVERY,
+    EMPTY,
     FILE,
     GROUP,
     MESSAGES,
@@ -146,7 +147,7 @@ class FindOptions(Options):
     """What to find, and where."""
 
     key: str | None = option(
-        SELECTION, "--key", "-k", default=None, metavar="TEXT",
+        SELECTION, "--key", "-k", default=None, metavar="TEXT", may_be=EMPTY,
         help="The key, where it looks like PARTITION@OFFSET or is empty.",
     )
     where: tuple[str, ...] = option(

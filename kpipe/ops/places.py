@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from kpipe.options import ConnectionOptions
 
 
+ALL = "*"
+"""What a cluster without a pattern is asked for."""
+
+
 class Asked(NamedTuple):
     """One cluster, and the patterns it is asked for; none means all."""
 
@@ -65,7 +69,7 @@ class Clusters:
             name, pattern = self._split(text, free_names=free_names)
             connection = self.open(name)
             entry = wanted.setdefault(id(connection), Asked(connection, []))
-            entry.patterns.append(pattern or "*")
+            entry.patterns.append(pattern or ALL)
             check_pattern(pattern, text)
         return list(wanted.values())
 

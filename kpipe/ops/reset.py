@@ -95,6 +95,25 @@ def _matches(pattern: str, topic: str, partition: int) -> bool:
     return fnmatchcase(topic, name) and partition in parse_partitions([numbers])
 
 
+def times_of_first(
+    connection: Connection, ranges: Mapping[TopicPartition, tuple[int, int]]
+) -> dict[TopicPartition, int]:
+    """The timestamp in ms of the first record of each range, where there is one and it was read in time."""
+    ranges = {place: bounds for place, bounds in ranges.items() if bounds[0] < bounds[1]}
+    if not ranges:
+        return {}
+    reader = RangeReader(connection, committed=False, peeking=True)
+    try:
+        found = reader.first(ranges, time.monotonic() + PEEK)
+    finally:
+        reader.close()
+    return {
+        place: message.timestamp()[1]
+        for place, message in found.items()
+        if message is not None and not isinstance(message, Failure) and message.timestamp()[0]
+    }
+
+
 def refuse_members(connection: Connection, groups: Iterable[str]) -> None:
     """KpipeError for the first group that has members, and names them."""
     for group, answer in questions.describe_groups(connection, groups):
@@ -156,7 +175,7 @@ class Reset:
                 continue
             move.new = min(max(wanted, move.start), move.end)
             if move.new != wanted:
-                move.notes.append(f"{wanted} is not in the log, which holds {move.start} to {move.end}")
+                move.notes.append(f"clamped from {wanted}")
             self.moves.append(move)
         if not self.moves and not self.problems:
             what = "nothing to move: the group has committed nothing there; --new-topics with --topic puts it there"
@@ -245,16 +264,9 @@ class Reset:
 
     def _add_times(self) -> None:
         """The time of the record that is read next, where there is one."""
-        ranges = {move.place: (move.new, move.end) for move in self.moves if move.new < move.end}
-        if not ranges:
-            return
-        reader = RangeReader(self._connection, committed=False, peeking=True)
-        found = reader.first(ranges, time.monotonic() + PEEK)
-        reader.close()
+        found = times_of_first(self._connection, {move.place: (move.new, move.end) for move in self.moves})
         for move in self.moves:
-            message = found.get(move.place)
-            if message is not None and not isinstance(message, Failure) and message.timestamp()[0]:
-                move.next_ms = message.timestamp()[1]
+            move.next_ms = found.get(move.place)
 
     # --- the deed ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Nothing in a cell can drive a terminal: control characters are made visible.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,16 +18,22 @@ if TYPE_CHECKING:
 GAP = "  "
 LEAST = 12
 """Columns below which a name is not cut."""
+MOMENT = re.compile(r"(\d{4}-|)(\d\d-\d\d \d\d:\d\d)(:\d\d|)")
+"""A cell that is a time, as `moment` writes it, or shorter."""
 STYLES = {"bad": "1;31", "warn": "35", "good": "32", "dim": "2", "head": "1", "": ""}
 
 
 @dataclass(slots=True, frozen=True)
 class Look:
-    """How an answer is shown: `width` is the terminal's (None: no limit), `color` whether escapes are written."""
+    """How an answer is shown: `width` is the terminal's (None: no limit), `color` whether escapes are written.
+
+    `year` is this one: where a terminal is narrow, times of it go without it, and then without their seconds.
+    """
 
     width: int | None = None
     color: bool = False
     header: bool = True
+    year: int | None = None
 
     def paint(self, text: str, style: str) -> str:
         """A text in a style, or as it is."""
@@ -57,8 +64,16 @@ class Table:
             return self._of(kept).text(look)
         heads = [name.removeprefix(">").removesuffix("?") for name in self.columns]
         lines = [heads, *self.rows] if look.header else list(self.rows)
-        widths = [max((_width(line[place]) for line in lines), default=0) for place in range(len(heads))]
-        self._shrink(widths, look.width)
+        times = {place for place in range(len(heads)) if any(MOMENT.fullmatch(row[place]) for row in self.rows)}
+        widths = _widths(lines, len(heads))
+        for form in (r"\2\3", r"\2") if times and look.width is not None else ():
+            if _total(widths) > look.width:  # type: ignore[operator]
+                lines = [
+                    [_shorter(cell, form, look.year) if at in times else cell for at, cell in enumerate(row)]
+                    for row in lines
+                ]
+                widths = _widths(lines, len(heads))
+        self._shrink(widths, look.width, times)
         styles = [dict.fromkeys(range(len(heads)), "head"), *self.styles] if look.header else self.styles
         shown = [self._line(line, widths, look, style) for line, style in zip(lines, styles, strict=True)]
         return "".join(f"{line}\n" for line in shown)
@@ -69,12 +84,12 @@ class Table:
         columns = [self.columns[place].removesuffix("?") for place in kept]
         return Table(columns, [[row[place] for place in kept] for row in self.rows], list(styles))
 
-    def _shrink(self, widths: list[int], limit: int | None) -> None:
-        """Take what is too much from the widest column of text, as long as it is wide."""
+    def _shrink(self, widths: list[int], limit: int | None, whole: set[int]) -> None:
+        """Take what is too much from the widest column of text, as long as it is wide; `whole` ones are not cut."""
         if limit is None:
             return
-        texts = [place for place, name in enumerate(self.columns) if not name.startswith(">")]
-        while texts and sum(widths) + len(GAP) * (len(widths) - 1) > limit:
+        texts = [at for at, name in enumerate(self.columns) if not name.startswith(">") and at not in whole]
+        while texts and _total(widths) > limit:
             widest = max(texts, key=lambda place: widths[place])
             if widths[widest] <= LEAST:
                 return
@@ -88,6 +103,20 @@ class Table:
             text = look.paint(text, styles.get(place, ""))
             parts.append(f"{blank}{text}" if self.columns[place].startswith(">") else f"{text}{blank}")
         return GAP.join(parts).rstrip()
+
+
+def _widths(lines: Sequence[Sequence[str]], columns: int) -> list[int]:
+    return [max((_width(line[place]) for line in lines), default=0) for place in range(columns)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _shorter(cell: str, form: str, year: int | None) -> str:
+    """A time of this year without what `form` leaves out; any other text as it is."""
+    found = MOMENT.fullmatch(cell)
+    return found.expand(form) if found is not None and found[1] in ("", f"{year}-") else cell
 
 
 def shorten(text: str, width: int) -> str:

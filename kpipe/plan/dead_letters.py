@@ -6,6 +6,7 @@ It sends nothing.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
@@ -39,7 +40,11 @@ def open_letters(
     stopped: Callable[[], bool],
     own: dict[str, Any],
 ) -> Target:
-    """The dead-letter topic, looked up (or made, with --create) before the first record is read."""
+    """The dead-letter topic, looked up (or made, with --create) before the first record is read.
+
+    What --create=… and --like say of the target is not for it: a compacted one would take no letter without a key.
+    """
+    options = replace(options, create_as="", like="")
     own = {name: value for name, value in own.items() if name not in cluster.properties}
     own["enable.gapless.guarantee"] = False  # a letter that is refused ends the run anyway
     return prepare_target(place.topic, cluster, options, timeout, stopped, own)

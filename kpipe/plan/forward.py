@@ -173,7 +173,7 @@ def _open_target(
         wiring.connection.timeout,
         wiring.stopped,
         own,
-        model=lambda cluster_id: _model(opened, topics, cluster_id, wiring),
+        model=wiring.blueprint() or (lambda cluster_id: _model(opened, topics, cluster_id, wiring)),
     )
     _keep_apart(opened, ready, topics, wiring)
     return ready
@@ -222,6 +222,8 @@ def _namesake(target: Place, opened: OpenSource, ready: Target, wiring: Wiring) 
     """What a topic that a mirror makes is like: the source of that name."""
     if target.topic or not ready.topic:
         return None
+    if (model := wiring.blueprint()) is not None:
+        return lambda _topic: model(ready.cluster_id)
     return lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
 
 

@@ -24,7 +24,7 @@ from kpipe.plan.partitions import check_partition_word, choose_partition, refuse
 from kpipe.plan.places import target_place
 from kpipe.plan.rules import ROUTES, check_produce, encoded_sides, first_step
 from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
-from kpipe.plan.target import Target, prepare_target
+from kpipe.plan.target import Target, as_by_itself, prepare_target
 from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
@@ -109,8 +109,9 @@ def plan_produce(
     columns = not (given or wiring.policy.letters or encoded) and _fits_columns(options, record, sending, trace, steps)
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
+    model = wiring.blueprint() or as_by_itself
     ready = prepare_target(
-        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
+        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, model, limits=limits, columns=columns
     )
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(

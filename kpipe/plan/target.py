@@ -150,6 +150,11 @@ BY_ITSELF = Blueprint(-1, {})
 """A topic as its cluster makes it without being told more."""
 
 
+def as_by_itself(_cluster_id: str) -> Blueprint:
+    """The model of a topic that has none."""
+    return BY_ITSELF
+
+
 def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:
     """What the options ask of the producer; a property given by -X wins over an option that was left at its default."""
     properties: dict[str, Any] = {
@@ -180,7 +185,7 @@ def prepare_target(
     timeout: float,
     stopped: Callable[[], bool],
     own: dict[str, Any],
-    model: Callable[[str], Blueprint] = lambda _cluster_id: BY_ITSELF,
+    model: Callable[[str], Blueprint] = as_by_itself,
     *,
     limits: bool = True,
     columns: bool = False,

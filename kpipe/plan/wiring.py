@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import place_name
+from kpipe.clusters.address import parse_target, place_name
+from kpipe.errors import UsageError
 from kpipe.kafka.client import label
 from kpipe.options import TargetOptions
 from kpipe.pipeline import Pipeline
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Role
     from kpipe.delivery.way import Way
+    from kpipe.kafka.blueprints import Blueprint
     from kpipe.kafka.troubles import Troubles
     from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.parts import Sink, Spill
@@ -174,6 +176,19 @@ class Wiring:
             target.epoch = self._epoch
             self.watch.add_target(target)
         return outlet
+
+    def blueprint(self) -> Callable[[str], Blueprint] | None:
+        """What --like says a topic is that is made; None where it says nothing. Asked for when one is made."""
+        if not self.sending.like or self.sending.dry_run:
+            return None
+        if not self.sending.create:
+            raise UsageError("--like says how --create makes a topic; add --create")
+        from kpipe.kafka.blueprints import like
+        from kpipe.kafka.connection import Connection
+
+        place = parse_target(self.sending.like)
+        model = Connection(self._profiles.resolve(place.cluster), self.connection.timeout, self.stopped)
+        return lambda _cluster_id: like(model, place.topic)
 
     def leave_out(self, opened: OpenSource, topics: Sequence[str], ready: Target) -> None:
         """Read no topic that the run writes to because a pattern happens to match it, and say so."""

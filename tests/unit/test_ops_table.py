@@ -75,3 +75,16 @@ def test_what_is_not_known_is_a_dash_for_people_and_null_for_programs() -> None:
 @pytest.mark.parametrize("width", range(3, 12))
 def test_a_cut_name_is_as_wide_as_asked(width: int) -> None:
     assert len(shorten("abcdefghijklmnop", width)) == width
+
+
+def test_times_lose_their_year_and_seconds_before_a_name_is_cut_and_only_this_year() -> None:
+    table = Table(("TOPIC", "FIRST", "NEWEST"))
+    table.add("a-topic-of-a-long-name", "2019-01-02 03:04:05", "2026-11-28 03:10:00")
+
+    def shown(width: int) -> str:
+        return table.text(Look(width=width, header=False, year=2026)).rstrip()
+
+    assert shown(70) == "a-topic-of-a-long-name  2019-01-02 03:04:05  2026-11-28 03:10:00"
+    assert shown(60) == "a-topic-of-a-long-name  2019-01-02 03:04:05  11-28 03:10:00"
+    assert shown(56) == "a-topic-of-a-long-name  2019-01-02 03:04:05  11-28 03:10"
+    assert shown(50) == "a-topic-…ng-name  2019-01-02 03:04:05  11-28 03:10"

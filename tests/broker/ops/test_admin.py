@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pexpect
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.broker.lab.cluster import Rec, until
-from tests.broker.ops.scenes import commit, java_lags, looked, member, name
+from tests.broker.ops.scenes import commit, java_lags, looked, member, name, rows
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
@@ -232,6 +234,8 @@ def test_records_are_deleted_before_an_offset_or_a_time_and_losers_are_named(kaf
     topic, group, at = kafka.topic(2), name(), kpipe.at(kafka.bootstrap)
     kafka.write(topic, [Rec(b"x", partition=n % 2, timestamp=T0 + n * 1000) for n in range(20)])
     commit(kafka, group, {(topic, 0): 3, (topic, 1): 9})
+    (first, _) = rows(at("admin", "delete-records", topic, "--before", "3", "--json"))
+    assert (first["deleted"], first["kept_ms"]) == (3, T0 + 6000)
     done = at("admin", "delete-records", topic, "--before", f"@{T0 + 12_000}ms")
     assert f"group {group} has not read 3 of these records in {topic}[0]" in done.err
     assert len(kafka.read(topic)) == 20
@@ -247,14 +251,15 @@ def test_records_are_deleted_before_an_offset_or_a_time_and_losers_are_named(kaf
 
 
 def test_a_group_is_deleted_and_can_be_brought_back(kafka: Cluster, kpipe: Kpipe) -> None:
-    topic, group, at = kafka.topic(), name(), kpipe.at(kafka.bootstrap)
+    """By the command that is printed, as a shell takes it, whatever is in the group's name."""
+    topic, group, at = kafka.topic(), f"{name()} of 'mine' $HOME", kpipe.at(kafka.bootstrap)
     kafka.write(topic, [b"1", b"2", b"3"])
     commit(kafka, group, {(topic, 0): 2}, "text")
     done = at("admin", "delete-group", group, *DO, env={"XDG_STATE_HOME": str(kpipe.home / "state")})
     assert done.code == 0, done.err
     assert stands(kafka, group) == {}
-    (undo,) = (kpipe.home / "state" / "kpipe" / "undo").iterdir()
-    done = at("admin", "reset-offsets", "-G", group, "--to", f"file:{undo}", "--new-topics", "--topic", topic, *DO)
+    (undo,) = re.findall("undo: kpipe (.*)", done.err)
+    done = kpipe(*shlex.split(undo), "--yes")
     assert done.code == 0, done.err
     assert stands(kafka, group) == {(topic, 0): (2, "text")}
     assert at("admin", "delete-group", name(), *DO).code == 1

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 
 from kpipe.kafka.hashing import java_partition, librdkafka_partition
 from tests.broker.lab.cluster import Rec
+from tests.broker.ops.scenes import rows
 
 if TYPE_CHECKING:
     from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe, Result
 
 T0 = int(time.time() * 1000) - 3_600_000
+
+
+def test_the_empty_key_is_a_key(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic(2)
+    kafka.write(topic, [Rec(b"null"), Rec(b"empty", b""), Rec(b"other", b"k")])
+    done = kpipe.at(kafka.bootstrap)("find", "--all", "--json", "--key", "", topic)
+    assert [row["value"] for row in rows(done)] == ["empty"], done.err
+    told = kpipe.at(kafka.bootstrap)("find", "--where", ".a ==", topic)
+    assert (told.code, "--where .a ==: not a jq program" in told.err) == (2, True)
 
 
 def values(result: Result) -> list[str]:

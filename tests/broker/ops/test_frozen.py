@@ -5,6 +5,7 @@ KPIPE_REGEN=1 writes what came instead; a field that goes or changes its kind ne
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,21 @@ def test_the_json_of_plans_is_frozen(kafka: Cluster, kpipe: Kpipe) -> None:
         (row,) = admin(kpipe, *words)
         assert row["version"] == 1
         frozen(f"admin-{verb}", row)
+
+
+def test_the_json_of_a_dump_and_a_load_is_frozen(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    kpipe = kpipe.at(kafka.bootstrap)
+    topic, copy, group = kafka.topic(), kafka.topic(), name()
+    kafka.write(topic, [Rec(b"x"), Rec(b"y")])
+    commit(kafka, group, {(topic, 0): 1})
+    assert kpipe("dump", "--summary", tmp_path / "summary", topic, tmp_path / "d").code == 0
+    frozen("dump-summary", json.loads((tmp_path / "summary").read_bytes()))
+    frozen("dump-manifest", json.loads((tmp_path / "d" / "manifest.json").read_bytes()) | {"config": {}})
+    done = kpipe("load", "--groups", "--group", group, "--json", "--summary", tmp_path / "again", tmp_path / "d", copy)
+    assert done.code == 0, done.err
+    frozen("load-summary", json.loads((tmp_path / "again").read_bytes()))
+    (row,) = rows(done)
+    frozen("admin-reset-offsets", row | {"current": 1})
 
 
 def admin(kpipe: Kpipe, verb: str, *words: str) -> list[dict[str, Any]]:

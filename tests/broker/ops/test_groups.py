@@ -159,6 +159,20 @@ def test_thresholds_end_with_5_and_what_is_not_known_with_1(kafka: Cluster, kpip
     assert code(never, "--max-lag", "3") == 1
 
 
+def test_a_check_of_a_name_that_is_not_there_is_not_well(kafka: Cluster, kpipe: Kpipe) -> None:
+    """Cron must not hear 0 from a check whose pattern was misspelt, or whose topic nobody reads."""
+    at, topic = kpipe.at(kafka.bootstrap), kafka.topic()
+    for words, code, told in (
+        (("groups", "nobody-*", "--max-lag", "5"), 5, "nobody-*: no group matches"),
+        (("groups", "--topic", topic, "--max-lag", "5"), 5, f"{topic}: no group reads it"),
+        (("groups", "--topic", "nobody-has-it"), 1, "nobody-has-it: no such topic"),
+        (("topics", "--health", "^nobody-"), 5, "^nobody-: no topic matches"),
+        (("topics", "--at", "-1h", "nobody-*"), 5, "nobody-*: no topic matches"),
+    ):
+        done = at(*words)
+        assert (done.code, told in done.err, done.out) == (code, True, b""), (words, done)
+
+
 def test_watch_shows_rates_and_what_stands_still(kafka: Cluster, kpipe: Kpipe) -> None:
     topic, group = kafka.topic(), name()
     kafka.write(topic, [b"x"] * 100)

@@ -31,6 +31,37 @@ def test_create_says_how_and_a_copy_is_like_its_source(kafka: Cluster, kafka_b: 
     assert kpipe.at(kafka.bootstrap)("produce", "--create=many", name("t"), stdin=b"x\n").code == 2
 
 
+def test_a_new_topic_is_made_like_another_and_its_dead_letters_are_not(
+    kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe
+) -> None:
+    model, new, dead = kafka.topic(4, retention_ms=7_200_000, cleanup_policy="compact"), name("new"), name("dead")
+    config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+
+    def made(topic: str) -> tuple[int, dict[str, str]]:
+        (row,) = looked(kpipe, "topics", f"b:{topic}", config=config)
+        return row["partitions"], row["config"]
+
+    def produced(*words: str, code: int = 0) -> str:
+        done = kpipe("produce", "-K", ":", *words, stdin=b"k:v\n", config=config)
+        assert done.code == code, done.err
+        return done.err
+
+    assert "add --create" in produced("--like", f"a:{model}", f"b:{new}", code=2)
+    assert "no such topic to copy from" in produced("--create", "--like", "a:nobody", f"b:{new}", code=1)
+    assert new not in kafka_b.topics()
+    produced("--create", "--like", f"a:{model}", "--on-error", f"dlq:b:{dead}", f"b:{new}")
+    assert made(new) == (4, {"cleanup.policy": "compact", "retention.ms": "7200000"})
+    assert made(dead)[1] == {}  # a compacted one would take no letter without a key
+    other = name("other")
+    produced("--create=2,retention.ms=9000", "--like", f"a:{model}", f"b:{other}")
+    assert made(other) == (2, {"cleanup.policy": "compact", "retention.ms": "9000"})
+    source, copy = kafka.topic(3), name("copy")
+    assert (
+        kpipe("forward", "-e", "--create", "--like", f"a:{model}", f"a:{source}", f"b:{copy}", config=config).code == 0
+    )
+    assert made(copy)[0] == 4
+
+
 def test_idle_ends_a_reader_that_nothing_comes_for(kafka: Cluster, kpipe: Kpipe) -> None:
     topic = kafka.topic(2)
     kafka.write(topic, [b"1", b"2", b"3"])
