@@ -28,6 +28,7 @@ Range = tuple[int, int]
 
 BATCH = 500
 _HEADERS, _ERROR = methodcaller("headers"), methodcaller("error")
+_TOPIC, _PARTITION = methodcaller("topic"), methodcaller("partition")
 PEEKING = {"fetch_message_max_bytes": 65_536, "queued_min_messages": 1, "fetch_wait_max_ms": 10}
 """For one record of many partitions: a partition's next batch comes in full however large, one in each fetch."""
 WHOLE = {"queued_max_messages_kbytes": 16_384, "fetch_wait_max_ms": 10}
@@ -109,7 +110,7 @@ class RangeReader:
         kept: list[Message] = []
         ended: set[TopicPartition] = set()
         fetched = self._fetch()
-        if len(open_places) == 1 and self._within(fetched, ranges, *open_places):
+        if self._within(fetched, ranges, open_places):
             return list(fetched), ended
         for message in fetched:
             place = (str(message.topic()), int(message.partition() or 0))
@@ -129,13 +130,25 @@ class RangeReader:
         return kept, ended
 
     @staticmethod
-    def _within(fetched: Sequence[Message], ranges: Mapping[TopicPartition, Range], place: TopicPartition) -> bool:
-        """Whether these are all records of one range, and not its last: nobody looks at each (-1.6 us a record)."""
+    def _within(
+        fetched: Sequence[Message], ranges: Mapping[TopicPartition, Range], open_places: set[TopicPartition]
+    ) -> bool:
+        """Whether these are all records of open ranges, and of none the last: nobody looks at each (-1.4 us a record).
+
+        A partition's records come in the order of their offsets, so its last one tells for all.
+        """
         if not fetched or any(map(_ERROR, fetched)):
             return False
-        ends = (fetched[0], fetched[-1])
-        same = all((message.topic(), message.partition()) == place for message in ends)
-        return same and int(fetched[-1].offset() or 0) < ranges[place][1] - 1
+        topics = {topic for topic, _ in open_places}
+        if len(topics) == 1 and fetched[0].topic() in topics:
+            (topic,) = topics
+            last = {
+                (topic, number): each
+                for number, each in dict(zip(map(_PARTITION, fetched), fetched, strict=True)).items()
+            }
+        else:
+            last = dict(zip(zip(map(_TOPIC, fetched), map(_PARTITION, fetched), strict=True), fetched, strict=True))
+        return last.keys() <= open_places and all(each.offset() < ranges[at][1] - 1 for at, each in last.items())
 
     @staticmethod
     def _look(message: Message, end: int) -> Message | Failure | str | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import compress, repeat
+from operator import eq, methodcaller
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 FIRST_WINDOW, GROWTH, LARGEST_WINDOW = 1_000, 8, 262_144
 """Offsets of a partition that are read at once, from the end backwards: most of what is looked for is recent."""
+_KEY = methodcaller("key")
 LATEST, ALL, FIRST = "latest", "all", "first"
 
 
@@ -42,7 +45,7 @@ class Wanted:
         """Those that are meant, and how many could not be judged: a program that wants JSON met something else."""
         chosen = list(messages)
         if self.key is not None:
-            chosen = [message for message in chosen if message.key() == self.key]
+            chosen = list(compress(chosen, map(eq, map(_KEY, chosen), repeat(self.key))))
         if self.since_ms is not None or self.until_ms is not None:
             since, until = self.since_ms or 0, self.until_ms if self.until_ms is not None else 1 << 63
             chosen = [message for message in chosen if since <= message.timestamp()[1] < until]
