@@ -250,7 +250,8 @@ def _plan_deletion(
     at = _deletion_offsets(cluster, places, options.before)
     table = Table((">PARTITION", ">FIRST", ">NEW FIRST", ">END", ">DELETED", "FIRST KEPT RECORD OF"))
     befores: dict[tuple[str, int], int] = {}
-    bounds = {}
+    bounds: dict[tuple[str, int], tuple[int, int]] = {}
+    lows: dict[tuple[str, int], int] = {}
     for place, extent in extents.items():
         found = at[place]
         for answer in (extent, found):
@@ -259,11 +260,12 @@ def _plan_deletion(
         assert not isinstance(extent, Failure)  # noqa: S101 - raised above
         wanted = extent.end if found.offset < 0 else found.offset
         bounds[place] = (min(max(wanted, extent.start), extent.end), extent.end)
+        lows[place] = extent.start
         if bounds[place][0] > extent.start:
             befores[place] = bounds[place][0]
     kept = times_of_first(cluster, bounds)
     for place, (before, end) in bounds.items():
-        low, ms = extents[place].start, kept.get(place)
+        low, ms = lows[place], kept.get(place)
         table.add(place[1], number(low), number(before), number(end), number(before - low), moment(ms))
         if change.json:
             print_plan(

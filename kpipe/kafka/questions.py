@@ -321,7 +321,7 @@ def broker_configuration(connection: Connection) -> dict[str, Any] | Failure:
         request_timeout=connection.patience,
     )
     (answer,) = collect(asked, connection.deadline() + 0.5, lambda _broker: "configuration of the brokers").values()
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 # Groups

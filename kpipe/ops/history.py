@@ -257,8 +257,8 @@ def _search(
     for place in places:
         start, stop, end = starts[place], stops[place], ends[place]
         if isinstance(start, Failure) or isinstance(stop, Failure) or isinstance(end, Failure):
-            failed = next(answer.text for answer in (start, stop, end) if isinstance(answer, Failure))
-            found.problems.append(f"{cluster.where(*place)}: {failed}")
+            text = next(answer.text for answer in (start, stop, end) if isinstance(answer, Failure))
+            found.problems.append(f"{cluster.where(*place)}: {text}")
         elif start.offset >= 0:
             ranges[place] = (start.offset, stop.offset if stop.offset >= 0 else end.offset)
     ranges = {place: bounds for place, bounds in ranges.items() if bounds[0] < bounds[1]}
