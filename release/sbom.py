@@ -66,7 +66,8 @@ def build(wheels: list[Path], name: str, version: str) -> str:
 def _finish(document: dict[str, Any], inside: dict[str, str], name: str, version: str) -> str:
     own = [each for each in document["components"] if each["name"] == name]
     document["components"] = [each for each in document["components"] if each["name"] != name]
-    for each in [*document["components"], *own]:
+    tools = document["metadata"].get("tools", {}).get("components", [])
+    for each in [*document["components"], *own, *tools]:
         each.pop("externalReferences", None)  # addresses of home pages and indexes, as each author wrote them
     document["metadata"]["component"] = {"type": "application", **own[0], "version": version}
     document["metadata"]["component"]["type"] = "application"
