@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -334,12 +335,10 @@ class Pipeline:
         """
         self._abandoned = threading.Event()
         self._note(UndeliveredError("a call did not come back before the drain ended; records may come twice"))
-        try:
+        with suppress(Exception):  # the balance is drawn from what there is; the reason was noted above
             if self.transaction is not None and not self._concluded:
                 self.state.give_up()  # what was acknowledged is not visible yet
             self._close_books()
-        except Exception as error:  # noqa: BLE001 - the balance is drawn from what there is
-            self._note(error)
 
     def _finish_dead_letters(self) -> None:
         letters, waited = self.dead_letters, 0.0

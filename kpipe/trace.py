@@ -15,6 +15,7 @@ guard must not guess. `kpipe.formats.lineage` reads what stands here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,10 +103,10 @@ class Tracer:
         loops: dict[int, BadRecord] = {}
         stamped: list[Headers | None] | None = None
         if not (traced or times is not None or self._hop.full or None in topics):
-            try:
+            with suppress(
+                TypeError
+            ):  # some have no partition or no offset, which no topic's records lack: look at each
                 stamped = self._stamp_alike(topics, partitions, offsets, headers)  # type: ignore[arg-type]
-            except TypeError:  # some have no partition or no offset, which no topic's records lack: look at each
-                stamped = None
         batch.headers = stamped or self._stamp_each(batch, times or repeat(None), loops, traced=traced)
         if self._hop.cluster:
             self._find_direct_loops(batch, loops)
@@ -256,7 +257,6 @@ class _ByTopic(dict[str, "_ByPartition"]):
     """What the records of a topic's partitions share, made when first asked for."""
 
     def __init__(self, make: Callable[[str, int], Headers]) -> None:
-        super().__init__()
         self._make = make
 
     def __missing__(self, topic: str) -> _ByPartition:
@@ -266,7 +266,6 @@ class _ByTopic(dict[str, "_ByPartition"]):
 
 class _ByPartition(dict[int, "Headers"]):
     def __init__(self, topic: str, make: Callable[[str, int], Headers]) -> None:
-        super().__init__()
         self._topic, self._make = topic, make
 
     def __missing__(self, partition: int) -> Headers:

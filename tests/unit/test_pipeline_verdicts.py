@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kpipe.errors import BadRecord, Interrupted, KpipeError
-from kpipe.ledger import Ledger
+from kpipe.ledger import Ledger, Unsent
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
@@ -164,6 +164,15 @@ def test_a_record_without_a_place_is_told_without_one() -> None:
     assert run._judge(flight, 0, UNKNOWN) is False
     assert str(run.error) == "send: the sink says unknown"
     assert run._judge(flight, 0, UNKNOWN) is False
+
+
+def test_what_was_never_sent_is_known_not_to_be_written_and_stops_those_behind_it() -> None:
+    run = pipeline([], on_error="skip")
+    flight = run.ledger.track(batch(5), batch(5))
+    assert run._judge(flight, 0, Unsent()) is False
+    assert run.state.refused == [(flight, 0)]
+    assert "the run ended before it was sent" in str(run.state.reasons[id(flight), 0])
+    assert run.error is None
 
 
 def test_a_record_that_is_skipped_lets_those_behind_it_go_on() -> None:

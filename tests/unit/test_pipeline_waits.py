@@ -9,7 +9,17 @@ import pytest
 
 from kpipe.errors import BadRecord, KpipeError, UndeliveredError
 from kpipe.ledger import Flight, Ledger
-from kpipe.pipeline import CLOSE_GRACE, COMMIT_GRACE, DRAIN_NOTICE, FLUSH_SLICE, LEAST, LEAVE_GRACE, TURN, Pipeline
+from kpipe.pipeline import (
+    CLOSE_GRACE,
+    COMMIT_GRACE,
+    DRAIN_NOTICE,
+    FLUSH_FAILURES,
+    FLUSH_SLICE,
+    LEAST,
+    LEAVE_GRACE,
+    TURN,
+    Pipeline,
+)
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
 from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, ListCommitter, ListSink, ListSource
@@ -251,6 +261,32 @@ def test_once_the_run_ends_the_wait_has_its_time_and_no_more(ending: str) -> Non
     answers = waiting(run, 4.0)
     assert answers.count(True) == pytest.approx(20, abs=1)
     assert answers == sorted(answers, reverse=True), "once it says no it does not change its mind"
+
+
+def test_what_was_given_up_is_not_waited_for_again() -> None:
+    run = Run([])
+    run.pipeline._gave_up = True
+    assert run.pipeline.idle() is False
+    assert (run.source.events, run.observed) == ([], [])
+
+
+def test_a_flush_that_fails_every_time_is_asked_a_few_times() -> None:
+    run = Run([batch(0)], {b"0": NEVER}, flush_timeout=1e9)
+
+    def fail(_number: int) -> None:
+        raise KpipeError("no")
+
+    run.on_flush = fail
+    run.run()
+    assert len(run.slices) == FLUSH_FAILURES + 1, "and once for what was purged"
+
+
+def test_observers_learn_of_the_drain_before_its_first_step() -> None:
+    run = Run([batch(0)])
+    seen: list[tuple[bool, list[str]]] = []
+    run.pipeline.observers.append(lambda: seen.append((run.pipeline.state.draining, list(run.source.events))))
+    run.run()
+    assert (True, []) in seen
 
 
 def test_a_second_signal_ends_the_wait_for_good() -> None:

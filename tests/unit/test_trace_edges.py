@@ -52,6 +52,18 @@ def test_lines_of_no_file_name_none_and_count_hops_like_any_record() -> None:
     assert dict(found.header(2))["trace_hops"] == b"3"
 
 
+def test_lines_without_headers_get_theirs() -> None:
+    found = Batch([b"a"], file="in", lines=[4])
+    Tracer(Hop(target_topic="out", host="box"))(found)
+    assert found.header(0) == [("source_host", b"box"), ("source_file", b"in"), ("source_line", b"4")]
+
+
+def test_all_of_the_trace_is_written_where_it_is_asked_for_whatever_else_a_record_has() -> None:
+    found = batch()
+    Tracer(Hop("A", full=True))(found)
+    assert {"origin_topic", "origin_offset", "trace_hops"} <= set(names(found))
+
+
 def test_a_loop_has_a_code_and_a_stage_of_its_own() -> None:
     found = batch()
     Tracer(Hop("A", None, "A", "in"))(found)
