@@ -61,8 +61,8 @@ def forward(
     worker = None
     if options.workers and not sending.dry_run:  # a preview joins no group: each of them would show all
         from kpipe.cli import workers
-        from kpipe.plan.outputs import check_outputs
         from kpipe.plan.rules import check_workers
+        from kpipe.sinks.outputs import check_outputs
 
         check_workers(options.workers, selection)
         check_outputs(run.summary, sending.spill, run.metrics_file)

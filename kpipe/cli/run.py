@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from kpipe.cli import leave, tell
 from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
-from kpipe.plan.outputs import check_outputs
 from kpipe.run.notify import notifiers
 from kpipe.run.summary import SHOWN, Summary
 from kpipe.shutdown import Stop, die_by
+from kpipe.sinks.outputs import check_outputs
 from kpipe.sinks.stdout import ReaderGone, WriteError
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ DECODERS = {
 }
 """Input formats by name: module and class. The class takes the file's name for people first, then its options.
 
-A row is all that `--input NAME` needs; a format with options of its own is given them in `kpipe.plan.codecs`.
+A row is all that `--input NAME` needs; a format with options of its own is given them in `kpipe.plan.formats`.
 """
 
 ENCODERS = {

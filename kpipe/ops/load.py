@@ -28,13 +28,13 @@ from kpipe.ops.load_groups import chosen_groups, stood_at
 from kpipe.ops.load_retention import warn_of_retention
 from kpipe.ops.reset import refuse_members
 from kpipe.options import TargetOptions
-from kpipe.plan.partitions import choose_partition, refuse_missing
 from kpipe.plan.places import target_place
-from kpipe.plan.stages import refuse_cut_names
 from kpipe.plan.target import prepare_target
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
+from kpipe.sinks.partitions import choose_partition, refuse_missing
 from kpipe.trace import Hop
+from kpipe.transform.fixed import refuse_cut_names
 from kpipe.verify.compare import Comparison
 from kpipe.verify.digest import Digester, Tracing
 

@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from kpipe.ledger import Ledger
-from kpipe.plan.codecs import make_encoder
 from kpipe.plan.delivery import acknowledged, at_least_once
+from kpipe.plan.formats import make_encoder
 from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
 from kpipe.plan.schemas import decoding, internal_topics, keys_with, looks_at_values

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
-from kpipe.plan.partitions import stick_keyless
 from kpipe.plan.target import Target, prepare_target
 from kpipe.sinks.dead_letters import DeadLetterTopic
+from kpipe.sinks.partitions import stick_keyless
 from kpipe.trace import Tracer
 
 if TYPE_CHECKING:

@@ -16,19 +16,19 @@ from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Ends, choose_way
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Outlet, also_places
-from kpipe.plan.partitions import check_partition_word, choose_partition, key_keyless, refuse_missing
 from kpipe.plan.places import source_places, target_place
-from kpipe.plan.reencoding import decoded_by, reencoders
-from kpipe.plan.rules import ROUTES, check_forward, check_reencode, first_step, translated_sides
-from kpipe.plan.schemas import around, decoding
+from kpipe.plan.rules import ROUTES, check_forward, first_step, translated_sides
+from kpipe.plan.schemas import around
 from kpipe.plan.source import OpenSource, make_selection, prepare_source
-from kpipe.plan.stages import build_stages, fixed_timestamp, hop_to
+from kpipe.plan.stages import build_stages, hop_to
 from kpipe.plan.target import Target, prepare_target
-from kpipe.plan.translation import by_key_as_it_was, check_registries, notes_of, translating
+from kpipe.plan.translation import check_registries, notes_of, translating
 from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
+from kpipe.sinks.partitions import by_key_as_it_was, check_partition_word, choose_partition, key_keyless, refuse_missing
+from kpipe.transform.fixed import fixed_timestamp
 from kpipe.transform.step import Step
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kpipe.options import (
         ConnectionOptions,
         ForwardOptions,
-        ReencodeOptions,
         RunOptions,
         SchemaOptions,
         SelectionOptions,
@@ -69,7 +68,6 @@ def plan_forward(
     sending: TargetOptions,
     trace: TraceOptions,
     schemas: SchemaOptions,
-    writing: ReencodeOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
@@ -77,9 +75,7 @@ def plan_forward(
 ) -> Planned:
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
     origins, target, mirrors = _read_places(places, forward)
-    check_reencode(writing, forward, mirror=mirrors)
-    decoded = decoded_by(schemas, writing)
-    check_forward(forward, selection, sending, trace, decoded, steps, mirror=mirrors)
+    check_forward(forward, selection, sending, trace, schemas, steps, mirror=mirrors)
     check_partition_word(forward.to_partition, "--to-partition")
     name, topics = source_places(origins)
     also = also_places([*sending.also, *forward.tee], target)
@@ -94,14 +90,9 @@ def plan_forward(
     chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
     opened = prepare_source(source_cluster, chosen, say, connection.timeout, wiring.stopped, wiring.pace)
     wiring.watch.add_source(source_cluster, opened, topics[0])
-    keep_alive = opened.source.keep_alive
-    decode = decoding(
-        decoded, source_cluster, wiring.stopped, wiring.say, keep_alive, keys=decoded.decode_key, refuses=True
-    )
+    stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
     own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
-    written = reencoders(schemas, writing, target_cluster, ready.topic, wiring, keep_alive)
-    stages = around(stages, decode, written, marks=bool(translated_sides(forward)))
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
         stages.append(PartitionGrowth(lambda: admin_of(ready.cluster), ready.topic, ready.partitions, ready.where, say))
@@ -124,7 +115,7 @@ def plan_forward(
     stamps: list[PipelineStage] = [] if trace.trace == "none" else [outlet.tracer(hop)]
     homes = _homes(outlet) if forward.to_origin else None
     stamps = _go_home(homes, stamps, forward, trace, opened, ready, topics)
-    stages += translating(forward, source_cluster, target_cluster, ready, wiring, opened, trace)
+    stages += translating(forward, source_cluster, target_cluster, ready.topic, wiring, opened)
     stages += [*guards, *stamps, *stamping, *outlet.limits()]
     stages += [] if forward.to_origin else refuse_missing(to_partition, outlet.targets_of)
     keeps_records = bool(sending.spill) or sending.dry_run
@@ -312,7 +303,10 @@ def _choose_partition(
     if word == "same" and ready.partitions < (wanted := opened.partitions(topics)):
         what = f"has {ready.partitions} partitions, the source has {wanted}; add some or drop `same`"
         raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
-    return by_key_as_it_was(choose_partition(word, sending.keyless, ready), word, ready, forward)
+    choice = choose_partition(word, sending.keyless, ready)
+    if word or "key" not in translated_sides(forward):
+        return choice
+    return by_key_as_it_was(choice, ready.partitions, ready.partitioner)
 
 
 def _compaction_warning(ready: Target, steps: Sequence[Step], keyless: str) -> list[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import check_cluster_name
 from kpipe.errors import Exit, KpipeError, UsageError
-from kpipe.plan.partitions import keep_partitions
 from kpipe.plan.target import Target, add_topic, open_cluster
+from kpipe.sinks.partitions import keep_partitions
 from kpipe.sinks.to_origin import HomesSink
 from kpipe.trace import Destination
 

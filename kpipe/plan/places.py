@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.clusters.address import Place, parse_place, parse_target
 from kpipe.clusters.environment import given, hide
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Role, load_profiles
 from kpipe.errors import UsageError
+from kpipe.options import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,3 +82,28 @@ def open_profiles(
     for warning in dict.fromkeys(warning for cluster in clusters for warning in cluster.warnings):
         warn(warning)
     return clusters
+
+
+class Policy(NamedTuple):
+    """`stop` the run, `skip` the record, or send it to the dead letters' place (`name` is skip then, too)."""
+
+    name: str
+    letters: Place | None = None
+
+    @property
+    def places(self) -> list[tuple[str | None, Role]]:
+        """The cluster of the dead letters, if there are any, to be resolved with the other places."""
+        return [] if self.letters is None else [(self.letters.cluster, "target")]
+
+
+def parse_policy(text: str) -> Policy:
+    """`stop`, `skip` or `dlq:[cluster:]topic`."""
+    word, colon, rest = text.partition(":")
+    if word != "dlq":
+        return Policy(check_choice("--on-error", text, ("stop", "skip", "dlq:TOPIC")))
+    if not colon or not rest:
+        raise UsageError("--on-error dlq: the topic is missing; write dlq:TOPIC or dlq:CLUSTER:TOPIC")
+    place = parse_target(rest)
+    if place.is_stdio:
+        raise UsageError("--on-error dlq:-: dead letters go to a topic; name one")
+    return Policy("skip", place)

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
-from kpipe.plan.codecs import make_decoder
 from kpipe.plan.encoding import encoding
+from kpipe.plan.formats import make_decoder
 from kpipe.plan.outlet import Outlet, also_places
-from kpipe.plan.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.plan.places import target_place
 from kpipe.plan.rules import ROUTES, check_produce, encoded_sides, first_step
-from kpipe.plan.stages import build_stages, fixed_fields, fixed_timestamp, hop_to, refuse_cut_names
-from kpipe.plan.target import Target, as_by_itself, prepare_target
+from kpipe.plan.stages import build_stages, hop_to
+from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
+from kpipe.sinks.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.sources.stdin import FileSource
 from kpipe.trace import Hop
+from kpipe.transform.fixed import fixed_fields, fixed_timestamp, refuse_cut_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,9 +110,8 @@ def plan_produce(
     columns = not (given or wiring.policy.letters or encoded) and _fits_columns(options, record, sending, trace, steps)
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
-    model = wiring.blueprint() or as_by_itself
     ready = prepare_target(
-        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, model, limits=limits, columns=columns
+        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
     )
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(
@@ -244,7 +244,7 @@ def _tee(stop: Stop, *, shown: bool = False) -> Callable[[bytes], None]:
 
     `shown`: no byte of the input drives a terminal.
     """
-    from kpipe.plan.outputs import check_stdout
+    from kpipe.sinks.outputs import check_stdout
     from kpipe.sinks.stdout import Stdout
 
     check_stdout("--tee and --report")

@@ -19,7 +19,7 @@ from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
 from kpipe.kafka.metadata import check_topic, fetch_metadata, try_topic, unknown_topic
 from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
-from kpipe.plan.partitions import check_partition
+from kpipe.sinks.partitions import check_partition
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import TopicSink
 from kpipe.units import parse_size
@@ -91,6 +91,11 @@ class Target:
         """`prod:orders`, for messages."""
         return place_name(label(self.cluster), self.topic)
 
+    @property
+    def partitioner(self) -> str:
+        """How the producer chooses the partition of a key."""
+        return str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
+
     def sink(
         self, partition_of: Callable[[Batch], Iterable[int]] | None, lines: DeliveryLines | None = None
     ) -> TopicSink:
@@ -142,8 +147,7 @@ class Target:
             found = try_topic(producer, LOOK, self.topic)
             return found.led if found is not None else ()
 
-        partitioner = str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
-        return PartitionRotation(led).take if partitioner.endswith("random") else lambda _batch: -1
+        return PartitionRotation(led).take if self.partitioner.endswith("random") else lambda _batch: -1
 
 
 BY_ITSELF = Blueprint(-1, {})

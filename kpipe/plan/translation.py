@@ -1,4 +1,4 @@
-"""What a forward between two schema registries does: translate ids, or warn; and the partitions of translated keys.
+"""What a forward between two schema registries does: translate ids, or warn.
 
 It translates nothing itself, and imports nothing of `kpipe.codecs` where one registry serves both ends.
 """
@@ -8,29 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
-from kpipe.kafka.hashing import java_partition, librdkafka_partition
 from kpipe.plan.rules import translated_sides
 from kpipe.plan.schemas import open_registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import ForwardOptions, TraceOptions
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.source import OpenSource
-    from kpipe.plan.target import Target
     from kpipe.plan.wiring import Wiring
-    from kpipe.record import Batch
 
-    Choice = Callable[[Batch], Iterable[int]]
-
-_HASHES = {
-    "murmur2": java_partition,
-    "murmur2_random": java_partition,
-    "consistent": librdkafka_partition,
-    "consistent_random": librdkafka_partition,
-}
 _URL = "schema.registry.url"
 
 
@@ -97,24 +86,3 @@ def notes_of(stages: Sequence[PipelineStage]) -> list[str]:
 def _bare(urls: str) -> str:
     """Registries in a message, without logins."""
     return ", ".join(url.strip().rpartition("@")[2] for url in urls.split(","))
-
-
-def by_key_as_it_was(choice: Choice | None, word: str, ready: Target, options: ForwardOptions) -> Choice | None:
-    """A translated key goes to the partition of the key as it was; `word` is what --to-partition says."""
-    if word or "key" not in translated_sides(options):
-        return choice
-    partitioner = str({**ready.cluster.properties, **ready.properties}.get("partitioner", ""))
-    hashed = _HASHES.get(partitioner)
-    if hashed is None:
-        return choice
-
-    def choose(batch: Batch) -> Iterable[int]:
-        numbers: Sequence[int] = list(choice(batch)) if choice is not None else [-1] * len(batch)
-        if batch.partition_keys is None:
-            return numbers
-        return [
-            number if key is None or number >= 0 else hashed(key, ready.partitions)
-            for number, key in zip(numbers, batch.partition_keys, strict=True)
-        ]
-
-    return choose

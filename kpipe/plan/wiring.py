@@ -17,10 +17,8 @@ from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned, Watched
 from kpipe.plan.identity import tell_apart
 from kpipe.plan.outlet import Away, Outlet, also_sides
-from kpipe.plan.places import open_profiles, read_profiles
-from kpipe.plan.policy import Policy, parse_policy
+from kpipe.plan.places import Policy, open_profiles, parse_policy, read_profiles
 from kpipe.plan.rules import ROUTES, first_step
-from kpipe.plan.stages import make_spill
 from kpipe.plan.watch import Watch
 from kpipe.plan.ways import Filters, build_preview, dry_warning, make_pace, put_filters, throttle, unsent
 from kpipe.sinks.epoch import EpochTimes
@@ -94,6 +92,15 @@ def _routed_clusters(steps: Sequence[Step]) -> list[str]:
     from kpipe.transform.route import clusters_in
 
     return clusters_in(steps)
+
+
+def _spill(path: str) -> Spill | None:
+    """The file of --spill, if one is asked for."""
+    if not path:
+        return None
+    from kpipe.sinks.spill import open_spill
+
+    return open_spill(path)
 
 
 class Wiring:
@@ -276,7 +283,7 @@ class Wiring:
             dead_letters=self.letters,
             transaction=way.transaction,
             say=self.say,
-            spill=spill or make_spill(self.sending.spill),
+            spill=spill or _spill(self.sending.spill),
             flush_timeout=flush_timeout,
         )
         reader: Callable[[], None] | None = None

@@ -68,3 +68,10 @@ def _parts(lost: Iterable[tuple[Flight, int]]) -> Iterator[tuple[Batch, int]]:
         part.keep([entry in wanted for entry in entries])
         if len(part):
             yield part, len(wanted.intersection(entries))
+
+
+def open_spill(path: str) -> SpillFile:
+    """The file of --spill, which keeps records as envelopes."""
+    from kpipe.formats.envelope_output import EnvelopeEncoder
+
+    return SpillFile(path, EnvelopeEncoder())

@@ -89,7 +89,7 @@ def steps_of(names: tuple[str, ...]) -> list[Step]:
 
 def forward(*steps: str, mirror: str = "", **typed: Any) -> None:
     found = groups(typed, ForwardOptions, SelectionOptions, TargetOptions, TraceOptions, SchemaOptions)
-    rules.check_forward(*found, steps_of(steps), mirror)
+    rules.check_forward(*found, steps=steps_of(steps), mirror=mirror)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_workers_refuse(typed: dict[str, Any], told: str) -> None:
 
 
 def consume(*steps: str, **typed: Any) -> None:
-    rules.check_consume(*groups(typed, OutputOptions, SelectionOptions, SchemaOptions), steps_of(steps))
+    rules.check_consume(*groups(typed, OutputOptions, SelectionOptions, SchemaOptions), steps=steps_of(steps))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_forward_that_encodes_takes_what_goes_together() -> None:
 
 def produce(*steps: str, files: tuple[str, ...] = (), **typed: Any) -> None:
     found = groups(typed, InputOptions, RecordOptions, TargetOptions, EncodeOptions)
-    rules.check_produce(*found, steps_of(steps), files)
+    rules.check_produce(*found, steps=steps_of(steps), files=files)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from kpipe.errors import UsageError
 from kpipe.kafka.offsets import OffsetKind
 from kpipe.plan.source import parse_range
-from kpipe.plan.stages import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 from kpipe.record import Batch
+from kpipe.transform.fixed import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 
 if TYPE_CHECKING:
     from kpipe.pipeline import Stage

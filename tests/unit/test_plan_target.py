@@ -12,7 +12,10 @@ from kpipe.clusters.profiles import Cluster
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.options import TargetOptions
 from kpipe.plan.limits import refuse_unfit
-from kpipe.plan.partitions import (
+from kpipe.plan.places import source_places, target_place
+from kpipe.plan.target import Target, producer_properties
+from kpipe.record import Batch
+from kpipe.sinks.partitions import (
     check_partition,
     check_partition_word,
     keep_partitions,
@@ -20,9 +23,6 @@ from kpipe.plan.partitions import (
     refuse_missing,
     stick_keyless,
 )
-from kpipe.plan.places import source_places, target_place
-from kpipe.plan.target import Target, producer_properties
-from kpipe.record import Batch
 
 
 @given(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
 
+    Choice = Callable[[Batch], Iterable[int]]
+    """Gives the partition column of a batch; -1 leaves a record to the partitioner."""
+
 
 class Partitioned(Protocol):
     """A target topic: how many partitions it is known to have, and a look at how many there are by now."""
@@ -119,3 +122,28 @@ def key_keyless(batch: Batch) -> None:
         key if key is not None or number is None else b"%d" % number
         for key, number in zip(keys, batch.partitions, strict=True)
     ]
+
+
+def by_key_as_it_was(choice: Choice | None, partitions: int, partitioner: str) -> Choice | None:
+    """A translated key goes to the partition of the key as it was, where its hash is known; else as without."""
+    from kpipe.kafka.hashing import java_partition, librdkafka_partition
+
+    hashed = {
+        "murmur2": java_partition,
+        "murmur2_random": java_partition,
+        "consistent": librdkafka_partition,
+        "consistent_random": librdkafka_partition,
+    }.get(partitioner)
+    if hashed is None:
+        return choice
+
+    def choose(batch: Batch) -> Iterable[int]:
+        numbers: Sequence[int] = list(choice(batch)) if choice is not None else [-1] * len(batch)
+        if batch.partition_keys is None:
+            return numbers
+        return [
+            number if key is None or number >= 0 else hashed(key, partitions)
+            for number, key in zip(numbers, batch.partition_keys, strict=True)
+        ]
+
+    return choose

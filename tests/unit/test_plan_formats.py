@@ -8,7 +8,7 @@ import pytest
 
 from kpipe.errors import UsageError
 from kpipe.options import InputOptions, OutputOptions
-from kpipe.plan.codecs import make_decoder, make_encoder
+from kpipe.plan.formats import make_decoder, make_encoder
 from kpipe.record import Batch
 
 
