@@ -29,9 +29,9 @@ from kpipe.ops.load_retention import warn_of_retention
 from kpipe.ops.reset import refuse_members
 from kpipe.options import TargetOptions
 from kpipe.plan.places import target_place
-from kpipe.plan.target import prepare_target
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
+from kpipe.sinks.opening import prepare_target
 from kpipe.sinks.partitions import choose_partition, refuse_missing
 from kpipe.trace import Hop
 from kpipe.transform.fixed import refuse_cut_names
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from kpipe.ops.options import LoadOptions
     from kpipe.options import ConnectionOptions, RunOptions
     from kpipe.plan import Planned
-    from kpipe.plan.target import Target
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
+    from kpipe.sinks.target import Target
     from kpipe.verify.compare import Verdict
 
 DELIVERY_TIMEOUT_MS = 120_000
@@ -253,9 +253,8 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
     model = Blueprint(len(contents.ends), contents.config or {})
     own = {"delivery.timeout.ms": DELIVERY_TIMEOUT_MS}
     own = {name: value for name, value in own.items() if name not in cluster.properties}
-    ready = prepare_target(
-        load.topic, cluster, sending, wiring.connection.timeout, wiring.stopped, own, lambda _cluster_id: model
-    )
+    properties = wiring.properties(cluster, own)
+    ready = prepare_target(load.topic, cluster, properties, wiring.opening, lambda _cluster_id: model)
     outlet = wiring.open_outlet(
         ready, lambda topic: choose_partition("same", sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000
     )

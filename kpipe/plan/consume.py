@@ -14,7 +14,8 @@ from kpipe.plan.formats import make_encoder
 from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
 from kpipe.plan.schemas import decoding, internal_topics, keys_with, looks_at_values
-from kpipe.plan.source import make_selection, prepare_source
+from kpipe.plan.selection import make_selection
+from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
@@ -62,7 +63,7 @@ def plan_consume(
     )  # fmt: skip
     chosen = make_selection(selection, topics, cluster, {"keys"} if plain else ALL_COLUMNS)
     opened = prepare_source(cluster, chosen, say, connection.timeout, wiring.stopped)
-    wiring.watch.add_source(cluster, opened, topics[0])
+    opened.watched_by(wiring.watch, topics[0])
     decode = None if internal else _decoding(schemas, cluster, wiring, opened, steps)
     stages = [*internal, *([] if decode is None else [decode]), *stages]
     state = RunState(Ledger(keeps_offsets=chosen.group is not None))

@@ -16,7 +16,6 @@ from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
 from kpipe.kafka.metadata import find_all_partitions
-from kpipe.plan.identity import knows_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
     from kpipe.parts import Sink
     from kpipe.pipeline import Stage
     from kpipe.plan.source import OpenSource
-    from kpipe.plan.target import Target
     from kpipe.plan.wiring import Wiring
     from kpipe.record import Batch
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
+    from kpipe.sinks.target import Target
     from kpipe.sources.selection import Selection
 
 TRANSACTION_TIMEOUT_MS = 60_000  # librdkafka's default; a broker allows up to transaction.max.timeout.ms, 15 min
@@ -265,7 +264,7 @@ def check_one_cluster(opened: OpenSource, ready: Target, topics: Sequence[str]) 
     if ready.cluster_id.startswith(EMBEDDED):
         raise UsageError("--exactly-once: the embedded broker does not isolate transactions", where=ready.where)
     one = bool(ready.cluster_id) and opened.cluster_id == ready.cluster_id
-    if not (one and knows_topics(opened, ready, opened.names(topics))):
+    if not (one and opened.has_same_topics(ready, opened.names(topics))):
         what = "--exactly-once: source and target are different clusters, which no transaction spans"
         raise UsageError(f"{what}; use --resume-by-trace", where=ready.where)
 

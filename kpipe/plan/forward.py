@@ -6,6 +6,7 @@ It only wires; the records move in `kpipe.pipeline`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import Place, check_cluster_name
@@ -14,18 +15,16 @@ from kpipe.kafka.client import admin_of, label
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.delivery import Ends, choose_way
-from kpipe.plan.identity import tell_apart
-from kpipe.plan.outlet import Outlet, also_places
-from kpipe.plan.places import source_places, target_place
+from kpipe.plan.places import also_places, source_places, split_home, target_place
 from kpipe.plan.rules import ROUTES, check_forward, first_step, translated_sides
 from kpipe.plan.schemas import around
-from kpipe.plan.source import OpenSource, make_selection, prepare_source
+from kpipe.plan.selection import make_selection
+from kpipe.plan.source import OpenSource, prepare_source
 from kpipe.plan.stages import build_stages, hop_to
-from kpipe.plan.target import Target, prepare_target
 from kpipe.plan.translation import check_registries, notes_of, translating
-from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
+from kpipe.sinks.opening import open_cluster, prepare_target
 from kpipe.sinks.partition_growth import PartitionGrowth
 from kpipe.sinks.partitions import by_key_as_it_was, check_partition_word, choose_partition, key_keyless, refuse_missing
 from kpipe.transform.fixed import fixed_timestamp
@@ -48,9 +47,11 @@ if TYPE_CHECKING:
     from kpipe.parts import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan import Planned
-    from kpipe.plan.homes import Homes
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
+    from kpipe.sinks.homes import Homes
+    from kpipe.sinks.outlet import Outlet
+    from kpipe.sinks.target import Target
     from kpipe.sources.topic import Selection
 
 
@@ -89,9 +90,9 @@ def plan_forward(
     _refuse_clusters(forward, wiring, source_cluster, target_cluster)
     chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
     opened = prepare_source(source_cluster, chosen, say, connection.timeout, wiring.stopped, wiring.pace)
-    wiring.watch.add_source(source_cluster, opened, topics[0])
+    opened.watched_by(wiring.watch, topics[0])
     stages = around(stages, schemas, source_cluster, wiring, opened.source.keep_alive)
-    own = _producer_properties(forward, selection, target_cluster) | (UNSENT if sending.dry_run else {})
+    own = _producer_properties(forward, selection, target_cluster)
     ready = _open_target(target.topic, target_cluster, forward, wiring, own, opened, topics)
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     if not (forward.to_origin or to_partition):
@@ -150,27 +151,19 @@ def _open_target(
     topics: Sequence[str],
 ) -> Target:
     """The topic to write to, which is not one of the sources; with --to-origin the cluster the records came from."""
+    properties = wiring.properties(cluster, own)
     if forward.to_origin:
-        from kpipe.plan.homes import open_home
-
-        return open_home(cluster, wiring.sending, wiring.connection.timeout, wiring.stopped, own)
+        return open_cluster(cluster, properties, wiring.opening, topic="its home")
     if not topic:
         topic = _first_of(opened, topics)
         topics = [topic]
-    ready = prepare_target(
-        topic,
-        cluster,
-        wiring.sending,
-        wiring.connection.timeout,
-        wiring.stopped,
-        own,
-        model=wiring.blueprint() or (lambda cluster_id: _model(opened, topics, cluster_id, wiring)),
-    )
+    model = partial(_model, opened, topics, wiring)
+    ready = prepare_target(topic, cluster, properties, wiring.opening, model)
     _keep_apart(opened, ready, topics, wiring)
     return ready
 
 
-def _model(opened: OpenSource, topics: Sequence[str], cluster_id: str, wiring: Wiring) -> Blueprint:
+def _model(opened: OpenSource, topics: Sequence[str], wiring: Wiring, cluster_id: str) -> Blueprint:
     """What a target that is made is like: as many partitions as the source, on another cluster its settings, too."""
     from kpipe.kafka.blueprints import Blueprint, like
     from kpipe.kafka.connection import Connection
@@ -188,7 +181,7 @@ def _model(opened: OpenSource, topics: Sequence[str], cluster_id: str, wiring: W
 
 
 def _homes(outlet: Outlet) -> Homes:
-    from kpipe.plan.homes import Homes
+    from kpipe.sinks.homes import Homes
 
     return Homes(outlet)
 
@@ -213,16 +206,12 @@ def _namesake(target: Place, opened: OpenSource, ready: Target, wiring: Wiring) 
     """What a topic that a mirror makes is like: the source of that name."""
     if target.topic or not ready.topic:
         return None
-    if (model := wiring.blueprint()) is not None:
-        return lambda _topic: model(ready.cluster_id)
-    return lambda topic: _model(opened, [topic], ready.cluster_id, wiring)
+    return lambda topic: _model(opened, [topic], wiring, ready.cluster_id)
 
 
 def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[str], Place, str]:
     """The sources, the target and the cluster of a mirror; home and a mirror are targets without a topic."""
     if forward.to_origin:
-        from kpipe.plan.homes import split_home
-
         origins, cluster = split_home(places)
         return origins, Place(cluster, ""), ""
     if len(places) < 2:
@@ -285,7 +274,7 @@ def _refuse_clusters(forward: ForwardOptions, wiring: Wiring, source: Cluster, t
 def _keep_apart(opened: OpenSource, ready: Target, topics: Sequence[str], wiring: Wiring) -> None:
     """A target is no source: named as both it is refused, and a pattern does not mean it."""
     if ready.topic in opened.names(topics):
-        tell_apart(opened, ready)
+        opened.tell_apart(ready)
     if opened.cluster_id and opened.cluster_id == ready.cluster_id and ready.topic in topics:
         raise UsageError("source and target are the same topic; forward to another one", where=ready.where)
     wiring.leave_out(opened, topics, ready)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kpipe.clusters.address import Place, parse_place, parse_target
+from kpipe.clusters.address import Place, check_cluster_name, parse_place, parse_target
 from kpipe.clusters.environment import given, hide
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Role, load_profiles
 from kpipe.errors import UsageError
@@ -65,6 +65,29 @@ def target_place(text: str) -> Place:
     if place.is_stdio:
         raise UsageError("'-' is stdout; use kpipe consume to print records")
     return place
+
+
+def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:
+    """The dead-letter topics and the home cluster's name: `DLQ… [CLUSTER:]`, else the cluster of the dead letters."""
+    if places[-1].endswith(":") and len(places[-1]) > 1:
+        if len(places) < 2:
+            raise UsageError("--to-origin: the dead-letter topic is missing: kpipe forward DLQ CLUSTER: --to-origin")
+        return list(places[:-1]), check_cluster_name(places[-1][:-1], where=repr(places[-1]))
+    return list(places), None
+
+
+def also_places(texts: Sequence[str], main: Place) -> list[Place]:
+    """The places of `--also`; each is named once, and none is the target itself."""
+    places = [target_place(text) for text in texts]
+    for number, place in enumerate(places):
+        if place == main or place in places[:number]:
+            raise UsageError(f"--also {texts[number]}: records go there already; name another topic")
+    return places
+
+
+def also_sides(places: Sequence[Place]) -> list[tuple[str | None, Role]]:
+    """The clusters of `--also`, to be resolved with the other places."""
+    return [(place.cluster, "target") for place in places]
 
 
 def open_profiles(

@@ -19,14 +19,12 @@ from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.plan.encoding import encoding
 from kpipe.plan.formats import make_decoder
-from kpipe.plan.outlet import Outlet, also_places
-from kpipe.plan.places import target_place
+from kpipe.plan.places import also_places, target_place
 from kpipe.plan.rules import ROUTES, check_produce, encoded_sides, first_step
 from kpipe.plan.stages import build_stages, hop_to
-from kpipe.plan.target import Target, prepare_target
-from kpipe.plan.ways import UNSENT
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
+from kpipe.sinks.opening import prepare_target
 from kpipe.sinks.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.sources.stdin import FileSource
 from kpipe.trace import Hop
@@ -52,7 +50,9 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Stage
     from kpipe.plan import Planned
     from kpipe.shutdown import Stop
+    from kpipe.sinks.outlet import Outlet
     from kpipe.sinks.reports import DeliveryLines
+    from kpipe.sinks.target import Target
     from kpipe.sources.given import GivenSource
     from kpipe.transform.patterns import Patience
     from kpipe.transform.step import Step
@@ -102,17 +102,15 @@ def plan_produce(
     opened = {record.restore: rest.reopen()} if rest else {}
     tee = _tee(stop, shown=not record.raw) if record.tee else None
     source = given or FileSource(paths, make, stop.fd, tee=tee, opened=opened)
-    one_shot = not (rest or given) and _small_and_complete(
-        paths
-    )  # what is restored is sent once, also when an answer is lost
-    own = _producer_properties(cluster, one_shot=one_shot) | (UNSENT if sending.dry_run else {})
+    # What is restored is sent once, also when an answer is lost.
+    one_shot = not (rest or given) and _small_and_complete(paths)
+    own = _producer_properties(cluster, one_shot=one_shot)
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
     columns = not (given or wiring.policy.letters or encoded) and _fits_columns(options, record, sending, trace, steps)
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
-    ready = prepare_target(
-        place.topic, cluster, sending, connection.timeout, wiring.stopped, own, limits=limits, columns=columns
-    )
+    properties = wiring.properties(cluster, own)
+    ready = prepare_target(place.topic, cluster, properties, wiring.opening, limits=limits, columns=columns)
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(
         ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000

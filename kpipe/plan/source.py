@@ -1,45 +1,45 @@
-"""A topic source made ready: its topics found, its offset specs parsed, its consumer opened.
+"""A topic source made ready: its topics found, its consumer opened, its cluster told from the target's.
 
 It reads no record.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kpipe.clusters.address import check_group, check_instance, parse_partitions
 from kpipe.delivery.commit import Commits
-from kpipe.errors import UsageError
 from kpipe.kafka.client import EMBEDDED, WAITING, admin_of, label, open_consumer
 from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
-from kpipe.kafka.offsets import Offset, OffsetKind, RangeEnd, parse_offset
 from kpipe.kafka.topic_ids import TopicIds
 from kpipe.sources.bounds import OffsetResolver
-from kpipe.sources.selection import BEGINNING, Hooks, Selection, is_pattern, match_topics
+from kpipe.sources.selection import REFRESH, Hooks, Selection, is_pattern, match_topics
 from kpipe.sources.topic import TopicSource
-from kpipe.transform.patterns import compile_pattern
-from kpipe.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from confluent_kafka import Consumer
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.delivery.way import GroupListener
     from kpipe.kafka.troubles import Troubles
-    from kpipe.options import SelectionOptions
+    from kpipe.kafka.watch import Watch
     from kpipe.pace import Pace
 
 
 THROTTLED_QUEUE = 4096
 """Kilobytes to fetch ahead at a limited rate: the client goes over it by what it had asked for, some 4 MB."""
-REFRESH = 10.0
-"""Seconds between looks for topics and partitions that are new, without a group and in a classic one."""
+
+
+class Far(Protocol):
+    """A topic on the other side: a target, or the copy that verify reads."""
+
+    cluster_id: str
+    topic: str
+    cluster: Cluster
 
 
 class OpenSource:
@@ -89,90 +89,42 @@ class OpenSource:
         self.source.leave_out([topic])
         return bool(match_topics(patterns, [topic]))
 
+    def watched_by(self, watch: Watch, topic: str) -> None:
+        """Have its cluster looked after while the run goes on; `topic` is one to ask for."""
+        names = self.names([topic])
+        asked = names[0] if names else ""
+        watch.add_source(self.cluster, self.troubles, lambda: self.consumer, asked, lambda: self.source.progress.count)
 
-def parse_range(offsets: Sequence[str], end: str, group: str) -> tuple[Offset, Offset | None]:
-    """`-o` and `--until`; kcat's `s@` and `e@` say themselves which of the two they are."""
-    now = int(time.time() * 1000)
-    start: Offset | None = None
-    until = parse_offset(end, now) if end else None
-    for text in offsets:
-        spec = parse_offset(text, now)
-        if spec.side is RangeEnd.STOP:
-            if until is not None:
-                raise UsageError(f"-o {text}: the end is given twice; drop one")
-            until = spec
-        elif start is not None:
-            raise UsageError(f"-o {text}: the start is given twice; drop one")
-        else:
-            start = spec
-    if until is not None and until.kind is OffsetKind.STORED:
-        raise UsageError("--until stored: a group's offset is a place to start, not to stop")
-    if start is not None and start.kind is OffsetKind.STORED and not group:
-        raise UsageError("-o stored needs a group; add -G GROUP")
-    return start or BEGINNING, until
+    def tell_apart(self, far: Far) -> None:
+        """If the other side's topic has another id than the one of that name here, the clusters are two.
 
+        Images with a fixed cluster id share it; topic ids (KIP-516) do not. What is written into a trace and compared
+        with one is a longer name then: `CLUSTER/TOPIC_ID`.
+        """
+        shared = self.cluster_id
+        if not shared or far.cluster_id.partition("/")[0] != shared.partition("/")[0]:
+            return
+        here, there = self._ids(far, [far.topic])
+        if here and there and here != there:
+            bare = shared.partition("/")[0]
+            self.cluster_id, far.cluster_id = f"{bare}/{here[far.topic]}", f"{bare}/{there[far.topic]}"
+        elif here == there:  # the very topic: it bears the longer name, too, if another target gave the source one
+            far.cluster_id = self.cluster_id
 
-def make_selection(options: SelectionOptions, topics: Sequence[str], cluster: Cluster, columns: set[str]) -> Selection:
-    """What to read, from what was typed."""
-    start, until = parse_range(options.offset, options.until, options.group)
-    partitions = None
-    numbers = [text for text in options.partitions if text != "same"]
-    if numbers:
-        partitions = frozenset(parse_partitions(numbers))
-    for topic in topics:
-        if is_pattern(topic):
-            try:
-                compile_pattern(topic)
-            except ValueError as error:
-                raise UsageError(str(error), where=repr(topic)) from None
-    strategy = str(cluster.properties.get("partition.assignment.strategy", "cooperative-sticky"))
-    protocol = str(cluster.properties.get("group.protocol", "classic"))
-    if options.group:
-        check_group(options.group, "--group")
-    if options.instance:
-        check_instance(options.instance, "--instance")
-    return Selection(
-        topics=tuple(topics),
-        start=start,
-        until=until,
-        given_start=any(text not in ("stored", "") for text in options.offset) and start.kind is not OffsetKind.STORED,
-        at_end=options.exit,
-        partitions=partitions,
-        group=options.group or None,
-        incremental="cooperative" in strategy or protocol == "consumer",
-        on_gap=options.on_gap,
-        instance=options.instance,
-        protocol=options.group_protocol,
-        columns=frozenset(columns),
-        min_age=_min_age(options.min_age),
-        idle=_idle(options.idle),
-        refresh=_refresh(cluster),
-    )
+    def has_same_topics(self, far: Far, topics: Iterable[str]) -> bool:
+        """Whether the other side's cluster has the very topics that are read; so says one that has no topic ids."""
+        here, there = self._ids(far, topics)
+        return here == there
 
-
-def _refresh(cluster: Cluster) -> float:
-    """Seconds between looks for new topics and partitions: the client's own property, if it is set (-1: never)."""
-    own = cluster.properties.get("topic.metadata.refresh.interval.ms")
-    if own is None:
-        return REFRESH
-    return float(own) / 1000 if float(own) > 0 else float("inf")
-
-
-def _idle(text: str) -> float:
-    """Seconds of `--idle`, 0 without it."""
-    if not text:
-        return 0.0
-    seconds = parse_duration(text, "--idle")
-    if seconds <= 0:
-        raise UsageError(f"--idle {text!r}: give more than 0; -e stops at the end")
-    return seconds
-
-
-def _min_age(text: str) -> float:
-    """Seconds of `--min-age`, 0 without it."""
-    if not text:
-        return 0.0
-    return parse_duration(text, "--min-age")
+    def _ids(self, far: Far, topics: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        names = [topic for topic in topics if topic in self.metadata.topics]
+        mine, theirs = self.source.ids, TopicIds(lambda: admin_of(far.cluster))
+        mine.learn(names)
+        theirs.learn(names)
+        return (
+            {name: mine.known[name] for name in names if name in mine.known},
+            {name: theirs.known[name] for name in names if name in theirs.known},
+        )
 
 
 def prepare_source(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kpipe.options import TraceOptions
     from kpipe.pipeline import Stage
-    from kpipe.plan.target import Target
+    from kpipe.sinks.target import Target
     from kpipe.transform.patterns import Patience
     from kpipe.transform.results import Evaluator
     from kpipe.transform.step import Step

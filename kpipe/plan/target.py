@@ -1,162 +1,39 @@
-"""A target topic made ready: looked up or created, its limits known, its producer tuned to them.
+"""What is written to: what the options ask of a producer and of a topic that is made; the topic of dead letters.
 
-It sends no record.
+It sends nothing.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import place_name
-from kpipe.errors import KpipeError, Stage, UnreachableError
+from kpipe.errors import UsageError
 from kpipe.kafka.blueprints import Blueprint, parse_blueprint
-from kpipe.kafka.changes import ask_to_create
-from kpipe.kafka.client import EMBEDDED, PRODUCER_DEFAULTS, admin_of, label, open_column_producer, open_producer
-from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
-from kpipe.kafka.metadata import check_topic, fetch_metadata, try_topic, unknown_topic
-from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
-from kpipe.sinks.partitions import check_partition
-from kpipe.sinks.producing import Producing
-from kpipe.sinks.topic import TopicSink
+from kpipe.kafka.client import PRODUCER_DEFAULTS
+from kpipe.sinks.opening import prepare_target
 from kpipe.units import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from confluent_kafka import Producer
+    from collections.abc import Collection, Mapping, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.formats.lineage import TraceNames
-    from kpipe.kafka.librdkafka import ColumnProducer
-    from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import Ledger
     from kpipe.options import TargetOptions
-    from kpipe.record import Batch
-    from kpipe.sinks.epoch import EpochTimes
-    from kpipe.sinks.reports import DeliveryLines
+    from kpipe.shutdown import Stop
+    from kpipe.sinks.dead_letters import DeadLetterTopic
+    from kpipe.sinks.opening import Opening
+    from kpipe.sinks.target import Target
+    from kpipe.trace import Hop
 
-DEFAULT_BATCH = 1_000_000  # librdkafka's batch.size, below the broker's default max.message.bytes of 1,048,588
-LOOK = 0.5  # seconds that a look at the partitions in mid-run may take
-LOOK_PAUSE = 5.0
-CONFIGS = 3.0  # seconds for the configuration of a topic
-HASTE = 0.5  # seconds that a new producer in mid-run may wait for metadata
-APPEARING = 0.02  # seconds between two looks for a topic that was just made
-NO_LIMIT = 1 << 62  # Long.MAX_VALUE, Kafka's word for it, and what comes near
-BATCH_OVERHEAD = 1024  # a record batch's header, and room for what the client does not count
+UNGUARDED = 1 << 30
+"""Hops: a record that looped is a record that failed, and a dead-letter topic takes it."""
 
 
-@dataclass(slots=True)
-class Target:
-    """A topic that exists, and the producer for it."""
-
-    topic: str
-    cluster: Cluster
-    cluster_id: str
-    producing: Producing
-    """The producer, which all topics of the cluster share: a ColumnProducer where values and keys are all there is."""
-    partitions: int
-    limit_bytes: int | None = None
-    compacted: bool = False
-    before_ms: int | None = None
-    """How old a record's time may be when it arrives; None: as old as it likes."""
-    after_ms: int | None = None
-    """How far ahead of the broker's clock it may be."""
-    properties: dict[str, Any] = field(default_factory=dict)
-    """What the producer was opened with on top of the cluster's own, to open another one like it."""
-    keeps_time: bool = True
-    """False when records get the broker's time (LogAppendTime), or when nobody may know whether they do."""
-    made: bool = False
-    """Whether --create has just made it."""
-    epoch: EpochTimes | None = None
-    trace: TraceNames | None = None
-    """The names of the trace headers, where the run writes them."""
-    _looked: float = 0.0
-
-    @property
-    def producer(self) -> Any:
-        """The client that sends now."""
-        return self.producing.producer
-
-    @property
-    def troubles(self) -> Troubles:
-        """What that client complains about."""
-        return self.producing.troubles
-
-    @property
-    def where(self) -> str:
-        """`prod:orders`, for messages."""
-        return place_name(label(self.cluster), self.topic)
-
-    @property
-    def partitioner(self) -> str:
-        """How the producer chooses the partition of a key."""
-        return str({**self.cluster.properties, **self.properties}.get("partitioner", ""))
-
-    def sink(
-        self, partition_of: Callable[[Batch], Iterable[int]] | None, lines: DeliveryLines | None = None
-    ) -> TopicSink:
-        """The sink for this topic."""
-        sink = TopicSink(
-            self.producing,
-            self.topic,
-            label(self.cluster),
-            partition_of=partition_of,
-            limit_bytes=self.limit_bytes,
-            lines=lines,
-            partitions=self.partitions,
-        )
-        sink.epoch = self.epoch if self.keeps_time else None
-        sink.trace = self.trace
-        return sink
-
-    def look_again(self) -> int:
-        """How many partitions there are now; asked at most every 5 s, and in vain it is what was known."""
-        if time.monotonic() >= self._looked + LOOK_PAUSE:
-            self._looked = time.monotonic()
-            found = try_topic(self.producer, LOOK, self.topic)
-            self.partitions = max(self.partitions, len(found.partitions) if found is not None else 0)
-        return self.partitions
-
-    def column_sink(self, partition: str, ledger: Ledger) -> TopicSink | None:
-        """The sink that takes values and keys by the column; None when the producer cannot."""
-        from kpipe.kafka.librdkafka import ColumnProducer
-        from kpipe.sinks.columns import ColumnSink
-
-        if not isinstance(self.producer, ColumnProducer):
-            return None
-        number = check_partition(partition, self.partitions, self.where) if partition.isdigit() else -1
-        return ColumnSink(
-            self.producing,
-            self.topic,
-            label(self.cluster),
-            ledger=ledger,
-            choose=self._spread(self.producer) if number < 0 else lambda _batch: number,
-            limit_bytes=self.limit_bytes,
-            partitions=self.partitions,
-        )
-
-    def _spread(self, producer: ColumnProducer) -> Callable[[Batch], int]:
-        """Blocks without keys go round, unless the partitioner sends all such records to one partition."""
-        from kpipe.sinks.partition_rotation import PartitionRotation
-
-        def led() -> Sequence[int]:
-            found = try_topic(producer, LOOK, self.topic)
-            return found.led if found is not None else ()
-
-        return PartitionRotation(led).take if self.partitioner.endswith("random") else lambda _batch: -1
-
-
-BY_ITSELF = Blueprint(-1, {})
-"""A topic as its cluster makes it without being told more."""
-
-
-def as_by_itself(_cluster_id: str) -> Blueprint:
-    """The model of a topic that has none."""
-    return BY_ITSELF
+def asked_blueprint(options: TargetOptions) -> Blueprint | None:
+    """What --create asks of a topic that is missing; None where none is made."""
+    if not options.create:
+        return None
+    asked = parse_blueprint(options.create_as) if options.create_as else Blueprint(-1, {})
+    return asked._replace(partitions=options.create_partitions or asked.partitions)
 
 
 def producer_properties(options: TargetOptions, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:
@@ -182,247 +59,48 @@ def _keeps_order(properties: Mapping[str, Any]) -> bool:
     return str(properties["enable.idempotence"]).lower() == "true" and "transactional.id" not in properties
 
 
-def prepare_target(
-    topic: str,
-    cluster: Cluster,
-    options: TargetOptions,
-    timeout: float,
-    stopped: Callable[[], bool],
-    own: dict[str, Any],
-    model: Callable[[str], Blueprint] = as_by_itself,
-    *,
-    limits: bool = True,
-    columns: bool = False,
-) -> Target:
-    """Open the producer and find out all that would otherwise fail in mid-stream.
+# --- dead letters ------------------------------------------------------------------------------------------------
 
-    `limits` asks for the topic's configuration, too: an admin client of its own, which a one-line input does not need.
-    `columns`: the records carry values and keys only, so a producer that takes them by the column will do.
-    The look-ups also bring an idempotent producer its id: librdkafka asks for one when metadata comes in, else only
-    500 ms after the start.
-    """
-    properties = producer_properties(options, cluster, own)
 
-    def open_one(changed: Mapping[str, Any] | None = None) -> tuple[Producer | ColumnProducer, Troubles]:
-        if columns and changed is None:
-            return open_column_producer(cluster, properties, topic)
-        return open_producer(cluster, {**properties, **(changed or {})})
+def open_letters(topic: str, cluster: Cluster, options: TargetOptions, opening: Opening, timeout_ms: int) -> Target:
+    """The dead-letter topic, looked up (or made, with --create) before the first record is read."""
+    own = {} if "delivery.timeout.ms" in cluster.properties else {"delivery.timeout.ms": timeout_ms}
+    own["enable.gapless.guarantee"] = False  # a letter that is refused ends the run anyway
+    return prepare_target(topic, cluster, producer_properties(options, cluster, own), opening)
 
-    def open_another(changed: Mapping[str, Any] | None) -> tuple[Producer | ColumnProducer, Troubles]:
-        another, its_troubles = open_one(changed)
-        with suppress(KpipeError):  # it waits longer for its id then
-            _hasten_producer_id(another, its_troubles, HASTE, topic, stopped)
-        return another, its_troubles
 
-    producer, troubles = open_one()
-    wanted = _ask_configs(cluster, topic) if limits else None
-    metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
-    entry = metadata.topics.get(topic)
-    made = False
-    if _is_unknown(entry):
-        if not options.create:
-            everything = fetch_metadata(producer, troubles, timeout, None, stopped)
-            advice = "--create makes it" if _is_unknown(everything.topics.get(topic)) else ""
-            raise unknown_topic(topic, label(cluster), list(everything.topics), advice)
-        if str(metadata.cluster_id).startswith(EMBEDDED):
-            _create_by_asking(cluster, properties, topic, timeout, stopped)
-        else:
-            plan = _blueprint(options, model(str(metadata.cluster_id or "")))
-            made = _create(cluster, topic, plan, timeout)
-            wanted = _ask_configs(cluster, topic) if limits else None
-        metadata = _wait_until_there(producer, troubles, topic, timeout, stopped)
-    partitions = check_topic(metadata, topic, label(cluster))
-    embedded = str(metadata.cluster_id).startswith(EMBEDDED)
-    if _is_unknown(entry) and embedded and options.create_partitions not in {None, partitions}:
-        what = f"the embedded broker gives a new topic {partitions} partitions; name it in `kpipe broker --topics`"
-        raise KpipeError(what, where=place_name(label(cluster), topic), stage=Stage.CONFIG)
-    configs = {} if wanted is None or embedded else _answer(wanted)
-    limits_of = read_limits(configs)
-    limit = limits_of["limit_bytes"]
-    if limit is not None and limit - BATCH_OVERHEAD < DEFAULT_BATCH and "batch.size" not in cluster.properties:
-        # A batch of small records above the topic's limit is refused as a whole, and librdkafka does not split it.
-        properties["batch.size"] = max(1, limit - BATCH_OVERHEAD)
-        producer, troubles = open_one()
-        metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
-    _hasten_producer_id(producer, troubles, timeout, topic, stopped)
-    producing = Producing(
-        producer, troubles, open_another, stopped, keeps_order=bool(properties.get("enable.gapless.guarantee"))
+def size_warning(letters: Target, targets: Sequence[Target]) -> list[str]:
+    """A letter is larger than its record: a topic that takes no more than the target takes none that was too large."""
+    limit = letters.limit_bytes
+    for target in targets:
+        if limit is not None and target.limit_bytes is not None and limit <= target.limit_bytes:
+            what = f"takes records of {limit:,} bytes, and {target.where} of {target.limit_bytes:,}"
+            advice = "one that is too large for the target is too large for it, and ends the run; raise its"
+            return [f"send: {letters.where}: {what}: {advice} max.message.bytes"]
+    return []
+
+
+def refuse_same(ready: Target, cluster_id: str, topics: Collection[str], role: str) -> None:
+    """Dead letters that are read or written again by the very run that made them would never end."""
+    if ready.cluster_id and ready.cluster_id == cluster_id and ready.topic in topics:
+        raise UsageError(f"--on-error: the dead-letter topic is {role}; name another topic", where=ready.where)
+
+
+def make_letters(ready: Target, hop: Hop, stop: Stop) -> DeadLetterTopic:
+    """The sink for dead letters: every letter says which hop it failed on, whatever --trace says."""
+    from kpipe.sinks.dead_letters import DeadLetterTopic, takes_time
+    from kpipe.sinks.partitions import stick_keyless
+    from kpipe.trace import Tracer
+
+    return DeadLetterTopic(
+        ready.topic,
+        ready.where,
+        lambda: ready.producer,
+        lambda timeout: ready.troubles.serve(ready.producer.poll, timeout),
+        explain=lambda report: ready.sink(None).explain(report, ""),
+        stamp=Tracer(hop._replace(target_cluster="", target_topic="", max_hops=UNGUARDED, times=not ready.keeps_time)),
+        partition_of=stick_keyless(ready.partitions),
+        prefix=hop.prefix,
+        forced=lambda: stop.forced,
+        takes_time=takes_time(ready),
     )
-    cluster_id = str(metadata.cluster_id or "")
-    limits_of |= {"keeps_time": embedded or _keeps_time(configs), "made": made}
-    return Target(topic, cluster, cluster_id, producing, partitions, properties=properties, **limits_of)
-
-
-def add_topic(
-    ready: Target,
-    topic: str,
-    options: TargetOptions,
-    timeout: float,
-    stopped: Callable[[], bool],
-    model: Callable[[], Blueprint] | None = None,
-) -> Target:
-    """One more topic for the producer that is open: looked up once, created only with --create."""
-    where = label(ready.cluster)
-    metadata = fetch_metadata(ready.producer, ready.troubles, timeout, topic, stopped)
-    made = False
-    if _is_unknown(metadata.topics.get(topic)):
-        if not options.create:
-            raise unknown_topic(topic, where, [], "create it, or use --create")
-        if ready.cluster_id.startswith(EMBEDDED):
-            _create_by_asking(ready.cluster, ready.properties, topic, timeout, stopped)
-        else:
-            plan = _blueprint(options, Blueprint(ready.partitions, {}) if model is None else model())
-            made = _create(ready.cluster, topic, plan, timeout)
-        metadata = _wait_until_there(ready.producer, ready.troubles, topic, timeout, stopped)
-    embedded = ready.cluster_id.startswith(EMBEDDED)
-    configs = {} if embedded else _answer(_ask_configs(ready.cluster, topic))
-    return replace(
-        ready,
-        topic=topic,
-        partitions=check_topic(metadata, topic, where),
-        keeps_time=embedded or _keeps_time(configs),
-        made=made,
-        **read_limits(configs),
-    )
-
-
-def open_cluster(
-    cluster: Cluster, options: TargetOptions, timeout: float, stopped: Callable[[], bool], own: dict[str, Any]
-) -> Target:
-    """A producer for a cluster; which topics it sends to is known only from the records."""
-    properties = producer_properties(options, cluster, own)
-    producing = open_producing(cluster, properties, stopped)
-    metadata = fetch_metadata(producing.producer, producing.troubles, timeout, None, stopped)
-    return Target("", cluster, str(metadata.cluster_id or ""), producing, 0, properties=properties)
-
-
-def open_producing(
-    cluster: Cluster, properties: Mapping[str, Any], stopped: Callable[[], bool] = lambda: False
-) -> Producing:
-    """A producer of this kind, and the way to another one like it."""
-
-    def open_one(changed: Mapping[str, Any] | None) -> tuple[Any, Troubles]:
-        return open_producer(cluster, {**properties, **(changed or {})})
-
-    return Producing(*open_one(None), open_one, stopped, keeps_order=bool(properties.get("enable.gapless.guarantee")))
-
-
-def needs_own_batches(target: Target) -> bool:
-    """Whether the producer makes batches that are too large for this topic.
-
-    Such a batch of small records is refused as a whole, and librdkafka does not split it. In transactions all records
-    must go through one producer.
-    """
-    size, limit = target.properties.get("batch.size", DEFAULT_BATCH), target.limit_bytes
-    if limit is None or "batch.size" in target.cluster.properties or "transactional.id" in target.properties:
-        return False
-    return limit - BATCH_OVERHEAD < int(size)
-
-
-def fit_batches(target: Target) -> Target:
-    """The same topic, with a producer of its own where that of its neighbours makes batches too large for it."""
-    if not needs_own_batches(target) or target.limit_bytes is None:
-        return target
-    properties = {**target.properties, "batch.size": max(1, target.limit_bytes - BATCH_OVERHEAD)}
-    producing = open_producing(target.cluster, properties, target.producing.stopped)
-    producing.troubles.listener = target.troubles.listener
-    return replace(target, producing=producing, properties=properties)
-
-
-def read_limits(configs: Mapping[str, str]) -> dict[str, Any]:
-    """What a topic takes, by its configuration, under the names that a Target has for it."""
-
-    def number(name: str) -> int | None:
-        text = configs.get(name, "")
-        return int(text) if text.isdigit() and int(text) < NO_LIMIT else None
-
-    older = "message.timestamp.difference.max.ms"  # before Kafka 3.6 (KIP-937) one limit for both directions
-    stamps_itself = configs.get("message.timestamp.type") == "LogAppendTime"
-    return {
-        "limit_bytes": number("max.message.bytes"),
-        "compacted": "compact" in configs.get("cleanup.policy", ""),
-        "before_ms": None if stamps_itself else number("message.timestamp.before.max.ms") or number(older),
-        "after_ms": None if stamps_itself else number("message.timestamp.after.max.ms") or number(older),
-    }
-
-
-def _wait_until_there(
-    producer: Any, troubles: Troubles, topic: str, timeout: float, stopped: Callable[[], bool]
-) -> Any:
-    """Metadata with a topic that was just made: the controller has it at once, brokers hear of it a moment later."""
-    deadline = time.monotonic() + timeout
-    while True:
-        metadata = fetch_metadata(producer, troubles, timeout, topic, stopped)
-        entry = metadata.topics.get(topic)
-        if not _is_unknown(entry) and entry.error is None and _has_leaders(entry):
-            return metadata
-        if time.monotonic() >= deadline or stopped():
-            what = f"the topic was made, and is not there for clients after {timeout:g} s; try again"
-            raise UnreachableError(what, where=place_name(troubles.cluster, topic), stage=Stage.CONFIG)
-        time.sleep(APPEARING)
-
-
-def _has_leaders(entry: Any) -> bool:
-    led = getattr(entry, "led", None)
-    if led is not None:
-        return len(led) == len(entry.partitions) > 0
-    return bool(entry.partitions) and all(partition.leader >= 0 for partition in entry.partitions.values())
-
-
-def _hasten_producer_id(
-    producer: Any, troubles: Troubles, timeout: float, topic: str, stopped: Callable[[], bool]
-) -> None:
-    """Ask for metadata once more, over the connection that records will take.
-
-    librdkafka asks for an idempotent producer's id when metadata comes in and a broker is up, else after 500 ms. The
-    first answer comes over the bootstrap connection, which it gives up just then, so every other start would wait.
-    """
-    fetch_metadata(producer, troubles, timeout, topic, stopped)
-
-
-def _is_unknown(entry: Any) -> bool:
-    return entry is None or cause_of(entry.error) is Cause.NO_TOPIC
-
-
-def _ask_configs(cluster: Cluster, topic: str) -> Any:
-    """Ask for the topic's configuration without waiting for it."""
-    return ask_configurations(admin_of(cluster), [topic], CONFIGS)[topic]
-
-
-def _answer(future: Any) -> dict[str, str]:
-    """The configuration, or nothing where it may not be read (ACL, embedded broker): the broker still decides."""
-    answer = collect({"": future}, time.monotonic() + CONFIGS + 1, str)[""]
-    return {} if isinstance(answer, Failure) else {name: str(entry.value) for name, entry in answer.items()}
-
-
-def _keeps_time(configs: dict[str, str]) -> bool:
-    return configs.get("message.timestamp.type") == "CreateTime"
-
-
-def _create_by_asking(
-    cluster: Cluster, properties: dict[str, Any], topic: str, timeout: float, stopped: Callable[[], bool]
-) -> None:
-    """The embedded broker has no topic administration, but makes a topic that a client asks for."""
-    asking, troubles = open_producer(cluster, {**properties, "allow.auto.create.topics": True})
-    fetch_metadata(asking, troubles, timeout, topic, stopped)
-
-
-def _blueprint(options: TargetOptions, model: Blueprint) -> Blueprint:
-    """What a new topic is: as its model, but for what was asked for."""
-    asked = parse_blueprint(options.create_as) if options.create_as else BY_ITSELF
-    partitions = options.create_partitions or (asked.partitions if asked.partitions > 0 else model.partitions)
-    return Blueprint(partitions, {**model.config, **asked.config})
-
-
-def _create(cluster: Cluster, topic: str, plan: Blueprint, timeout: float) -> bool:
-    """Make a topic; False when somebody else was quicker."""
-    error = ask_to_create(admin_of(cluster), topic, plan.partitions, -1, plan.config, timeout)
-    if error is None:
-        return True
-    if cause_of(error) is Cause.EXISTS:
-        return False
-    place = place_name(label(cluster), topic)
-    if is_unauthorised(error):
-        raise denied(f"topic {topic} or the cluster", "CREATE").error(place, Stage.CONFIG)
-    failure = fail(error, f"topic {topic}", "CREATE")
-    raise failure._replace(text=f"cannot create the topic: {failure.text}").error(place, Stage.CONFIG)

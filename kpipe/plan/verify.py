@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from kpipe.clusters.address import parse_partitions, place_name
 from kpipe.errors import Interrupted, UsageError
 from kpipe.kafka.client import label
-from kpipe.plan.identity import tell_apart
+from kpipe.kafka.watch import Watch
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.rules import check_decode
 from kpipe.plan.schemas import decoding, keys_with, open_registry_of
-from kpipe.plan.source import OpenSource, parse_range, prepare_source
-from kpipe.plan.watch import Watch
+from kpipe.plan.selection import parse_range
+from kpipe.plan.source import OpenSource, prepare_source
 from kpipe.sources.topic import BEGINNING, Selection
 from kpipe.units import parse_size
 from kpipe.verify.compare import Comparison, Verdict
@@ -127,7 +127,7 @@ def plan_verify(
     left = _open(one, wanted, connection, stop, say)
     right = _open(other, Selection((to_topics[0],), BEGINNING, at_end=True, columns=COLUMNS), connection, stop, say)
     if left.topic == right.topic:
-        tell_apart(left.opened, right)
+        left.opened.tell_apart(right)
     if left.opened.cluster_id == right.cluster_id and left.topic == right.topic:
         raise UsageError("source and target are the same topic; name the copy", where=left.where)
     settles = [_settle(side.cluster, options, schemas, stop, say) for side in (left, right)]
@@ -140,8 +140,8 @@ def plan_verify(
     tracing = Tracing(left.topic, left.opened.cluster_id, options.trace_prefix)
     comparison = Comparison(starts, ends, digest, tracing, memory, options.examples, digest_copies=digest_copies)
     watch = Watch(say, lambda: stop.requested)
-    for cluster, side in ((one, left), (other, right)):
-        watch.add_source(cluster, side.opened, side.topic)
+    for side in (left, right):
+        side.opened.watched_by(watch, side.topic)
     return Verification(left, right, comparison, watch, settles)
 
 

@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any
 from kpipe.clusters.address import parse_target, place_name
 from kpipe.errors import UsageError
 from kpipe.kafka.client import label
+from kpipe.kafka.watch import Watch
 from kpipe.options import TargetOptions
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned, Watched
-from kpipe.plan.identity import tell_apart
-from kpipe.plan.outlet import Away, Outlet, also_sides
-from kpipe.plan.places import Policy, open_profiles, parse_policy, read_profiles
-from kpipe.plan.rules import ROUTES, first_step
-from kpipe.plan.watch import Watch
-from kpipe.plan.ways import Filters, build_preview, dry_warning, make_pace, put_filters, throttle, unsent
+from kpipe.plan.places import Policy, also_sides, open_profiles, parse_policy, read_profiles
+from kpipe.plan.rules import FILTERS, ROUTES, first_step
+from kpipe.plan.target import (
+    asked_blueprint,
+    make_letters,
+    open_letters,
+    producer_properties,
+    refuse_same,
+    size_warning,
+)
+from kpipe.sinks.away import Away
 from kpipe.sinks.epoch import EpochTimes
+from kpipe.sinks.opening import Opening
+from kpipe.sinks.outlet import Outlet
 from kpipe.transform.patterns import Patience
 
 if TYPE_CHECKING:
@@ -33,14 +41,17 @@ if TYPE_CHECKING:
     from kpipe.kafka.blueprints import Blueprint
     from kpipe.kafka.troubles import Troubles
     from kpipe.options import ConnectionOptions, RunOptions
+    from kpipe.pace import Pace
     from kpipe.parts import Sink, Spill
     from kpipe.pipeline import Stage
-    from kpipe.plan.outlet import Choose
     from kpipe.plan.source import OpenSource
-    from kpipe.plan.target import Target
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
     from kpipe.sinks.dead_letters import DeadLetterTopic
+    from kpipe.sinks.outlet import Choose
+    from kpipe.sinks.target import Target
+    from kpipe.through.chain import Filters
+    from kpipe.through.filtering import Note
     from kpipe.trace import Hop
     from kpipe.transform.step import Step
 
@@ -103,6 +114,19 @@ def _spill(path: str) -> Spill | None:
     return open_spill(path)
 
 
+UNSENT: dict[str, Any] = {"enable.idempotence": False}
+"""Nothing is produced in a dry run, so the cluster is not asked for a producer id either."""
+
+
+def _pace(rates: Sequence[str], stop: Stop) -> Pace | None:
+    """`--rate`, if there is a limit."""
+    if not rates:
+        return None
+    from kpipe.pace import Pace, parse_rates
+
+    return Pace(*parse_rates(rates), lambda: stop.requested)
+
+
 class Wiring:
     """A run that is being put together, in the order of the methods; each adds what the options ask for.
 
@@ -124,9 +148,10 @@ class Wiring:
         self._profiles = read_profiles(connection)  # before a jq program is compiled, which looks at the environment
         self.sending: TargetOptions = sending or UNASKED
         if self.sending.dry_run:
-            self.policy, self.sending = Policy(self.policy.name), unsent(self.sending)
+            self.policy, self.sending = Policy(self.policy.name), replace(self.sending, create=False)
+        self.opening = Opening(connection.timeout, self.stopped, asked_blueprint(self.sending))
         self.patience = Patience()
-        self.pace = make_pace(self.sending.rate, stop)
+        self.pace = _pace(self.sending.rate, stop)
         self.watch = Watch(self.warn, self.stopped)
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
@@ -151,6 +176,10 @@ class Wiring:
         """Whether a signal has come."""
         return self.stop.requested
 
+    def properties(self, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:
+        """What a producer on that cluster is opened with; `own` is what this run asks of it beside the options."""
+        return producer_properties(self.sending, cluster, own | UNSENT if self.sending.dry_run else own)
+
     def resolve(self, *own: tuple[str | None, Role], also: Sequence[Place] = ()) -> list[Cluster]:
         """The clusters of the command's own places; those of dead letters, --also and routes are opened later."""
         self._also = also
@@ -172,16 +201,20 @@ class Wiring:
         `patience` is for how many seconds a record waits for a cluster that a route chose (None: without limit).
         """
         away = Away(self.say, self.patience, lambda: self.stop.forced, patience)
-        outlet = self._outlet = Outlet(ready, choose, self.sending, self.connection.timeout, self.stopped, away)
+        outlet = self._outlet = Outlet(ready, choose, self.opening, away)
         outlet.tell_made = self._tell_made
         ready.epoch = self._epoch
-        outlet.open_others(self._also, self.also_clusters, own)
-        outlet.open_clusters(self.routed, self.routed_clusters, own)
+
+        def properties(cluster: Cluster) -> dict[str, Any]:
+            return self.properties(cluster, {name: own[name] for name in own if name not in cluster.properties})
+
+        outlet.open_others(self._also, self.also_clusters, properties)
+        outlet.open_clusters(self.routed, self.routed_clusters, properties)
         for target in outlet.targets:
             self._tell_made(target)
         for target in (*outlet.targets, *outlet.clusters.values()):
             target.epoch = self._epoch
-            self.watch.add_target(target)
+            target.watched_by(self.watch)
         return outlet
 
     def blueprint(self) -> Callable[[str], Blueprint] | None:
@@ -219,15 +252,12 @@ class Wiring:
         """The dead-letter topic, if one is asked for: no topic that is read (`opened` None: no cluster), no target."""
         if self.policy.letters is None:
             return
-        from kpipe.plan.dead_letters import make_letters, open_letters, refuse_same, size_warning
-
-        own = {"delivery.timeout.ms": delivery_timeout_ms}
-        (cluster,), timeout = self._letter_clusters, self.connection.timeout
-        ready = open_letters(self.policy.letters, cluster, self.sending, timeout, self.stopped, own)
+        (cluster,) = self._letter_clusters
+        ready = open_letters(self.policy.letters.topic, cluster, self.sending, self.opening, delivery_timeout_ms)
         self._tell_made(ready)
         if opened is not None:
             if ready.topic in opened.names(topics):
-                tell_apart(opened, ready)
+                opened.tell_apart(ready)
             refuse_same(ready, opened.cluster_id, topics, "the source")
             self.leave_out(opened, topics, ready)
         if outlet is not None:
@@ -236,7 +266,7 @@ class Wiring:
                 refuse_same(ready, target.cluster_id, [target.topic], "one of --also")
             outlet.letters = ready
             self.warn(*size_warning(ready, outlet.targets))
-        self.watch.add_target(ready, letters=True)
+        ready.watched_by(self.watch, letters=True)
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
     def through_filters(
@@ -246,14 +276,29 @@ class Wiring:
 
         `waits` when the source does not keep the pace itself.
         """
-        behind = throttle(sink, self.pace, waits=waits)
-        self._filters = put_filters(self.steps, stages, behind, self.say, state, self._limit)
-        return self._filters.stages, self._filters.sink
+        if self.pace is not None:
+            from kpipe.sinks.throttle import Throttle
+
+            sink = Throttle(sink, self.pace, waits=waits)
+        return self._put_filters(stages, sink, state)
 
     def preview(self, stages: Sequence[Stage], topic: str, state: RunState) -> tuple[list[Stage], Sink]:
-        """A dry run's stages and sink."""
-        self._filters = build_preview(self.steps, stages, topic, self.stop, self.say, state, self._limit)
-        return self._filters.stages, self._filters.sink
+        """A dry run's stages and sink; filters do run."""
+        from kpipe.sinks.preview import open_preview
+
+        preview = open_preview(topic, self.stop)
+        stages, sink = self._put_filters(stages, preview, state, preview.note)
+        return [preview.enter, *stages, preview.leave], sink
+
+    def _put_filters(
+        self, stages: Sequence[Stage], sink: Sink, state: RunState, note: Note | None = None
+    ) -> tuple[list[Stage], Sink]:
+        if not first_step(self.steps, FILTERS):
+            return list(stages), sink
+        from kpipe.through.chain import put_filters
+
+        filters = self._filters = put_filters(stages, sink, self.say, state, self._limit, note)
+        return filters.stages, filters.sink
 
     def plan(
         self,
@@ -293,9 +338,10 @@ class Wiring:
             reader = ReaderWatch()
         self.patience.is_over = lambda: self.stop.forced
         self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
-        self.warn(*dry_warning(self.sending))
-        outlet = self._outlet
         dry: dict[str, object] = {"dry_run": True} if self.sending.dry_run else {}
+        if dry:  # the summary's words would mislead without it
+            self.warn("dry run: nothing is produced, committed or joined")
+        outlet = self._outlet
 
         def facts() -> dict[str, object]:
             return {**dry, **reading.facts(), **self._epoch.facts(), **(outlet.facts() if outlet else {})}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import Flight
     from kpipe.record import Headers
+    from kpipe.sinks.target import Target
 
 ERROR_HEADERS = ("error_code", "error_message", "error_stage")
 ATTEMPTS = "source_attempts"
@@ -53,6 +54,12 @@ def with_time(headers: Headers, ms: int, prefix: str = "") -> Headers:
     if any(header[0] == name for header in headers):
         return headers
     return [*headers, (name, b"%d" % ms)]
+
+
+MARGIN = 60_000
+"""Milliseconds by which clocks may differ: a letter whose time is that near to its topic's limit goes as of now."""
+DEFAULT_AFTER_MS = 3_600_000
+"""message.timestamp.after.max.ms of Kafka 4."""
 
 
 class DeadLetterTopic:
@@ -229,3 +236,15 @@ def _as_read(flight: Flight, index: int, error: KpipeError) -> Batch | None:
         return None
     file, _, line = error.where.rpartition(":")
     return Batch([raw], file=file, lines=[int(line) if line.isdigit() else 0])
+
+
+def takes_time(ready: Target, clock: Callable[[], float] = time.time) -> Callable[[int], bool]:
+    """Whether the topic takes a record of that time; where nobody says so, whether a default one of Kafka 4 would."""
+    after = DEFAULT_AFTER_MS if ready.after_ms is None else ready.after_ms
+    before = ready.before_ms
+
+    def takes(ms: int) -> bool:
+        now = int(clock() * 1000)
+        return ms <= now + after - MARGIN and (before is None or ms >= now - before + MARGIN)
+
+    return takes

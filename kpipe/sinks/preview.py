@@ -6,6 +6,8 @@ It never sends anything, and lets no record drive the terminal.
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import orjson
 
 from kpipe.errors import BadRecord, KpipeError, Stage, visible
 from kpipe.formats.envelope_output import EnvelopeEncoder
+from kpipe.sinks.stdout import Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import Flight
     from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
+    from kpipe.shutdown import Stop
 
 MOST_LINES = 400
 """Lines of one record that a diff looks at; a difference costs quadratic time."""
@@ -190,3 +194,14 @@ def _lines(record: dict[str, object]) -> list[str]:
             texts = [orjson.dumps(header).decode() for header in field]
         lines += [f"{name}: {visible(text)[:WIDEST]}" for text in texts[:MOST_LINES]]
     return lines
+
+
+def open_preview(topic: str, stop: Stop) -> Preview:
+    """To stdout: a diff on a terminal, and JSON lines otherwise."""
+    stdout = Stdout()
+
+    def write(block: bytes) -> None:
+        stdout.write(block, lambda: not stop.forced)
+
+    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Preview(topic, write, terminal=sys.stdout.isatty(), color=color)

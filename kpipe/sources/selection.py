@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
 
 BEGINNING = Offset(OffsetKind.BEGINNING, 0)
+REFRESH = 10.0
+"""Seconds between looks for topics and partitions that are new, without a group and in a classic one."""
 INTERNAL = "__"
 """What the names of a cluster's own topics begin with: `__consumer_offsets`, `__transaction_state`. A pattern leaves
 them out: each commit of a group that read them would make the next record."""
@@ -51,7 +53,7 @@ class Selection:
     """Seconds without a record after which the reading is over; 0: never."""
     min_age: float = 0.0
     """Seconds that a record must be old before it is read."""
-    refresh: float = 10.0
+    refresh: float = REFRESH
     """Seconds between looks for topics and partitions that are new."""
     joins: bool = True
     """Whether to join the group; without, its offsets are only looked at."""

@@ -8,7 +8,7 @@ import pytest
 
 from kpipe.errors import UsageError
 from kpipe.kafka.offsets import OffsetKind
-from kpipe.plan.source import parse_range
+from kpipe.plan.selection import parse_range
 from kpipe.record import Batch
 from kpipe.transform.fixed import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 

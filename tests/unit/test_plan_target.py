@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from kpipe.clusters.profiles import Cluster
 from kpipe.errors import Exit, KpipeError, UsageError
 from kpipe.options import TargetOptions
-from kpipe.plan.limits import refuse_unfit
 from kpipe.plan.places import source_places, target_place
-from kpipe.plan.target import Target, producer_properties
+from kpipe.plan.target import producer_properties
 from kpipe.record import Batch
+from kpipe.sinks.limits import refuse_unfit
 from kpipe.sinks.partitions import (
     check_partition,
     check_partition_word,
@@ -23,6 +23,7 @@ from kpipe.sinks.partitions import (
     refuse_missing,
     stick_keyless,
 )
+from kpipe.sinks.target import Target
 
 
 @given(

@@ -1,44 +1,26 @@
-"""`forward DLQ --to-origin`: which cluster is home, what the topics there take, and the client that sends to them.
+"""`forward DLQ --to-origin`: the topics that letters came from, each looked up when the first letter for it comes.
 
-It only wires; the records move in `kpipe.pipeline`.
+It makes no topic.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kpipe.clusters.address import check_cluster_name
-from kpipe.errors import Exit, KpipeError, UsageError
-from kpipe.plan.target import Target, add_topic, open_cluster
+from kpipe.errors import Exit, KpipeError
+from kpipe.sinks.opening import Opening, add_topic
 from kpipe.sinks.partitions import keep_partitions
 from kpipe.sinks.to_origin import HomesSink
 from kpipe.trace import Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from kpipe.clusters.profiles import Cluster
-    from kpipe.options import TargetOptions
-    from kpipe.plan.outlet import Outlet
+    from kpipe.sinks.outlet import Outlet
+    from kpipe.sinks.target import Target
     from kpipe.sinks.topic import TopicSink
-
-
-def split_home(places: Sequence[str]) -> tuple[list[str], str | None]:
-    """The dead-letter topics and the home cluster's name: `DLQ… [CLUSTER:]`, else the cluster of the dead letters."""
-    if places[-1].endswith(":") and len(places[-1]) > 1:
-        if len(places) < 2:
-            raise UsageError("--to-origin: the dead-letter topic is missing: kpipe forward DLQ CLUSTER: --to-origin")
-        return list(places[:-1]), check_cluster_name(places[-1][:-1], where=repr(places[-1]))
-    return list(places), None
-
-
-def open_home(
-    cluster: Cluster, options: TargetOptions, timeout: float, stopped: Callable[[], bool], own: dict[str, Any]
-) -> Target:
-    """A producer for a cluster; which topics are home is known only from the records."""
-    return replace(open_cluster(cluster, options, timeout, stopped, own), topic="its home")
 
 
 class Homes:
@@ -49,7 +31,6 @@ class Homes:
 
     def __init__(self, outlet: Outlet, clock: Callable[[], float] = time.monotonic) -> None:
         self._outlet = outlet
-        self._options = replace(outlet.options, create=False)
         self._clock = clock
         self._found: dict[str, Target] = {}
         self._gone: dict[str, tuple[float, KpipeError]] = {}
@@ -75,7 +56,7 @@ class Homes:
 
     def _look_up(self, topic: str) -> Target:
         outlet = self._outlet
-        return add_topic(outlet.ready, topic, self._options, outlet.timeout, outlet.away.given_up)
+        return add_topic(outlet.ready, topic, Opening(outlet.opening.timeout, outlet.away.given_up))
 
     def sink(self) -> HomesSink:
         """Sends to each record's own topic and partition, with the producer of this moment."""

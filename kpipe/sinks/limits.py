@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kpipe.pipeline import Stage as PipelineStage
-    from kpipe.plan.target import Target
     from kpipe.record import Batch
+    from kpipe.sinks.target import Target
 
 CLOCKS_DIFFER = 7 * 24 * 3_600_000
 """Milliseconds by which the broker's clock may be another: what is that near to a limit is left to the broker. A week:

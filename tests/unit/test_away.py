@@ -10,9 +10,9 @@ from kpipe.clusters.profiles import Cluster
 from kpipe.errors import KpipeError, UnreachableError
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.troubles import Troubles
-from kpipe.plan.outlet import Away
-from kpipe.plan.target import Target
+from kpipe.sinks.away import Away
 from kpipe.sinks.producing import Producing
+from kpipe.sinks.target import Target
 from kpipe.transform.patterns import Patience
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kpipe.clusters.profiles import Cluster
-from kpipe.plan.limits import CLOCKS_DIFFER, refuse_unfit
-from kpipe.plan.target import Target, read_limits
 from kpipe.record import TIMESTAMP_CREATE, TIMESTAMP_NONE, Batch
+from kpipe.sinks.limits import CLOCKS_DIFFER, refuse_unfit
+from kpipe.sinks.target import Target, read_limits
 
 NOW = 1_700_000_000_000
 HOUR = 3_600_000

@@ -5,62 +5,37 @@ It sends no record.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kpipe.clusters.address import place_name
-from kpipe.errors import UnreachableError, UsageError
+from kpipe.errors import UsageError
 from kpipe.formats.lineage import TraceNames
 from kpipe.kafka.client import label
-from kpipe.kafka.diagnosis import ClusterFaultError
-from kpipe.kafka.metadata import fetch_metadata
-from kpipe.plan.limits import refuse_unfit
-from kpipe.plan.places import target_place
-from kpipe.plan.target import (
-    LOOK,
-    Target,
-    add_topic,
-    fit_batches,
-    needs_own_batches,
-    open_cluster,
-    prepare_target,
-)
 from kpipe.record import split_target
+from kpipe.sinks.limits import refuse_unfit
+from kpipe.sinks.opening import add_topic, fit_batches, needs_own_batches, open_cluster, prepare_target
 from kpipe.trace import Destination, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kpipe.clusters.address import Place
-    from kpipe.clusters.profiles import Cluster, Role
+    from kpipe.clusters.profiles import Cluster
     from kpipe.kafka.blueprints import Blueprint
-    from kpipe.options import TargetOptions
     from kpipe.parts import Sink
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.record import Batch
+    from kpipe.sinks.away import Away
     from kpipe.sinks.branch import Routes, Tally
+    from kpipe.sinks.opening import Opening
     from kpipe.sinks.reports import DeliveryLines
+    from kpipe.sinks.target import Target
     from kpipe.trace import Hop
-    from kpipe.transform.patterns import Patience
 
-    Found = TypeVar("Found")
+    Properties: TypeAlias = Callable[[Cluster], dict[str, Any]]
+    """What a further producer on a cluster is opened with."""
     Choose: TypeAlias = Callable[[Target], "Callable[[Batch], Iterable[int]] | None"]
-
-
-def also_places(texts: Sequence[str], main: Place) -> list[Place]:
-    """The places of `--also`; each is named once, and none is the target itself."""
-    places = [target_place(text) for text in texts]
-    for number, place in enumerate(places):
-        if place == main or place in places[:number]:
-            raise UsageError(f"--also {texts[number]}: records go there already; name another topic")
-    return places
-
-
-def also_sides(places: Sequence[Place]) -> list[tuple[str | None, Role]]:
-    """The clusters of `--also`, to be resolved with the other places."""
-    return [(place.cluster, "target") for place in places]
 
 
 @dataclass(slots=True)
@@ -69,9 +44,7 @@ class Outlet:
 
     ready: Target
     choose: Choose
-    options: TargetOptions
-    timeout: float
-    stopped: Callable[[], bool]
+    opening: Opening
     away: Away
     """What is done while a cluster that a route chose cannot be asked."""
     others: list[tuple[Target, bool]] = field(default_factory=list)
@@ -118,24 +91,22 @@ class Outlet:
         served = {id(target.producer): target for target in (self.ready, *own, *self.clusters.values())}
         return list(served.values())
 
-    def open_others(self, places: Sequence[Place], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
+    def open_others(self, places: Sequence[Place], clusters: Sequence[Cluster], properties: Properties) -> None:
         """Look the topics of `--also` up; those on a cluster that is open share its producer."""
         for place, cluster in zip(places, clusters, strict=True):
             if (known := self._serving(cluster)) is not None:
-                found = add_topic(known, place.topic, self.options, self.timeout, self.stopped)
+                found = add_topic(known, place.topic, self.opening)
                 self.others.append((fit_batches(found), needs_own_batches(found)))
                 continue
-            mine = {name: value for name, value in own.items() if name not in cluster.properties}
-            ready = prepare_target(place.topic, cluster, self.options, self.timeout, self.stopped, mine)
+            ready = prepare_target(place.topic, cluster, properties(cluster), self.opening)
             self.others.append((ready, True))
 
-    def open_clusters(self, names: Sequence[str], clusters: Sequence[Cluster], own: dict[str, Any]) -> None:
+    def open_clusters(self, names: Sequence[str], clusters: Sequence[Cluster], properties: Properties) -> None:
         """Open the clusters that routes may choose; one that cannot be used ends the run before it begins."""
         for name, cluster in zip(names, clusters, strict=True):
             known = self._serving(cluster)
             if known is None:
-                mine = {name: value for name, value in own.items() if name not in cluster.properties}
-                known = open_cluster(cluster, self.options, self.timeout, self.stopped, mine)
+                known = open_cluster(cluster, properties(cluster), self.opening)
             self.clusters[name] = known
 
     def _serving(self, cluster: Cluster) -> Target | None:
@@ -174,7 +145,7 @@ class Outlet:
     def _look_up(self, base: Target, topic: str) -> Target:
         like = base if base.partitions else replace(base, partitions=self.ready.partitions)
         model = None if self.model is None else partial(self.model, topic)
-        return add_topic(like, topic, self.options, self.timeout, self.away.given_up, model)
+        return add_topic(like, topic, replace(self.opening, stopped=self.away.given_up), model)
 
     def guards(self, hop: Hop | None) -> list[PipelineStage]:
         """The loop guard of every further topic; a record that one of them refuses goes nowhere."""
@@ -268,39 +239,6 @@ class RouteSinks:
             if key[0] in outlet.tallies:
                 self._tally_of[sink] = outlet.tallies[key[0]]
         return self._sinks[key]
-
-
-@dataclass(slots=True)
-class Away:
-    """Waits for a cluster that cannot be asked about a topic: a record for it is neither skipped nor refused.
-
-    `patience` keeps the place in the group and says whether waiting still makes sense; `given_up` whether nobody waits
-    any more; `limit` is in seconds (None: as long as it takes).
-    """
-
-    say: Callable[[str], None]
-    patience: Patience
-    given_up: Callable[[], bool]
-    limit: float | None = None
-    clock: Callable[[], float] = time.monotonic
-
-    def wait_for(self, base: Target, topic: str, look_up: Callable[[], Found]) -> Found:
-        """What `look_up` finds, once the cluster answers; UnreachableError when nobody waits for it any longer."""
-        began, said = self.clock(), False
-        while True:
-            try:
-                fetch_metadata(base.producer, base.troubles, LOOK, topic, self.given_up)
-                return look_up()
-            except UnreachableError as error:
-                if isinstance(error, ClusterFaultError) and error.finding.is_definite:
-                    raise
-                over = self.limit is not None and self.clock() - began >= self.limit
-                if over or not self.patience.go_on():
-                    raise
-                if not said:
-                    said = True
-                    where = place_name(label(base.cluster), topic)
-                    self.say(f"send: {where}: records go there, and {error.what}; still trying")
 
 
 def _refuse_routes_to(letters: Target | None, destinations: Mapping[str, Destination]) -> list[PipelineStage]:

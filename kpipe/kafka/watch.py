@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import Ledger
-    from kpipe.plan.source import OpenSource
-    from kpipe.plan.target import Target
 
 
 NEW_CLIENT = 1.0
@@ -33,18 +31,21 @@ class Watch:
         self._presences: dict[str, Presence] = {}
         self._senders: dict[str, Callable[[Ledger], int]] = {}
 
-    def add_source(self, cluster: Cluster, opened: OpenSource, topic: str) -> None:
-        """The cluster that is read: what is read of it says that it is there."""
-        names = opened.names([topic])
-        presence = self._presence(cluster, opened.troubles, lambda: opened.consumer, names[0] if names else "")
-        presence.moved = lambda: opened.source.progress.count
+    def add_source(
+        self, cluster: Cluster, troubles: Troubles, client: Callable[[], Any], topic: str, read: Callable[[], int]
+    ) -> None:
+        """A cluster that is read: that the number of records `read` grows says that it is there."""
+        self._presence(cluster, troubles, client, topic).moved = read
 
-    def add_target(self, target: Target, *, letters: bool = False) -> None:
-        """A cluster that is written to, of records or of dead letters: what it acknowledges says that it is there."""
-        name = label(target.cluster)
-        topic = target.topic if target.partitions else ""  # with --to-origin each record has its own
-        self._presence(target.cluster, target.troubles, lambda: target.producer, topic)
-        self._senders.setdefault(name, lambda ledger: ledger.dead_lettered if letters else ledger.delivered)
+    def add_target(
+        self, cluster: Cluster, troubles: Troubles, client: Callable[[], Any], topic: str, *, letters: bool = False
+    ) -> None:
+        """A cluster that is written to, of records or of dead letters: what it acknowledges says that it is there.
+
+        `topic` is one to ask for, empty where each record has its own.
+        """
+        self._presence(cluster, troubles, client, topic)
+        self._senders.setdefault(label(cluster), lambda ledger: ledger.dead_lettered if letters else ledger.delivered)
 
     def start(self, ledger: Ledger) -> None:
         """From here on records are counted in `ledger`."""
