@@ -104,6 +104,8 @@ class OpenSource:
         shared = self.cluster_id
         if not shared or far.cluster_id.partition("/")[0] != shared.partition("/")[0]:
             return
+        if shared.startswith(EMBEDDED):  # it has no topic ids, and each question for them would wait in vain
+            return
         here, there = self._ids(far, [far.topic])
         if here and there and here != there:
             bare = shared.partition("/")[0]
