@@ -1,6 +1,6 @@
 """What a pipeline is put together from, as it sees them: a source, a sink, a committer, and what may stand beside them.
 
-They are faces only: nothing here reads, sends or commits.
+They are faces, but for what a sink passes on to the one behind it: nothing here reads, sends or commits.
 """
 
 from __future__ import annotations
@@ -73,6 +73,45 @@ class Sink(Protocol):
 
     def close(self, timeout: float) -> None:
         """Let go of the target within `timeout` seconds."""
+
+
+class SinkBefore:
+    """A sink that stands before another one: it passes on what it does not change."""
+
+    def __init__(self, inner: Sink) -> None:
+        self.inner = inner
+
+    def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
+        """Hand over the batch."""
+        self.inner.send(batch, flight, idle)
+
+    def poll(self) -> None:
+        """As the sink behind it; so are the others."""
+        self.inner.poll()
+
+    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:  # noqa: D102
+        return self.inner.explain(error, where, record)
+
+    def refused(self, error: object) -> bool:  # noqa: D102
+        return self.inner.refused(error)
+
+    def unwritten(self, error: object) -> bool:  # noqa: D102
+        return self.inner.unwritten(error)
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:  # noqa: D102
+        return self.inner.took_along(failures, idle)
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:  # noqa: D102
+        return self.inner.resend(failures, judge, idle)
+
+    def flush(self, timeout: float) -> bool:  # noqa: D102
+        return self.inner.flush(timeout)
+
+    def purge(self) -> None:  # noqa: D102
+        self.inner.purge()
+
+    def close(self, timeout: float) -> None:  # noqa: D102
+        self.inner.close(timeout)
 
 
 class Committer(Protocol):

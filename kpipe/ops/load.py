@@ -27,7 +27,7 @@ from kpipe.ledger import Ledger
 from kpipe.ops.load_groups import chosen_groups, stood_at
 from kpipe.ops.load_retention import warn_of_retention
 from kpipe.ops.reset import refuse_members
-from kpipe.options import TargetOptions
+from kpipe.options import TargetOptions, TraceOptions
 from kpipe.plan.places import target_place
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
@@ -256,7 +256,11 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
     properties = wiring.properties(cluster, own)
     ready = prepare_target(load.topic, cluster, properties, wiring.opening, lambda _cluster_id: model)
     outlet = wiring.open_outlet(
-        ready, lambda topic: choose_partition("same", sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000
+        ready,
+        lambda topic: choose_partition("same", sending.keyless, topic),
+        own,
+        TraceOptions(),
+        DELIVERY_TIMEOUT_MS / 1000,
     )
     load.present.thinned = load.present.thinned or ready.compacted
     load.keeps_time = ready.keeps_time

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kpipe.delivery.transaction import TransactionLine
     from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import TopicPartition
-    from kpipe.options import ForwardOptions, OutputOptions
+    from kpipe.options import ForwardOptions, OutputOptions, SelectionOptions
     from kpipe.parts import Sink
     from kpipe.pipeline import Stage
     from kpipe.plan.source import OpenSource
@@ -80,6 +80,17 @@ def choose_way(
             at_least_once(wiring, ends.opened, state, ends.chosen.group, stages, sink, resume), resume, ends
         )
     return at_least_once(wiring, ends.opened, state, ends.chosen.group, stages, sink)
+
+
+def delivery_properties(forward: ForwardOptions, selection: SelectionOptions, cluster: Cluster) -> dict[str, Any]:
+    """While running forward waits for its target without limit; in a transaction as long as that may last.
+
+    A trace adds some 110 bytes of much the same to each record, which LZ4 takes away again.
+    """
+    own: dict[str, Any] = {} if "compression.type" in cluster.properties else {"compression.type": "lz4"}
+    if forward.exactly_once:
+        return own | transaction_properties(selection.group, selection.instance, cluster)
+    return own if "delivery.timeout.ms" in cluster.properties else {**own, "delivery.timeout.ms": 0}
 
 
 def at_least_once(
@@ -267,6 +278,14 @@ def check_one_cluster(opened: OpenSource, ready: Target, topics: Sequence[str]) 
     if not (one and opened.has_same_topics(ready, opened.names(topics))):
         what = "--exactly-once: source and target are different clusters, which no transaction spans"
         raise UsageError(f"{what}; use --resume-by-trace", where=ready.where)
+
+
+def check_routed_clusters(target: Cluster, routed: Mapping[str, Cluster]) -> None:
+    """A transaction spans one cluster, and so do routes in it; `routed` are those that --route-allow names."""
+    for name, cluster in routed.items():
+        if label(cluster) != label(target):
+            what = f"--exactly-once: a transaction spans one cluster, and --route-allow names another one, {name}"
+            raise UsageError(f"{what}; drop it, or forward without --exactly-once")
 
 
 def open_line(ready: Target, stop: Stop) -> TransactionLine:

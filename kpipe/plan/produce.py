@@ -20,7 +20,7 @@ from kpipe.ledger import Ledger
 from kpipe.plan.encoding import encoding
 from kpipe.plan.formats import make_decoder
 from kpipe.plan.places import also_places, target_place
-from kpipe.plan.rules import ROUTES, check_produce, encoded_sides, first_step
+from kpipe.plan.rules import check_produce, encoded_sides
 from kpipe.plan.stages import build_stages, hop_to
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
@@ -93,10 +93,8 @@ def plan_produce(
     make = make_decoder(options, encoded)
     wiring = Wiring(connection, run, steps, stop, say, sending, record.count)
     sending = wiring.sending
-    stages, stamping = (
-        _first_stages(options, record, steps, wiring.patience),
-        fixed_timestamp(record.timestamp, keeps=True),
-    )
+    stages = _first_stages(options, record, steps, wiring.patience)
+    stamping = fixed_timestamp(record.timestamp, keeps=True)
     (cluster,) = wiring.resolve((place.cluster, "target"), also=also_places(sending.also, place))
     rest = _open_rest(record.restore, make) if record.restore else None
     opened = {record.restore: rest.reopen()} if rest else {}
@@ -113,13 +111,19 @@ def plan_produce(
     ready = prepare_target(place.topic, cluster, properties, wiring.opening, limits=limits, columns=columns)
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(
-        ready, lambda topic: choose_partition(record.partition, sending.keyless, topic), own, DELIVERY_TIMEOUT_MS / 1000
+        ready,
+        lambda topic: choose_partition(record.partition, sending.keyless, topic),
+        own,
+        trace,
+        DELIVERY_TIMEOUT_MS / 1000,
     )
     wiring.open_letters(Hop(prefix=trace.trace_prefix, host=os.uname().nodename), DELIVERY_TIMEOUT_MS, None, (), outlet)
     times = record.timestamp != "keep" or outlet.forgets_time
     missing = refuse_missing(record.partition, outlet.targets_of)
     encode = encoding(schemas, cluster, ready.topic, wiring.stopped, say)
-    stages += [*_last_stages(outlet, ready, trace, steps, encode, times=times), *stamping, *outlet.limits(), *missing]
+    traced = _traced(outlet, ready, trace, times=times)
+    # Routes look at JSON. The timestamp changes behind the trace, which tells the one at the source.
+    stages += [*outlet.route_stages(), *encode, *traced, *stamping, *outlet.limits(), *missing]
     keeps_records = bool(sending.spill) or sending.dry_run
     state = RunState(Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None))
     if sending.dry_run:
@@ -168,15 +172,12 @@ def _may_be_refused(options: InputOptions) -> bool:
     return options.input != "lines" or bool(options.format or options.key_delimiter)
 
 
-def _last_stages(
-    outlet: Outlet, ready: Target, trace: TraceOptions, steps: Sequence[Step], encode: list[Stage], *, times: bool
-) -> list[Stage]:
-    """Routes to other topics, which look at JSON; what encodes; the guards of the further targets, and the trace."""
-    routes = [*(outlet.open_routes() if first_step(steps, ROUTES) else []), *encode]
+def _traced(outlet: Outlet, ready: Target, trace: TraceOptions, *, times: bool) -> list[Stage]:
+    """The guards of the further targets, and the trace."""
     if trace.trace == "none":
-        return [*routes, *outlet.guards(None)]
+        return []
     hop = hop_to(ready, trace, host=os.uname().nodename if trace.trace == "full" else "", times=times)
-    return [*routes, *outlet.guards(hop), outlet.tracer(hop)]
+    return [*outlet.guards(hop), outlet.tracer(hop)]
 
 
 def _open_acks(path: str, source: Source, timeout: float, stop: Stop) -> AckSender:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kpipe.delivery.way import Way
     from kpipe.kafka.blueprints import Blueprint
     from kpipe.kafka.troubles import Troubles
-    from kpipe.options import ConnectionOptions, RunOptions
+    from kpipe.options import ConnectionOptions, RunOptions, TraceOptions
     from kpipe.pace import Pace
     from kpipe.parts import Sink, Spill
     from kpipe.pipeline import Stage
@@ -195,26 +195,38 @@ class Wiring:
         self.routed_clusters = list(clusters)
         return found
 
-    def open_outlet(self, ready: Target, choose: Choose, own: dict[str, Any], patience: float | None = None) -> Outlet:
+    def open_outlet(
+        self,
+        ready: Target,
+        choose: Choose,
+        own: dict[str, Any],
+        trace: TraceOptions,
+        patience: float | None = None,
+        model: Callable[[str], Blueprint] | None = None,
+    ) -> Outlet:
         """The target, the topics of --also and the clusters of routes; `own` are properties of their producers.
 
-        `patience` is for how many seconds a record waits for a cluster that a route chose (None: without limit).
+        `patience` is for how many seconds a record waits for a cluster that a route chose (None: without limit),
+        `model` what a topic that a route makes is like (None: it has as many partitions as the target).
         """
         away = Away(self.say, self.patience, lambda: self.stop.forced, patience)
-        outlet = self._outlet = Outlet(ready, choose, self.opening, away)
-        outlet.tell_made = self._tell_made
-        ready.epoch = self._epoch
+        outlet = Outlet(ready, choose, self.opening, away, model=model, tell_made=self._tell_made)
 
         def properties(cluster: Cluster) -> dict[str, Any]:
             return self.properties(cluster, {name: own[name] for name in own if name not in cluster.properties})
 
         outlet.open_others(self._also, self.also_clusters, properties)
         outlet.open_clusters(self.routed, self.routed_clusters, properties)
+        if first_step(self.steps, ROUTES):
+            outlet.open_routes()
+        if trace.trace != "none":
+            outlet.write_trace(trace.trace_prefix)
         for target in outlet.targets:
             self._tell_made(target)
         for target in (*outlet.targets, *outlet.clusters.values()):
             target.epoch = self._epoch
             target.watched_by(self.watch)
+        self._outlet = outlet
         return outlet
 
     def blueprint(self) -> Callable[[str], Blueprint] | None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from kpipe.errors import Exit, KpipeError
 from kpipe.sinks.opening import Opening, add_topic
 from kpipe.sinks.partitions import keep_partitions
-from kpipe.sinks.to_origin import HomesSink
+from kpipe.sinks.to_origin import HomesSink, ToOrigin
 from kpipe.trace import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.pipeline import Stage as PipelineStage
     from kpipe.sinks.outlet import Outlet
     from kpipe.sinks.target import Target
     from kpipe.sinks.topic import TopicSink
@@ -57,6 +58,24 @@ class Homes:
     def _look_up(self, topic: str) -> Target:
         outlet = self._outlet
         return add_topic(outlet.ready, topic, Opening(outlet.opening.timeout, outlet.away.given_up))
+
+    def stage(
+        self, letters: list[str], stamp: PipelineStage | None, cluster_id: str, max_attempts: int, prefix: str
+    ) -> PipelineStage:
+        """Finds each record's home and counts its attempts, before it writes the trace.
+
+        `letters` are the topics of dead letters, on the cluster with that id.
+        """
+        home = self._outlet.ready.cluster_id
+        return ToOrigin(
+            home,
+            letters,
+            stamp or (lambda _batch: None),
+            max_attempts=max_attempts,
+            same_cluster=cluster_id == home,
+            prefix=prefix,
+            look_up=self.find,
+        )
 
     def sink(self) -> HomesSink:
         """Sends to each record's own topic and partition, with the producer of this moment."""

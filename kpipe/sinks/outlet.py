@@ -114,11 +114,22 @@ class Outlet:
         name = label(cluster)
         return next((target for target in self.clients if label(target.cluster) == name), None)
 
-    def open_routes(self) -> list[PipelineStage]:
-        """A stage that finds the topics that records are routed to."""
+    def open_routes(self) -> None:
+        """Records may be routed to further topics."""
         from kpipe.sinks.branch import Routes
 
         self.routes = Routes(self.ready.topic, self._find)
+
+    def write_trace(self, prefix: str) -> None:
+        """Records get a trace: the sinks know then by how much each of them has grown."""
+        names = TraceNames(prefix)
+        for target in (*self.targets, *self.clusters.values()):
+            target.trace = names
+
+    def route_stages(self) -> list[PipelineStage]:
+        """The stages that find the topics that records are routed to, none of which is that of dead letters."""
+        if self.routes is None:
+            return []
         return [self.routes.admit, *_refuse_routes_to(self.letters, self.destinations)]
 
     def _find(self, place: str) -> None:
@@ -147,19 +158,15 @@ class Outlet:
         model = None if self.model is None else partial(self.model, topic)
         return add_topic(like, topic, replace(self.opening, stopped=self.away.given_up), model)
 
-    def guards(self, hop: Hop | None) -> list[PipelineStage]:
+    def guards(self, hop: Hop) -> list[PipelineStage]:
         """The loop guard of every further topic; a record that one of them refuses goes nowhere."""
-        stages: list[PipelineStage] = []
-        for target, _ in self.others:
-            if hop is not None:
-                stages.append(_guard(hop._replace(target_cluster=target.cluster_id, target_topic=target.topic)))
-        return stages
+        return [
+            _guard(hop._replace(target_cluster=target.cluster_id, target_topic=target.topic))
+            for target, _ in self.others
+        ]
 
     def tracer(self, hop: Hop) -> PipelineStage:
-        """The stage that writes the trace; the sinks know then by how much a record has grown."""
-        names = TraceNames(hop.prefix)
-        for target in (*self.targets, *self.clusters.values()):
-            target.trace = names
+        """The stage that writes the trace."""
         return Tracer(hop, self.destinations)
 
     def limits(self) -> list[PipelineStage]:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from kpipe.parts import SinkBefore
 
-    from kpipe.errors import KpipeError
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpipe.ledger import Flight
     from kpipe.pace import Pace
-    from kpipe.parts import Failure, Judge, Sent, Sink
+    from kpipe.parts import Sink
     from kpipe.record import Batch
 
 SLICE = 0.1
 """Seconds of one wait: between two of them reports are collected and signals are seen."""
 
 
-class Throttle:
+class Throttle(SinkBefore):
     """A sink that stands before another one.
 
     With `waits` it holds back what was read from a file. A topic is read at the `pace` itself, so that the records wait
@@ -31,7 +32,7 @@ class Throttle:
     def __init__(
         self, inner: Sink, pace: Pace, *, waits: bool = True, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self._pace = pace
         self._waits = waits
         self._sleep = sleep
@@ -73,42 +74,6 @@ class Throttle:
             if any(bucket is not None and bucket.room() <= 0 for bucket in (pace.records, pace.size)):
                 break
         return end
-
-    def poll(self) -> None:
-        """As the sink behind it."""
-        self.inner.poll()
-
-    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
-        """As the sink behind it."""
-        return self.inner.explain(error, where, record)
-
-    def refused(self, error: object) -> bool:
-        """As the sink behind it."""
-        return self.inner.refused(error)
-
-    def unwritten(self, error: object) -> bool:
-        """As the sink behind it."""
-        return self.inner.unwritten(error)
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """As the sink behind it."""
-        return self.inner.took_along(failures, idle)
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """As the sink behind it."""
-        return self.inner.resend(failures, judge, idle)
-
-    def flush(self, timeout: float) -> bool:
-        """As the sink behind it."""
-        return self.inner.flush(timeout)
-
-    def purge(self) -> None:
-        """As the sink behind it."""
-        self.inner.purge()
-
-    def close(self, timeout: float) -> None:
-        """As the sink behind it."""
-        self.inner.close(timeout)
 
 
 def _size(batch: Batch, place: int) -> int:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
 from kpipe.errors import BadRecord, KpipeError, Stage
+from kpipe.parts import SinkBefore
 from kpipe.through.child import LONGEST_LINE, Child, pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent, Sink
+    from kpipe.parts import Sent, Sink
     from kpipe.record import Batch
 
     PipelineStage: TypeAlias = Callable[[Batch], None]
@@ -83,7 +84,7 @@ class Surroundings:
     note: Note = lambda _origin, _index, _error: None
 
 
-class FilterSink:
+class FilterSink(SinkBefore):
     """The part of a way through a filter that does not depend on what is written to it.
 
     `stages` run on what came back.
@@ -97,7 +98,7 @@ class FilterSink:
         tell: Callable[[str], None],
         around: Surroundings = Surroundings(),
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.ending, self.wanted, self.note = around.ending, around.wanted, around.note
         self.what = what
         self.children: dict[int, Child] = {}
@@ -241,14 +242,6 @@ class FilterSink:
         if isinstance(error, Unanswered):
             return False
         return isinstance(error, Refused) or self.inner.unwritten(error)
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """As the sink behind it."""
-        return self.inner.took_along(failures, idle)
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """As the sink behind it."""
-        return self.inner.resend(failures, judge, idle)
 
     def purge(self) -> None:
         """End the filter; what it has not answered is not sent."""

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from kpipe.parts import SinkBefore
 
-    from kpipe.errors import KpipeError
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent, Sink
+    from kpipe.parts import Sink
     from kpipe.record import Batch
 
 
-class Limited:
+class Limited(SinkBefore):
     """The sink behind the last filter. `left` records may still be sent; None: any number."""
 
     def __init__(self, inner: Sink, left: int | None = None) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.left = left
 
     def enough(self) -> bool:
@@ -42,39 +43,3 @@ class Limited:
             self.left -= len(batch)
         if len(batch):
             self.inner.send(batch, flight, idle)
-
-    def poll(self) -> None:
-        """As the sink behind it."""
-        self.inner.poll()
-
-    def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
-        """As the sink behind it."""
-        return self.inner.explain(error, where, record)
-
-    def refused(self, error: object) -> bool:
-        """As the sink behind it."""
-        return self.inner.refused(error)
-
-    def unwritten(self, error: object) -> bool:
-        """As the sink behind it."""
-        return self.inner.unwritten(error)
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """As the sink behind it."""
-        return self.inner.took_along(failures, idle)
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """As the sink behind it."""
-        return self.inner.resend(failures, judge, idle)
-
-    def flush(self, timeout: float) -> bool:
-        """As the sink behind it."""
-        return self.inner.flush(timeout)
-
-    def purge(self) -> None:
-        """As the sink behind it."""
-        self.inner.purge()
-
-    def close(self, timeout: float) -> None:
-        """As the sink behind it."""
-        self.inner.close(timeout)
