@@ -8,6 +8,7 @@ Nothing here reads a command line, opens anything or knows what two options mean
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpipe import sinks
 from kpipe.errors import UsageError
 from kpipe.formats import INPUTS, OUTPUTS
 from kpipe.transform.registry import TRANSFORMS
@@ -359,7 +360,7 @@ class OutputOptions(Options):
         "%p partition, %o offset, %h headers, %%; escapes \\n \\t \\0 \\xNN.",
     )
     output: str = option(
-        OUTPUT, "--output", default="lines", choices=OUTPUTS, shown=True,
+        OUTPUT, "--output", default="lines", choices=(*OUTPUTS, *sinks.OUTPUTS), shown=True,
         help="What is printed; json is --json, binary keeps as much and is the fastest way into --input binary; pretty is "
         "for people: time, place, key, headers and value.",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from kpipe import sinks
 from kpipe.ledger import Ledger
 from kpipe.plan.delivery import acknowledged, at_least_once
 from kpipe.plan.formats import make_encoder
@@ -19,7 +20,6 @@ from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
-from kpipe.sinks.stdout import StdoutSink
 from kpipe.trace import Hop
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def plan_consume(
     if options.commit_acked:
         way = acknowledged(wiring, opened, state, selection.group, stages, encode, options)
     else:
-        stages, sink = wiring.through_filters(stages, hand or StdoutSink(encode), state)
+        stages, sink = wiring.through_filters(stages, hand or sinks.open_sink(options.output, encode), state)
         way = at_least_once(wiring, opened, state, chosen.group, stages, sink)
     planned = wiring.plan(
         way,
         state,
         read_topics(opened),
-        prints=hand is None,
+        prints=hand is None and options.output not in sinks.OUTPUTS,
         notes=lambda: [note for part in (encode, decode) for note in _notes(part)],
     )
     if decode is not None:

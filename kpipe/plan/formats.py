@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kpipe import formats
+from kpipe import formats, sinks
 from kpipe.options import DUMPS
 from kpipe.plan.rules import check_input, check_output
 from kpipe.units import parse_size
@@ -47,6 +47,8 @@ def _input_format(options: InputOptions) -> tuple[str, tuple[Any, ...], dict[str
 def make_encoder(options: OutputOptions, *, shown: bool = False) -> formats.Encoder:
     """The encoder of consume; `shown`: for a terminal, which no record is to drive."""
     check_output(options)
+    if options.output in sinks.OUTPUTS:
+        return formats.make_encoder("json")
     as_json = options.json or options.output == "json"
     if options.format:
         from kpipe.formats.shown import show

@@ -53,6 +53,29 @@ class BackwardEncoder:
         """A line each."""
         return b"".join((value or b"")[::-1] + b"|\\n" for value in batch.values)
 '''
+SINK = '''"""A file for each partition: a sink for a test."""
+
+from pathlib import Path
+
+from kpipe.sinks.stdout import StdoutSink
+
+
+class FolderSink(StdoutSink):
+    """Writes envelopes into `folder`."""
+
+    prints = False
+
+    def send(self, batch, flight, idle):
+        """Each record into the file of its partition."""
+        for place, partition in enumerate(batch.partitions):
+            part = batch.snapshot()
+            part.keep([each == place for each in range(len(batch))])
+            folder = Path("folder")
+            folder.mkdir(exist_ok=True)
+            with (folder / str(partition)).open("ab") as file:
+                file.write(self._encode(part))
+        flight.settle_sent(batch)
+'''
 QUESTION = '''"""How many partitions a cluster has."""
 
 
@@ -141,6 +164,18 @@ def test_a_format_is_one_file_and_one_row(copy: Copy) -> None:
     )
     assert shown.split() == ["cba", "fed", "abc|", "def|"]
     assert copy.run("k produce --help; k consume --help").count("|b") == 2
+
+
+def test_a_sink_is_one_file_and_one_row(copy: Copy) -> None:
+    copy.add("sinks/folder.py", SINK)
+    copy.row("sinks/__init__.py", '    STDOUT: ("stdout", "StdoutSink"),', '    "folder": ("folder", "FolderSink"),')
+    printed = copy.run(
+        "printf '%s\\n' a b c | k produce -q --partition 2 t && printf 'd\\n' | k produce -q --partition 0 t && "
+        "k consume -q -e -G g --output folder --grep '[abd]' t && k consume -q -e -G g t && wc -l folder/*"
+    )
+    assert printed.split() == ["1", "folder/0", "2", "folder/2", "3", "total"], "and the group got its commits"
+    assert (copy.folder / "folder" / "0").read_text().count('"value":"d"') == 1
+    assert "|folder" in copy.run("k consume --help output")
 
 
 def test_a_command_about_a_cluster_is_two_files_and_a_row(copy: Copy) -> None:
