@@ -5,12 +5,7 @@ It only wires; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import select
-import stat
-import struct
-import termios
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +21,7 @@ from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
 from kpipe.sinks.opening import prepare_target
 from kpipe.sinks.partitions import check_partition_word, choose_partition, refuse_missing
-from kpipe.sources.stdin import FileSource
+from kpipe.sources.stdin import FileSource, is_complete
 from kpipe.trace import Hop
 from kpipe.transform.fixed import fixed_fields, fixed_timestamp, refuse_cut_names
 
@@ -101,7 +96,7 @@ def plan_produce(
     tee = _tee(stop, shown=not record.raw) if record.tee else None
     source = given or FileSource(paths, make, stop.fd, tee=tee, opened=opened)
     # What is restored is sent once, also when an answer is lost.
-    one_shot = not (rest or given) and _small_and_complete(paths)
+    one_shot = not (rest or given) and is_complete(paths, ONE_SHOT)
     own = _producer_properties(cluster, one_shot=one_shot)
     acks = _open_acks(record.ack, source, connection.timeout, stop) if record.ack else None
     columns = not (given or wiring.policy.letters or encoded) and _fits_columns(options, record, sending, trace, steps)
@@ -203,33 +198,6 @@ def _notes(source: FileSource | GivenSource, rest: SpillRest | None, acks: AckSe
         what = f"{source.fragment:,} bytes of an unfinished record were read before the signal and not sent"
         notes.insert(0, f"read: {what}")
     return [*notes, *(acks.notes() if acks is not None else [])]
-
-
-def _small_and_complete(paths: Sequence[str]) -> bool:
-    total = 0
-    for path in paths:
-        try:
-            status = os.fstat(0) if path == "-" else os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                total += status.st_size
-            elif path == "-" and stat.S_ISFIFO(status.st_mode) and _writer_is_gone():
-                total += _bytes_waiting()
-            else:
-                return False
-        except OSError:
-            return False
-    return total <= ONE_SHOT
-
-
-def _writer_is_gone() -> bool:
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
-
-
-def _bytes_waiting() -> int:
-    answer = fcntl.ioctl(0, termios.FIONREAD, b"\0\0\0\0")
-    return int(struct.unpack("i", answer)[0])
 
 
 def _delivery_lines(stop: Stop) -> DeliveryLines:

@@ -10,6 +10,8 @@ import fcntl
 import os
 import select
 import stat
+import struct
+import termios
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage, UsageError
@@ -170,3 +172,31 @@ def _total_size(paths: Sequence[str]) -> int | None:
             return None
         total += status.st_size
     return total
+
+
+def is_complete(paths: Sequence[str], most: int) -> bool:
+    """Whether all of the input is there, at most `most` bytes: files, and a pipe that nobody writes to any more."""
+    total = 0
+    for path in paths:
+        try:
+            status = os.fstat(0) if path == "-" else os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
+            elif path == "-" and stat.S_ISFIFO(status.st_mode) and _writer_is_gone():
+                total += _bytes_waiting()
+            else:
+                return False
+        except OSError:
+            return False
+    return total <= most
+
+
+def _writer_is_gone() -> bool:
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def _bytes_waiting() -> int:
+    answer = fcntl.ioctl(0, termios.FIONREAD, b"\0\0\0\0")
+    return int(struct.unpack("i", answer)[0])
