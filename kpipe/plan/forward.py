@@ -17,8 +17,9 @@ from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.copying import Copying
 from kpipe.plan.delivery import Ends, check_routed_clusters, choose_way, delivery_properties
 from kpipe.plan.places import also_places, source_places, split_home, target_place
-from kpipe.plan.rules import check_forward, translated_sides
-from kpipe.plan.schemas import around
+from kpipe.plan.reencoding import decoded_by, reencoders
+from kpipe.plan.rules import check_forward, check_reencode, translated_sides
+from kpipe.plan.schemas import around, decoding
 from kpipe.plan.selection import make_selection
 from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages, hop_to
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kpipe.options import (
         ConnectionOptions,
         ForwardOptions,
+        ReencodeOptions,
         RunOptions,
         SchemaOptions,
         SelectionOptions,
@@ -67,6 +69,7 @@ def plan_forward(
     sending: TargetOptions,
     trace: TraceOptions,
     schemas: SchemaOptions,
+    writing: ReencodeOptions,
     run: RunOptions,
     steps: Sequence[Step],
     stop: Stop,
@@ -75,7 +78,9 @@ def plan_forward(
     """Wire a run; UsageError before anything is opened, then what the clusters say."""
     # What was typed.
     origins, target, mirror = _read_places(places, forward)
-    check_forward(forward, selection, sending, trace, schemas, steps, mirror=mirror)
+    check_reencode(writing, forward, mirror=mirror)
+    read_as = decoded_by(schemas, writing)
+    check_forward(forward, selection, sending, trace, read_as, steps, mirror=mirror)
     check_partition_word(forward.to_partition, "--to-partition")
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     steps = [*steps, KEEP_NAMES] if mirror else steps
@@ -94,10 +99,13 @@ def plan_forward(
     chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
     opened = prepare_source(source_cluster, chosen, say, connection.timeout, wiring.stopped, wiring.pace)
     opened.watched_by(wiring.watch, topics[0])
+    keep_alive = opened.source.keep_alive  # called while a registry is waited for
+    decode = decoding(read_as, source_cluster, wiring.stopped, say, keep_alive, keys=read_as.decode_key, refuses=True)
 
     # Where it goes: targets that are no sources, made like these where they are missing.
+    translated = translated_sides(forward)
     own = delivery_properties(forward, selection, target_cluster)
-    copying = Copying(opened, topics, wiring, to_partition, old_keys="key" in translated_sides(forward))
+    copying = Copying(opened, topics, wiring, to_partition, old_keys="key" in translated)
     ready = (copying.open_home if forward.to_origin else copying.open_target)(target, target_cluster, own)
     patience = END_TIMEOUT if selection.exit else None
     model = partial(copying.namesake, ready.cluster_id) if mirror else None
@@ -111,13 +119,14 @@ def plan_forward(
     wiring.open_letters(hop, 0, opened, topics, outlet)
 
     # What is done to a record, in this order.
+    written = reencoders(schemas, writing, target_cluster, ready.topic, wiring, keep_alive)
     letters = opened.names(topics)
     stages: list[PipelineStage] = [
-        *around(transforms, schemas, source_cluster, wiring, opened.source.keep_alive),
+        *around(transforms, decode, written, marks=bool(translated)),
         *([] if homes or to_partition else [_growth(ready, say)]),
         *([key_keyless] if sending.keyless == "key" else []),
         *outlet.route_stages(),
-        *translating(forward, source_cluster, target_cluster, ready.topic, wiring, opened),
+        *translating(forward, source_cluster, target_cluster, ready, wiring, opened, trace),
         *_traced(outlet, homes, hop, letters, trace, forward.max_attempts),
         *fixed_timestamp(forward.timestamp, keeps=False),  # behind the trace, which tells the one at the source
         *outlet.limits(),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         SelectionOptions,
         TargetOptions,
         TraceOptions,
+        VerifyOptions,
+        ViewOptions,
     )
     from kpipe.transform.step import Step
 
@@ -108,6 +110,11 @@ PRODUCE = (
     Rule("--ack", NEEDS, "envelopes on stdin",
          "--ack answers a kpipe consume -J at the start of the pipe; read stdin with --input json"),
     *_excludes("--dry-run", ("--tee", "--report", "--ack", "--restore")),
+)
+
+VERIFY = (
+    Rule("--translated-schemas", EXCLUDES, "a decoding",
+         "--translated-schemas compares bytes behind their ids, --decode what they say; give one"),
 )
 
 SELECTION = (
@@ -314,6 +321,13 @@ def check_produce(
     check_encode(schemas, options)
     check(PRODUCE, given)
     check_input(options)
+
+
+def check_verify(options: VerifyOptions, schemas: ViewOptions) -> None:
+    """What verify's options mean together; keys are decoded where values are."""
+    decoded = schemas.decode not in ("", "none") or bool(schemas.decode_key)
+    check(VERIFY, {"--translated-schemas": options.translated_schemas, "a decoding": decoded})
+    check_decode(schemas, ())
 
 
 # --- groups of options that several commands have -----------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kpipe.pipeline import Stage as PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
+    from kpipe.sinks.target import Target
 
 _URL = "schema.registry.url"
 

@@ -13,7 +13,7 @@ from kpipe.errors import Interrupted, UsageError
 from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
 from kpipe.plan.places import open_profiles, read_profiles, source_places
-from kpipe.plan.rules import check_decode
+from kpipe.plan.rules import check_verify
 from kpipe.plan.schemas import decoding, keys_with, open_registry_of
 from kpipe.plan.selection import parse_range
 from kpipe.plan.source import OpenSource, prepare_source
@@ -111,9 +111,7 @@ def plan_verify(
 ) -> Verification:
     """Open both topics; the source first, so that a copy that is still being made is not found to lack its newest."""
     memory = parse_size(options.memory, "--memory")
-    check_decode(schemas, ())
-    if keys_with(schemas) and options.translated_schemas:
-        raise UsageError("--translated-schemas compares bytes behind their ids, --decode what they say; give one")
+    check_verify(options, schemas)
     if memory < LEAST_MEMORY:
         raise UsageError(f"--memory {options.memory!r}: too little; give 1M or more")
     start, until = parse_range(options.offset, options.until, group="")

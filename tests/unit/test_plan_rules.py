@@ -18,6 +18,8 @@ from kpipe.options import (
     SelectionOptions,
     TargetOptions,
     TraceOptions,
+    VerifyOptions,
+    ViewOptions,
     declared,
 )
 from kpipe.plan import rules
@@ -282,3 +284,10 @@ def test_produce_takes_what_goes_together() -> None:
     produce(encode="avro", schema="f", register=True, message="M", framing="none")
     produce(encode_key="json", key_schema="f", framing="header")
     produce(encode="same", encode_key="none", input="json")
+
+
+def test_verify_compares_bytes_or_what_they_say() -> None:
+    with pytest.raises(UsageError, match="compares bytes behind their ids"):
+        rules.check_verify(VerifyOptions(translated_schemas=True), ViewOptions(decode="auto"))
+    rules.check_verify(VerifyOptions(translated_schemas=True), ViewOptions(decode="none"))
+    rules.check_verify(VerifyOptions(), ViewOptions(decode_key="avro"))

@@ -19,12 +19,14 @@ from kpipe.options import (
     Options,
     OutputOptions,
     RecordOptions,
+    ReencodeOptions,
     RunOptions,
     SchemaOptions,
     SelectionOptions,
     TargetOptions,
     TraceOptions,
     VerifyOptions,
+    ViewOptions,
     declared,
 )
 from kpipe.plan import Planned
@@ -119,13 +121,14 @@ class Planner:
 
     def forward(self, *places: str, steps: tuple[Step, ...] = (), **typed: Any) -> Wired:
         groups = (
-            ConnectionOptions, SelectionOptions, ForwardOptions, TargetOptions, TraceOptions, SchemaOptions, RunOptions,
+            ConnectionOptions, SelectionOptions, ForwardOptions, TargetOptions, TraceOptions, SchemaOptions,
+            ReencodeOptions, RunOptions,
         )  # fmt: skip
         return self._plan(plan_forward, [places], steps, self._groups(typed, *groups))
 
     def verify(self, source: str, target: str, **typed: Any) -> Any:
-        connection, options = self._groups(typed, ConnectionOptions, VerifyOptions)
-        verification = plan_verify(source, target, connection, options, Stop(1), lambda _line: None)
+        connection, options, schemas = self._groups(typed, ConnectionOptions, VerifyOptions, ViewOptions)
+        verification = plan_verify(source, target, connection, options, schemas, Stop(1), lambda _line: None)
         self._open.append(verification)
         return verification
 
