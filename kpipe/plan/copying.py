@@ -43,7 +43,8 @@ class Copying:
             topic = self._first()
             topics = [topic]
         properties = self._wiring.properties(cluster, own)
-        ready = prepare_target(topic, cluster, properties, self._wiring.opening, partial(self._like, topics))
+        model = self._wiring.blueprint() or partial(self._like, topics)
+        ready = prepare_target(topic, cluster, properties, self._wiring.opening, model)
         self.keep_apart(ready, topics)
         self.choose_partition(ready)  # one that is not there is found before anything is read
         return ready
@@ -53,8 +54,9 @@ class Copying:
         return open_cluster(cluster, self._wiring.properties(cluster, own), self._wiring.opening, topic="its home")
 
     def namesake(self, cluster_id: str, topic: str) -> Blueprint:
-        """What a topic that a mirror makes is like: the source of that name."""
-        return self._like([topic], cluster_id)
+        """What a topic that a mirror makes is like: the source of that name, or what --like names."""
+        model = self._wiring.blueprint()
+        return self._like([topic], cluster_id) if model is None else model(cluster_id)
 
     def keep_apart(self, ready: Target, topics: Sequence[str] | None = None) -> None:
         """A target is no source: named as both it is refused, and a pattern does not mean it."""

@@ -84,8 +84,7 @@ def plan_forward(
     check_partition_word(forward.to_partition, "--to-partition")
     to_partition = "same" if "same" in selection.partitions else forward.to_partition
     steps = [*steps, KEEP_NAMES] if mirror else steps
-    name, topics = source_places(origins)
-    also = also_places([*sending.also, *forward.tee], target)
+    (name, topics), also = source_places(origins), also_places([*sending.also, *forward.tee], target)
     wiring = Wiring(connection, run, steps, stop, say, sending, selection.count)
     sending = wiring.sending
     transforms = build_stages(steps, wiring.patience)
@@ -93,9 +92,7 @@ def plan_forward(
     # The clusters, and what is read.
     home = name if target.cluster is None and forward.to_origin else target.cluster
     source_cluster, target_cluster = wiring.resolve((name, "source"), (home, "target"), also=also)
-    check_registries(forward, source_cluster, target_cluster)
-    if forward.exactly_once:
-        check_routed_clusters(target_cluster, dict(zip(wiring.routed, wiring.routed_clusters, strict=True)))
+    _check_clusters(forward, wiring, source_cluster, target_cluster)
     chosen = _choose(selection, forward, topics, source_cluster, joins=not sending.dry_run)
     opened = prepare_source(source_cluster, chosen, say, connection.timeout, wiring.stopped, wiring.pace)
     opened.watched_by(wiring.watch, topics[0])
@@ -114,20 +111,18 @@ def plan_forward(
         copying.keep_apart(further)
     homes = _homes(outlet) if forward.to_origin else None
     times = forward.timestamp == "now" or outlet.forgets_time
-    # A cluster that was told apart from a target's has a longer name by now.
     hop = hop_to(None if homes else ready, trace, cluster=opened.cluster_id, group=chosen.group, times=times)
     wiring.open_letters(hop, 0, opened, topics, outlet)
 
     # What is done to a record, in this order.
     written = reencoders(schemas, writing, target_cluster, ready.topic, wiring, keep_alive)
-    letters = opened.names(topics)
     stages: list[PipelineStage] = [
         *around(transforms, decode, written, marks=bool(translated)),
         *([] if homes or to_partition else [_growth(ready, say)]),
         *([key_keyless] if sending.keyless == "key" else []),
         *outlet.route_stages(),
         *translating(forward, source_cluster, target_cluster, ready, wiring, opened, trace),
-        *_traced(outlet, homes, hop, letters, trace, forward.max_attempts),
+        *_traced(outlet, homes, hop, opened.names(topics), trace, forward.max_attempts),
         *fixed_timestamp(forward.timestamp, keeps=False),  # behind the trace, which tells the one at the source
         *outlet.limits(),
         *([] if homes else refuse_missing(to_partition, outlet.targets_of)),
@@ -155,6 +150,13 @@ def _read_places(places: Sequence[str], forward: ForwardOptions) -> tuple[list[s
         cluster = check_cluster_name(places[-1][:-1], where=repr(places[-1]))
         return list(places[:-1]), Place(cluster, ""), cluster
     return list(places[:-1]), target_place(places[-1]), ""
+
+
+def _check_clusters(forward: ForwardOptions, wiring: Wiring, source: Cluster, target: Cluster) -> None:
+    """Schemas are translated between two registries; a transaction spans one cluster, and so do routes in it."""
+    check_registries(forward, source, target)
+    if forward.exactly_once:
+        check_routed_clusters(target, dict(zip(wiring.routed, wiring.routed_clusters, strict=True)))
 
 
 def _choose(

@@ -19,7 +19,7 @@ from kpipe.plan.rules import check_produce, encoded_sides
 from kpipe.plan.stages import build_stages, hop_to
 from kpipe.plan.wiring import Reading, Wiring
 from kpipe.run_state import RunState
-from kpipe.sinks.opening import prepare_target
+from kpipe.sinks.opening import as_by_itself, prepare_target
 from kpipe.sinks.partitions import check_partition_word, choose_partition, refuse_missing
 from kpipe.sources.stdin import FileSource, is_complete
 from kpipe.trace import Hop
@@ -103,7 +103,8 @@ def plan_produce(
     # Records with times or keys, and what has a trace, need to know what the topic takes and whether it keeps times.
     limits = not one_shot or _may_be_refused(options)
     properties = wiring.properties(cluster, own)
-    ready = prepare_target(place.topic, cluster, properties, wiring.opening, limits=limits, columns=columns)
+    model = wiring.blueprint() or as_by_itself
+    ready = prepare_target(place.topic, cluster, properties, wiring.opening, model, limits=limits, columns=columns)
     _check_keys(ready, options, record, steps)
     outlet = wiring.open_outlet(
         ready,

@@ -112,6 +112,10 @@ PRODUCE = (
     *_excludes("--dry-run", ("--tee", "--report", "--ack", "--restore")),
 )
 
+SENDING = (
+    Rule("--like", NEEDS, "--create", "--like says how --create makes a topic; add --create"),
+)
+
 VERIFY = (
     Rule("--translated-schemas", EXCLUDES, "a decoding",
          "--translated-schemas compares bytes behind their ids, --decode what they say; give one"),
@@ -254,6 +258,7 @@ def check_forward(
         "a spread": first_step(steps, SPREADING),
     }
     check(FORWARD, given)
+    check_sending(sending)
     check_selection(selection)
     check_decode(schemas, steps)
 
@@ -320,6 +325,7 @@ def check_produce(
     }
     check_encode(schemas, options)
     check(PRODUCE, given)
+    check_sending(sending)
     check_input(options)
 
 
@@ -331,6 +337,11 @@ def check_verify(options: VerifyOptions, schemas: ViewOptions) -> None:
 
 
 # --- groups of options that several commands have -----------------------------------------------------------------
+
+
+def check_sending(sending: TargetOptions) -> None:
+    """What the options of sending mean together; a dry run makes no topic."""
+    check(SENDING, {"--like": bool(sending.like) and not sending.dry_run, "--create": sending.create})
 
 
 def check_selection(selection: SelectionOptions) -> None:

@@ -5,6 +5,7 @@ It sends nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import UsageError
@@ -63,7 +64,12 @@ def _keeps_order(properties: Mapping[str, Any]) -> bool:
 
 
 def open_letters(topic: str, cluster: Cluster, options: TargetOptions, opening: Opening, timeout_ms: int) -> Target:
-    """The dead-letter topic, looked up (or made, with --create) before the first record is read."""
+    """The dead-letter topic, looked up (or made, with --create) before the first record is read.
+
+    What --create=… and --like say of the target is not for it: a compacted one would take no letter without a key.
+    """
+    if opening.asked is not None:
+        opening = replace(opening, asked=Blueprint(options.create_partitions or -1, {}))
     own = {} if "delivery.timeout.ms" in cluster.properties else {"delivery.timeout.ms": timeout_ms}
     own["enable.gapless.guarantee"] = False  # a letter that is refused ends the run anyway
     return prepare_target(topic, cluster, producer_properties(options, cluster, own), opening)

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import parse_target, place_name
-from kpipe.errors import UsageError
 from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
 from kpipe.options import TargetOptions
@@ -233,8 +232,6 @@ class Wiring:
         """What --like says a topic is that is made; None where it says nothing. Asked for when one is made."""
         if not self.sending.like or self.sending.dry_run:
             return None
-        if not self.sending.create:
-            raise UsageError("--like says how --create makes a topic; add --create")
         from kpipe.kafka.blueprints import like
         from kpipe.kafka.connection import Connection
 

@@ -54,12 +54,17 @@ BY_ITSELF = Blueprint(-1, {})
 """A topic as its cluster makes it without being told more."""
 
 
+def as_by_itself(_cluster_id: str) -> Blueprint:
+    """The model of a topic that has none."""
+    return BY_ITSELF
+
+
 def prepare_target(
     topic: str,
     cluster: Cluster,
     properties: Mapping[str, Any],
     opening: Opening,
-    model: Callable[[str], Blueprint] = lambda _cluster_id: BY_ITSELF,
+    model: Callable[[str], Blueprint] = as_by_itself,
     *,
     limits: bool = True,
     columns: bool = False,

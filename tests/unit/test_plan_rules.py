@@ -125,6 +125,7 @@ def forward(*steps: str, mirror: str = "", **typed: Any) -> None:
         (("route",), {"translate_schemas": "register"}, "--translate-schemas and --route"),
         ((), {"translate_schemas": "register", "mirror": "dr"}, "dr: has one for each source; name the topic"),
         ((), {"translate_schemas": "lookup", "partitioner": "fnv1a"}, "--partitioner fnv1a: translated keys"),
+        ((), {"like": "t"}, "--like says how --create makes a topic; add --create"),
         ((), {"decode": "internal"}, "--decode internal is for kpipe consume"),
         ((), {"instance": "a"}, "--instance belongs to a group; add -G GROUP"),
         (("through-json",), {"decode": "avro"}, "--through-json gives records as they are"),
@@ -260,6 +261,7 @@ def produce(*steps: str, files: tuple[str, ...] = (), **typed: Any) -> None:
         ({"register": True}, "--register belongs to --encode; add it"),
         ({"message": "M"}, "--message belongs to --encode; add it"),
         ({"encode": "same", "input": "json", "framing": "none"}, "--framing belongs to --encode avro, protobuf or json"),
+        ({"like": "t"}, "--like says how --create makes a topic; add --create"),
         ({"lenient": True}, "--lenient belongs to --input json"),
     ],
 )  # fmt: skip
