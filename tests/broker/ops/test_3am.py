@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.broker.lab.cluster import Rec
+from tests.broker.ops.scenes import commit, name
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
     from tests.broker.conftest import NewKafka
+    from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe
 
 PAGE = (Path(__file__).parents[3] / "docs" / "3am.md").read_text()
@@ -20,6 +25,7 @@ kpipe consume -G billing -c 3 prod:orders > /dev/null
 kpipe forward -e -G mirror --create prod:orders dr:orders
 """
 MARK = "--- next ---"
+ROW = re.compile(r"^\\| .* \\| `(.*)` \\|$", re.MULTILINE)
 
 
 def sessions() -> list[tuple[str, str]]:
@@ -48,8 +54,6 @@ def test_sessions_print_what_they_show(new_kafka: NewKafka, kpipe: Kpipe) -> Non
     (kpipe.home / "session.sh").write_text("".join(f"{line}\necho '{MARK}'\n" for line, _ in sessions()))
     script = kpipe.home / "all.sh"
     script.write_text(f"exec 2>&1; sh {kpipe.home}/scene.sh || exit 9; echo '{MARK}'; . {kpipe.home}/session.sh")
-    import subprocess
-
     done = subprocess.run(
         ["sh", str(script)],
         env=kpipe.environment(config=config),
@@ -63,3 +67,24 @@ def test_sessions_print_what_they_show(new_kafka: NewKafka, kpipe: Kpipe) -> Non
     printed = done.stdout.decode().split(f"{MARK}\n")[1:-1]
     shown = [(line, plain(text)) for line, text in sessions()]
     assert [(line, plain(text)) for (line, _), text in zip(sessions(), printed, strict=True)] == shown
+
+
+def test_every_line_from_your_script_to_kpipe_works(kafka: Cluster, kpipe: Kpipe) -> None:
+    lines = [line.replace("\\|", "|") for line in ROW.findall(PAGE.partition("## From your script to kpipe")[2])]
+    assert len(lines) > 20
+    words = {"K=V": "retention.ms=3600000", "KEY": "k"}
+
+    def run(line: str) -> tuple[str, int, bytes]:
+        own = {**words, "T": kafka.topic(), "G": name(), "N": name("new")}
+        kafka.write(own["T"], [Rec(b"1", b"k"), Rec(b"2", b"k")])
+        commit(kafka, own["G"], {(own["T"], 0): 1})
+        line = re.sub(r"\b(K=V|KEY|[TGN])\b", lambda found: own[found[0]], line)
+        done = subprocess.run(
+            ["sh", "-c", line], env=kpipe.environment({"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap}), cwd=kpipe.home,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        return line, done.returncode, done.stderr
+
+    with ThreadPoolExecutor(2) as pool:
+        failed = [(line, code, told) for line, code, told in pool.map(run, lines) if code]
+    assert failed == []
