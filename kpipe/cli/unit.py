@@ -37,21 +37,21 @@ def unit(words: list[str], options: UnitOptions) -> int:
 
 
 def _print(kind: str, line: Any, options: UnitOptions) -> str:
-    from kpipe.clusters.environment import self_command
+    from kpipe.clusters.environment import installed_command
 
     match kind:
         case "systemd":
             from kpipe.deploy.systemd import service
 
-            return service(line, self_command(), __version__)
+            return service(line, installed_command(), __version__)
         case "timer":
             from kpipe.deploy.systemd import timer
 
-            return timer(line, self_command(), __version__, options.schedule)
+            return timer(line, installed_command(), __version__, options.schedule)
         case "cron":
             from kpipe.deploy.cron import crontab
 
-            return crontab(line, self_command(), __version__, options.schedule)
+            return crontab(line, installed_command(), __version__, options.schedule)
         case "compose":
             from kpipe.deploy.compose import compose
 

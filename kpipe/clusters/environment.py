@@ -80,3 +80,14 @@ def self_command() -> list[str]:
     is this interpreter, and not what stands in the current directory (-P).
     """
     return [_launcher] if _launcher else [sys.executable, "-P", "-m", "kpipe"]
+
+
+def installed_command() -> list[str]:
+    """What a service, which is another user, starts kpipe with.
+
+    The one file itself (it says its path in PEX): what it has unpacked lies in the home of who started it now.
+    """
+    one_file = os.environ.get("PEX")
+    if one_file and os.path.exists(os.path.join(sys.prefix, "PEX-INFO")):
+        return [os.path.abspath(one_file)]
+    return self_command()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,26 @@ def test_the_launcher_is_no_variable_of_children(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environment)
     assert done.stdout == "<>\n"
+
+
+def test_a_unit_starts_the_one_file_and_not_what_it_has_unpacked(tmp_path: Path) -> None:
+    """As a PEX lays it out: a venv in the user's home, and the file's path in the environment."""
+    venv.create(tmp_path / "unpacked", with_pip=False)
+    python = tmp_path / "unpacked" / "bin" / "python"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(PATHS),
+        "PEX": "kpipe",
+    }
+    started = []
+    for _ in range(2):
+        command = [python, "-P", "-m", "kpipe", "unit", "systemd", "--", "forward", "-G", "g", "a", "b:9092/b"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        started.append(next(line for line in done.stdout.splitlines() if line.startswith("ExecStart=")).split()[0])
+        (tmp_path / "unpacked" / "PEX-INFO").touch()
+    assert started == [f"ExecStart={python}", f"ExecStart={tmp_path}/kpipe"]
 
 
 def test_started_by_hand_the_worker_is_one_line() -> None:
