@@ -66,16 +66,16 @@ class ResumingSource:
             self._inner.keep_alive()
             self._resume.step()
             return None
-        batch = self._take_waiting() if self._waiting is not None else self._inner.read()
+        waiting, self._waiting = self._waiting, None
+        batch = self._inner.read() if waiting is None else self._only_ours(waiting)
         if batch is not None and self._resume.pending:  # a rebalance in this very call
             self._waiting, batch = batch, None
         self.finished = self._inner.finished and self._waiting is None and not self._resume.pending
         return batch
 
-    def _take_waiting(self) -> Batch | None:
+    def _only_ours(self, batch: Batch) -> Batch:
         """What was read in a rebalance, without what went to another member since."""
-        batch, self._waiting = self._waiting, None
-        if batch is None or batch.topics is None or batch.partitions is None:
+        if batch.topics is None or batch.partitions is None:
             return batch
         owned = self._inner.owned
         mine = [place in owned for place in zip(batch.topics, batch.partitions, strict=True)]

@@ -819,3 +819,40 @@ def test_the_reason_of_an_abort_is_the_refusal_however_late_it_was_told() -> Non
     reports = [Error("_PURGE_QUEUE"), Error("INVALID_RECORD"), Error("INVALID_RECORD")]
     with pytest.raises(UndeliveredError, match="in a row: INVALID_RECORD; nothing"):
         lab.once.take_back([(flight, index % 2, report) for index, report in enumerate(reports)])
+
+
+def test_without_suspects_nothing_is_waited_for_between_two_batches() -> None:
+    """Throughput: a transaction is filled while its first reports are still on their way."""
+    lab, sink = holding(b"0", b"1", b"2", b"3", records=100)
+    sink.lets_go = False
+    lab.pipeline.turn()
+    lab.pipeline.turn()
+    assert (lab.sent, lab.now) == ([b"0", b"1", b"2", b"3"], 0.0)
+
+
+def test_a_refusal_ends_the_wait_between_two_parts_at_once() -> None:
+    lab, sink = holding(b"0", b"1", records=100)
+    flight = lab.ledger.track(*two_batches())
+    lab.once._suspects.accuse([(flight, 0, None), (flight, 1, None)])
+    sink.lets_go = False
+    flight.failures.append((0, Error("x")))
+    sink.held.append((lambda _error, _message: None, None))
+    batch, _ = two_batches()
+    lab.once.send(batch, flight, lambda: True)
+    assert lab.now <= 0.5
+
+
+def test_a_record_that_is_left_out_keeps_the_code_of_its_refusal() -> None:
+    lab = Lab(on_error="skip")
+
+    def explain(_error: object, where: str, _record: object = None) -> KpipeError:
+        error = UndeliveredError("too large", where=where)
+        error.code = "MSG_SIZE_TOO_LARGE"
+        return error
+
+    failures = failing(lab, Error("MSG_SIZE_TOO_LARGE"))
+    lab.once._sink.explain = explain  # type: ignore[method-assign]
+    lab.once.take_back(failures)
+    batch, _ = two_batches()
+    lab.once.leave_out_refused(batch)
+    assert batch.bad[0].error.code == "MSG_SIZE_TOO_LARGE"

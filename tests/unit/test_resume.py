@@ -382,10 +382,13 @@ def test_records_of_others_in_the_target_are_nobodys_copies() -> None:
 
 
 def test_a_partition_that_went_leaves_no_floor() -> None:
-    stage = resume(FakeTail([], {0: 60}))
+    stage = resume(FakeTail([Found(5, 0, 50)], {0: 60}))
     look(stage, {PLACE: 4})
     stage.forget([PLACE])
     assert stage.note(PLACE) == ""
+    taken = batch(5)
+    stage.leave_out(taken)
+    assert taken.offsets == [5], "what is there of it is its next owner's to know"
 
 
 def test_only_records_of_a_topic_can_be_there() -> None:

@@ -192,3 +192,42 @@ def test_the_source_is_not_finished_while_something_waits_or_is_looked_for() -> 
     resume.pending = False
     reader.read()
     assert reader.finished
+
+
+@pytest.mark.parametrize("missing", ["topics", "partitions"])
+def test_what_waited_without_a_place_is_given_out_as_it_is(missing: str) -> None:
+    log: list[Any] = []
+    resume = Log("resume", log)
+    odd = batch(PLACE)
+    setattr(odd, missing, None)
+    reader = ResumingSource(Source(log, resume, odd), resume)  # type: ignore[arg-type]
+    assert reader.read() is None
+    resume.pending = False
+    assert reader.read() is odd
+
+
+class Plain(Log):
+    """A source whose read brings nothing, and a rebalance where `rebalances`."""
+
+    def __init__(self, log: list[Any], resume: Log, *, rebalances: bool) -> None:
+        super().__init__("source", log)
+        self._resume, self._rebalances = resume, rebalances
+
+    def read(self) -> Batch | None:
+        self._resume.pending = self._rebalances
+        return None
+
+
+@pytest.mark.parametrize(
+    ("at_the_end", "rebalances", "finished"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_it_has_finished_with_the_source_and_nothing_to_look_for(
+    at_the_end: bool, rebalances: bool, finished: bool
+) -> None:
+    log: list[Any] = []
+    resume = Log("resume", log)
+    source = Plain(log, resume, rebalances=rebalances)
+    source.finished = at_the_end
+    reader = ResumingSource(source, resume)  # type: ignore[arg-type]
+    assert reader.read() is None
+    assert reader.finished is finished

@@ -541,3 +541,12 @@ def test_what_the_client_warns_of_while_it_is_closed_is_nobodys_business() -> No
         warnings.simplefilter("always")
         lab.line.discard(1.0)
     assert (told, lab.first.calls) == ([], ["closed"])
+
+
+def test_a_slow_coordinator_costs_no_core() -> None:
+    lab, looks = Lab(), []
+    lab.first.send_offsets_to_transaction = lambda *_arguments: time.sleep(0.25)  # type: ignore[method-assign]
+    lab.line.given_up = lambda: bool(looks.append(1))
+    lab.line.begin()
+    assert lab.line.commit(OFFSETS, MEMBER, 10.0) is Outcome.COMMITTED
+    assert len(looks) <= 10
