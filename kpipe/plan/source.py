@@ -53,8 +53,10 @@ class OpenSource:
         cluster: Cluster,
         metadata: Any,
         hooks: Hooks,
+        selection: Selection,
     ) -> None:
         self.source = source
+        self._left_out = selection.left_out
         self._hooks = hooks
         self.cluster = cluster
         self.consumer = consumer
@@ -62,7 +64,6 @@ class OpenSource:
         self.commits = Commits()
         self.cluster_id = str(metadata.cluster_id or "")
         self.metadata = metadata
-        self._left_out: set[str] = set()
 
     def start(self, group: GroupListener | None = None) -> None:
         """Join the group, or assign the partitions: from here on `group` hears what becomes of them."""
@@ -86,7 +87,6 @@ class OpenSource:
             return False
         patterns = [each for each in topics if is_pattern(each)]
         self._left_out.add(topic)
-        self.source.leave_out([topic])
         return bool(match_topics(patterns, [topic]))
 
     def watched_by(self, watch: Watch, topic: str) -> None:
@@ -143,6 +143,7 @@ def prepare_source(
     """
     own: dict[str, Any] = {"group.id": selection.group or "kpipe-without-group"}
     hooks = Hooks(say=say)
+    selection = replace(selection, cluster=cluster.name)
     ids = TopicIds(lambda: admin_of(cluster))
     if selection.group is not None:
         admin = GroupAdmin(cluster)
@@ -164,8 +165,8 @@ def prepare_source(
         from kpipe.kafka.embedded_times import reading_with
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
-    source = TopicSource(consumer, cluster.name, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, troubles, cluster, metadata, hooks)
+    source = TopicSource(consumer, selection, resolver, hooks, ids, pace=pace)
+    return OpenSource(source, consumer, troubles, cluster, metadata, hooks, selection)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:

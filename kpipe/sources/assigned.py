@@ -8,48 +8,64 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kpipe.sources.discovery import Discovery
 from kpipe.sources.selection import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from confluent_kafka import Consumer
+
     from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.bounds import OffsetResolver
+    from kpipe.sources.discovery import Discovery
+    from kpipe.sources.extents import Extents
+    from kpipe.sources.fetching import Fetching
+    from kpipe.sources.selection import Hooks
 
 
 class Assigned:
     """A reader on its own; `widened` is told of partitions that are new."""
 
-    def __init__(self, state: SourceState, widened: Callable[[list[TopicPartition]], None]) -> None:
-        self._state = state
+    def __init__(
+        self,
+        consumer: Consumer,
+        resolver: OffsetResolver,
+        hooks: Hooks,
+        extents: Extents,
+        fetching: Fetching,
+        discovery: Discovery | None,
+        widened: Callable[[list[TopicPartition]], None],
+    ) -> None:
+        self._consumer = consumer
+        self._resolver = resolver
+        self._hooks = hooks
+        self._extents = extents
+        self._fetching = fetching
+        self._discovery = discovery
         self._widened = widened
         self.is_placed = True
-        self._discovery = Discovery(state, self._widen) if state.selection.partitions is None else None
 
     def start(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """Assign partitions at absolute offsets: OFFSET_BEGINNING costs 500 ms before the first record."""
-        extents = self._state.extents
-        extents.take(starts, bounds)
-        self._state.fetching.assign(starts, shared=False)
-        extents.check_finished()
+        self._extents.take(starts, bounds)
+        self._fetching.assign(starts, shared=False)
+        self._extents.check_finished()
 
     def look(self) -> None:
         """Partitions added while following are read from their beginning: nothing written to them is missed."""
         if self._discovery is not None:
-            self._discovery.look()
+            self._discovery.look(self._widen)
 
     def _widen(self, places: list[TopicPartition]) -> None:
-        state = self._state
         topics = {topic for topic, _ in places}
-        self.drop([place for place in state.extents.assigned if place[0] not in topics])
-        new = sorted(set(places) - state.extents.assigned)
+        self.drop([place for place in self._extents.assigned if place[0] not in topics])
+        new = sorted(set(places) - self._extents.assigned)
         if new:
             self._widened(new)
-            bounds = state.resolver.bounds(new)
-            starts = state.resolver.starts(BEGINNING, bounds)
-            state.hooks.began(starts)
+            bounds = self._resolver.bounds(new)
+            starts = self._resolver.starts(BEGINNING, bounds)
+            self._hooks.began(starts)
             self.start(starts, bounds)
 
     def idle(self) -> None:
@@ -58,9 +74,9 @@ class Assigned:
     def drop(self, places: list[TopicPartition]) -> None:
         """These are gone from the cluster; the others are read on."""
         if places:
-            self._state.hooks.lost(places)
-            self._state.fetching.drop(places)
-            self._state.extents.let_go(places)
+            self._hooks.lost(places)
+            self._fetching.drop(places)
+            self._extents.let_go(places)
             if self._discovery is not None:
                 self._discovery.hasten()
 
@@ -69,4 +85,4 @@ class Assigned:
         from confluent_kafka import KafkaException
 
         with suppress(KafkaException, RuntimeError):
-            self._state.consumer.close()
+            self._consumer.close()

@@ -12,63 +12,73 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
 from kpipe.kafka.metadata import try_metadata
-from kpipe.sources.selection import find_places, is_pattern, where
+from kpipe.sources.selection import find_places, where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    from confluent_kafka import Consumer
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.extents import Extents
+    from kpipe.sources.selection import Selection
 
 ANSWER = 1.0
 """Seconds for the answer; without one the next look asks again."""
 
 
 class Discovery:
-    """Asks every `selection.refresh` seconds, with or without records to read; `found` gets all places there are."""
+    """Asks every `selection.refresh` seconds, with or without records to read. `known` are the places at the start."""
 
     def __init__(
         self,
-        state: SourceState,
-        found: Callable[[list[TopicPartition]], None],
+        selection: Selection,
+        consumer: Consumer,
+        extents: Extents,
+        known: Collection[TopicPartition],
+        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._state = state
-        self._found = found
+        self._selection = selection
+        self._consumer = consumer
+        self._extents = extents
+        self._known = known
+        self._say = say
         self._clock = clock
-        self._next = clock() + state.selection.refresh
+        self._next = clock() + selection.refresh
         self._topics: set[str] | None = None
 
-    def look(self) -> None:
-        """Ask if it is time to, unless the ends were fixed at the start: what is added later lies behind them."""
-        now = self._clock()
+    def look(self, found: Callable[[list[TopicPartition]], None]) -> None:
+        """Tell `found` all places there are, if it is time to ask.
+
+        Unless the ends were fixed at the start: what is added later lies behind them.
+        """
+        now, selection = self._clock(), self._selection
         if now < self._next:
             return
-        state, selection = self._state, self._state.selection
         self._next = now + selection.refresh
-        if state.extents.ends or state.extents.bounded:
+        if self._extents.ends or self._extents.bounded:
             return
-        named = len(selection.topics) == 1 and not is_pattern(selection.topics[0])
-        metadata = try_metadata(state.consumer, ANSWER, selection.topics[0] if named else "")
+        named = len(selection.topics) == 1 and not selection.has_patterns
+        metadata = try_metadata(self._consumer, ANSWER, selection.topics[0] if named else "")
         if metadata is None:
             return  # looked at again; what is assigned goes on
         with suppress(KpipeError):
-            places = find_places(selection, metadata, state.cluster, state.left_out)
+            places = find_places(selection, metadata)
             self._say_change({topic for topic, _ in places})
-            self._found(places)
+            found(places)
 
     def hasten(self) -> None:
         """Look at the next occasion."""
         self._next = self._clock()
 
     def _say_change(self, topics: set[str]) -> None:
-        state = self._state
         if self._topics is None:
-            self._topics = {topic for topic, _ in state.known}
+            self._topics = {topic for topic, _ in self._known}
         for topic in sorted(topics - self._topics):
             what = "a new topic that matches; read from its beginning"
-            state.hooks.say(f"read: {where(state.cluster, topic)}: {what}")
+            self._say(f"read: {where(self._selection.cluster, topic)}: {what}")
         for topic in sorted(self._topics - topics):
             what = "the topic was deleted; the others that match are read on"
-            state.hooks.say(f"read: {where(state.cluster, topic)}: {what}")
+            self._say(f"read: {where(self._selection.cluster, topic)}: {what}")
         self._topics = topics

@@ -13,9 +13,11 @@ from kpipe.kafka.errors import Cause, cause_of, is_gone, is_login, is_unauthoris
 from kpipe.sources.selection import where
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from confluent_kafka import Message
 
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.selection import Selection
 
 OTHER_MEMBERS = {
     Cause.NO_GROUP: "it has classic members, and the cluster does not convert it; "
@@ -35,10 +37,11 @@ FATAL_WORDS = {
 class Events:
     """The client's events of one source."""
 
-    def __init__(self, state: SourceState) -> None:
-        self._state = state
-        self._cluster = state.cluster
-        self._group = state.selection.group
+    def __init__(self, selection: Selection, say: Callable[[str], None]) -> None:
+        self._selection = selection
+        self._say = say
+        self._cluster = selection.cluster
+        self._group = selection.group
 
     def explain(self, message: Message) -> KpipeError | None:
         """What a message that is no record means; None when it passes."""
@@ -59,9 +62,9 @@ class Events:
         if is_gone(error):
             return self._explain_gone(message.topic(), at)
         if cause in OTHER_MEMBERS:
-            return KpipeError(OTHER_MEMBERS[cause], where=self._state.group, stage=Stage.READ)
+            return KpipeError(OTHER_MEMBERS[cause], where=self._selection.group_place, stage=Stage.READ)
         if cause is Cause.POLLED_TOO_LATE:
-            self._state.hooks.say(f"read: {at}: {text}; joining the group again")
+            self._say(f"read: {at}: {text}; joining the group again")
             return None
         if error.retriable() and not error.fatal():
             return None
@@ -69,7 +72,7 @@ class Events:
 
     def _explain_gone(self, topic: str | None, at: str) -> KpipeError | None:
         """A topic that only a pattern meant may go: the others that match are read on."""
-        selection = self._state.selection
+        selection = self._selection
         if selection.has_patterns and topic not in selection.topics:
             return None
         return KpipeError("the topic or partition is gone", where=at, stage=Stage.READ)

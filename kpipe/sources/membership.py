@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
-from kpipe.sources.discovery import Discovery
 from kpipe.sources.start_offsets import NoAnswer
 
 if TYPE_CHECKING:
@@ -20,8 +19,12 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.ledger import TopicPartition
+    from kpipe.sources.bounds import OffsetResolver
+    from kpipe.sources.discovery import Discovery
+    from kpipe.sources.extents import Extents
+    from kpipe.sources.fetching import Fetching
+    from kpipe.sources.selection import Hooks, Selection
     from kpipe.sources.start_offsets import StartOffsets
-    from kpipe.sources.state import SourceState
     from kpipe.sources.topic_watch import TopicWatch
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
@@ -43,15 +46,27 @@ class Membership:
     """One member; `note` keeps an error of a callback for the next read."""
 
     def __init__(
-        self, state: SourceState, start_offsets: StartOffsets, watch: TopicWatch, note: Callable[[KpipeError], None]
+        self,
+        consumer: Consumer,
+        selection: Selection,
+        resolver: OffsetResolver,
+        hooks: Hooks,
+        extents: Extents,
+        fetching: Fetching,
+        start_offsets: StartOffsets,
+        watch: TopicWatch,
+        discovery: Discovery | None,
+        note: Callable[[KpipeError], None],
     ) -> None:
-        self._state = state
-        self._consumer = state.consumer
-        self._selection = state.selection
-        self._extents = state.extents
-        self._fetching = state.fetching
+        self._consumer = consumer
+        self._selection = selection
+        self._resolver = resolver
+        self._hooks = hooks
+        self._extents = extents
+        self._fetching = fetching
         self._start_offsets = start_offsets
         self._topic_watch = watch
+        self._discovery = discovery
         self._note = note
         self._between_looks = REFRESH
         self._next_look = time.monotonic() + REFRESH
@@ -61,7 +76,6 @@ class Membership:
         self.is_placed = False
         """Whether the group has given its partitions out, and this member its share, be it none."""
         self._topics: set[str] = set()
-        self._discovery = Discovery(state, self._subscribe) if self._selection.has_patterns else None
 
     def join(self, places: list[TopicPartition]) -> None:
         """Ask for partitions of these places' topics; they come in a callback of a later poll."""
@@ -70,7 +84,7 @@ class Membership:
     def look(self) -> None:
         """Topics that a pattern means come and go; added partitions of a topic are the group's to give out."""
         if self._discovery is not None:
-            self._discovery.look()
+            self._discovery.look(self._subscribe)
 
     def _subscribe(self, places: list[TopicPartition]) -> None:
         """Subscribe to topics by name: what a pattern means is the same with a group and without."""
@@ -104,7 +118,7 @@ class Membership:
         except KpipeError as error:
             self._note(error)
         except Exception as error:
-            self._note(KpipeError(f"cannot take over partitions: {error}", where=self._state.cluster))
+            self._note(KpipeError(f"cannot take over partitions: {error}", where=self._selection.cluster))
 
     def _take_nothing(self) -> None:
         """The join came to its end after all: to ask where to begin would wait for a client that is being closed."""
@@ -121,19 +135,19 @@ class Membership:
             self._patience = None
             self._between_looks = FIRST_LOOK
             self._next_look = time.monotonic() + FIRST_LOOK
-        bounds = self._state.resolver.bounds(places)
+        bounds = self._resolver.bounds(places)
         starts = self._start_offsets.find(bounds, again)
-        self._state.hooks.began(starts)
+        self._hooks.began(starts)
         self._extents.take(starts, bounds)
         self._fetching.assign(starts, shared=True)
         self._extents.check_finished()
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
-        self._let_go(partitions, self._state.hooks.revoked)
+        self._let_go(partitions, self._hooks.revoked)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
         self.is_placed = False
-        self._let_go(partitions, self._state.hooks.lost)
+        self._let_go(partitions, self._hooks.lost)
 
     def _let_go(self, partitions: list[ClientPartition], hook: Callable[[list[TopicPartition]], None]) -> None:
         try:
@@ -147,7 +161,7 @@ class Membership:
         except KpipeError as error:
             self._note(error)
         except Exception as error:
-            self._note(KpipeError(f"cannot let partitions go: {error}", where=self._state.cluster))
+            self._note(KpipeError(f"cannot let partitions go: {error}", where=self._selection.cluster))
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -157,7 +171,7 @@ class Membership:
         if self._patience is not None and now >= self._patience:
             self._patience = None
             what = "no partition came yet: other members have them; one that died keeps them until its session ends"
-            self._state.hooks.say(f"read: {self._state.group}: {what}")
+            self._hooks.say(f"read: {self._selection.group_place}: {what}")
         if now >= self._next_look and self._extents.ends and self._extents.share_is_done:
             self._between_looks = min(2 * self._between_looks, REFRESH)
             self._next_look = now + self._between_looks

@@ -5,7 +5,7 @@ It asks no cluster: metadata is a parameter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
@@ -57,11 +57,21 @@ class Selection:
     """Seconds between looks for topics and partitions that are new."""
     joins: bool = True
     """Whether to join the group; without, its offsets are only looked at."""
+    cluster: str = ""
+    """The cluster's name for messages, maybe empty."""
+    left_out: set[str] = field(default_factory=set, compare=False)
+    """Topics that no pattern means, because this run writes to them; complete when the source is opened."""
 
     @property
     def shared(self) -> bool:
         """Whether the group decides which partitions are read here."""
         return self.group is not None and self.partitions is None and self.joins
+
+    @property
+    def group_place(self) -> str:
+        """The group for messages: `prod: group billing`; empty without one."""
+        name = f"group {self.group}" if self.group is not None else ""
+        return f"{self.cluster}: {name}" if self.cluster and name else name
 
     @property
     def has_patterns(self) -> bool:
@@ -112,11 +122,9 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
         raise UsageError(str(error), where=repr(pattern)) from None
 
 
-def find_places(
-    selection: Selection, metadata: Any, cluster: str, left_out: Container[str] = ()
-) -> list[TopicPartition]:
+def find_places(selection: Selection, metadata: Any) -> list[TopicPartition]:
     """The partitions that a selection means; KpipeError for a topic or partition that is not there."""
-    wanted = selection.partitions
+    wanted, cluster, left_out = selection.partitions, selection.cluster, selection.left_out
     places: list[TopicPartition] = []
     for topic in match_topics(selection.topics, metadata.topics, left_out):
         if topic not in metadata.topics:  # a second look, and it was deleted meanwhile

@@ -17,11 +17,16 @@ from kpipe.sources.selection import BEGINNING, where
 from kpipe.units import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
+
+    from confluent_kafka import Consumer
 
     from kpipe.kafka.lookups import Bounds, Committed
+    from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.bounds import OffsetResolver
+    from kpipe.sources.gaps import Gaps
+    from kpipe.sources.selection import Selection
 
 ANSWER = 10.0
 """Seconds for the coordinator's answer when partitions are taken over."""
@@ -39,8 +44,25 @@ class NoAnswer(UnreachableError):
 class StartOffsets:
     """Starts of the partitions of one source."""
 
-    def __init__(self, state: SourceState) -> None:
-        self._state = state
+    def __init__(
+        self,
+        consumer: Consumer,
+        selection: Selection,
+        resolver: OffsetResolver,
+        ids: TopicIds,
+        gaps: Gaps,
+        say: Callable[[str], None],
+    ) -> None:
+        self.known: set[TopicPartition] = set()
+        """The partitions that were there at the start; any other is read from its beginning, whatever -o says."""
+        self.not_before: dict[TopicPartition, int] = {}
+        """Offsets that were asked for and lay past the end at the start."""
+        self._consumer = consumer
+        self._selection = selection
+        self._resolver = resolver
+        self._ids = ids
+        self._gaps = gaps
+        self._say = say
         self._judged: set[str] = set()
         self._said = False
 
@@ -50,45 +72,42 @@ class StartOffsets:
         Topics in `again` were created again since this run read them: the coordinator takes them away and forgets their
         commits before it gives the new ones out, and a group without a commit would begin there without a word.
         """
-        state = self._state
-        if state.selection.group is not None and state.selection.start.kind is not OffsetKind.BEGINNING:
+        if self._selection.group is not None and self._selection.start.kind is not OffsetKind.BEGINNING:
             self._find_added({topic for topic, _ in bounds} - self._judged)
-        starts = state.resolver.starts(state.selection.start, bounds)
+        starts = self._resolver.starts(self._selection.start, bounds)
         self._say_past_end(starts, bounds)
-        added = {place: bound for place, bound in bounds.items() if place not in state.known}
-        starts.update(state.resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
-        if state.selection.group is not None:
+        added = {place: bound for place, bound in bounds.items() if place not in self.known}
+        starts.update(self._resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
+        if self._selection.group is not None:
             left_off = self._left_off(bounds, again)
-            if left_off and state.selection.given_start and not self._said:
+            if left_off and self._selection.given_start and not self._said:
                 self._said = True
-                state.hooks.say(
-                    f"read: {state.group}: goes on where it left off; -o is only for partitions without a committed "
-                    "offset (another -G starts anew)"
-                )
+                what = "goes on where it left off; -o is only for partitions without a committed offset"
+                self._say(f"read: {self._selection.group_place}: {what} (another -G starts anew)")
             starts.update(left_off)
         return starts
 
     def _say_past_end(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """An offset that was typed and does not exist yet: what is read there is what comes when the log has grown."""
-        selection, now_ms = self._state.selection, time.time() * 1000
+        selection, now_ms = self._selection, time.time() * 1000
         if selection.start.kind is OffsetKind.TIME and selection.start.value > now_ms and not self._said:
             self._said = True
             when = format_time(selection.start.value)
-            self._state.hooks.say(f"read: -o: {when} is in the future; reading starts at the end of now")
+            self._say(f"read: -o: {when} is in the future; reading starts at the end of now")
         if selection.start.kind is not OffsetKind.ABSOLUTE:
             return
         for place, offset in sorted(starts.items()):
             if offset > bounds[place].high:
-                at = where(self._state.cluster, *place)
+                at = where(self._selection.cluster, *place)
                 what = f"-o {offset} is past the end ({bounds[place].high})"
-                self._state.hooks.say(f"read: {at}: {what}; nothing is read before it comes")
-                self._state.not_before[place] = offset
+                self._say(f"read: {at}: {what}; nothing is read before it comes")
+                self.not_before[place] = offset
                 starts[place] = bounds[place].high
 
     def _find_added(self, topics: set[str]) -> None:
         """Partitions that were added since the group last read these topics are not among those known at the start."""
         self._judged |= topics
-        known = self._state.known
+        known = self.known
         commits = self.find_committed([place for place in known if place[0] in topics])
         counts: dict[str, int] = {}
         for (topic, _), (offset, metadata) in commits.items():
@@ -100,7 +119,7 @@ class StartOffsets:
 
     def _left_off(self, bounds: dict[TopicPartition, Bounds], again: Collection[str]) -> dict[TopicPartition, int]:
         """Committed offsets of the group that still exist; `--on-gap` decides about the others."""
-        ids, gaps = self._state.ids, self._state.gaps
+        ids, gaps = self._ids, self._gaps
         topics = {topic for topic, _ in bounds}
         ids.accept(topics.intersection(again))
         ids.learn(topics)
@@ -121,14 +140,14 @@ class StartOffsets:
         from confluent_kafka import KafkaException
 
         try:
-            return find_committed(self._state.consumer, places, timeout)
+            return find_committed(self._consumer, places, timeout)
         except KafkaException as error:
             raise self._explain(error.args[0]) from None
 
     def _explain(self, error: Any) -> KpipeError:
         if is_unauthorised(error):
-            return denied(f"group {self._state.selection.group}", "READ").error(self._state.group, Stage.READ)
-        return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._state.group)
+            return denied(f"group {self._selection.group}", "READ").error(self._selection.group_place, Stage.READ)
+        return NoAnswer(f"cannot read the group's offsets: {error.str()}; try again", where=self._selection.group_place)
 
 
 def _partitions_in(metadata: str) -> int:

@@ -15,6 +15,7 @@ from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 from kpipe.sources.assigned import Assigned
+from kpipe.sources.discovery import Discovery
 from kpipe.sources.events import Events
 from kpipe.sources.extents import Extents
 from kpipe.sources.fetching import BATCH, WAIT, Fetching
@@ -22,13 +23,10 @@ from kpipe.sources.gaps import Gaps
 from kpipe.sources.membership import Membership
 from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
 from kpipe.sources.start_offsets import PARTITIONS, StartOffsets
-from kpipe.sources.state import SourceState
 from kpipe.sources.topic_watch import TopicWatch
 from kpipe.sources.transactions import OpenTransactions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from confluent_kafka import Consumer, Message
 
     from kpipe.kafka.lookups import Bounds
@@ -52,7 +50,6 @@ class TopicSource:
     def __init__(
         self,
         consumer: Consumer,
-        cluster: str,
         selection: Selection,
         resolver: OffsetResolver,
         hooks: Hooks,
@@ -62,9 +59,9 @@ class TopicSource:
     ) -> None:
         self.finished = False
         self._pace = pace
-        self.cluster = cluster
+        self.cluster = cluster = selection.cluster
         self.ids = ids
-        self.gaps = Gaps(selection.on_gap, cluster, hooks.say)
+        self.gaps = gaps = Gaps(selection.on_gap, cluster, hooks.say)
         self._selection = selection
         self._resolver = resolver
         self._hooks = hooks
@@ -72,19 +69,26 @@ class TopicSource:
         self._fetching = fetching = Fetching(
             consumer, extents, cluster, incremental=selection.incremental, min_age=selection.min_age
         )
-        self._state = state = SourceState(
-            consumer, cluster, selection, resolver, hooks, ids, self.gaps, extents, fetching
-        )
-        self._start_offsets = StartOffsets(state)
-        self._topic_watch = TopicWatch(state, self._drop)
-        self._events = Events(state)
-        self._transactions = OpenTransactions(state) if resolver.open_reader is not None else None
+        self._start_offsets = starts = StartOffsets(consumer, selection, resolver, ids, gaps, hooks.say)
+        self._topic_watch = watch = TopicWatch(selection, resolver.bounds, hooks, ids, gaps, extents, fetching=fetching)
+        self._events = Events(selection, hooks.say)
+        self._transactions: OpenTransactions | None = None
+        if resolver.open_reader is not None:
+            self._transactions = OpenTransactions(consumer, cluster, resolver, extents, hooks.say)
         self._stable: dict[TopicPartition, int] = {}
         """Ends that are those of what is committed: an open transaction may hold records back behind them."""
         self._held_checked = False
-        self._assignment: Assigned | Membership = Assigned(state, self._widen)
+        discovery: Discovery | None = None
+        if selection.has_patterns if selection.shared else selection.partitions is None:
+            discovery = Discovery(selection, consumer, extents, starts.known, hooks.say)
+        self._assignment: Assigned | Membership
         if selection.shared:
-            self._assignment = Membership(state, self._start_offsets, self._topic_watch, self._note)
+            self._assignment = Membership(
+                consumer, selection, resolver, hooks, extents, fetching, starts, watch, discovery, self._note
+            )
+        else:
+            self._assignment = Assigned(consumer, resolver, hooks, extents, fetching, discovery, self._widen)
+        watch.gone = self._assignment.drop
         self._error: KpipeError | None = None
         self._heard: tuple[int, float] | None = None
         self._topic: str | None = None
@@ -93,8 +97,8 @@ class TopicSource:
 
     def open(self, metadata: Any) -> None:
         """Fix the ends, then join the group or assign the partitions at absolute offsets."""
-        places = find_places(self._selection, metadata, self.cluster, self._state.left_out)
-        self._state.known.update(places)
+        places = find_places(self._selection, metadata)
+        self._start_offsets.known.update(places)
         names = {topic for topic, _ in places}
         if len(names) == 1 and not self._selection.has_patterns:
             self._topic = names.pop()
@@ -117,14 +121,10 @@ class TopicSource:
         if self.finished:
             self.find_held_back()
 
-    def leave_out(self, topics: Iterable[str]) -> None:
-        """No pattern means these, which the run itself writes to; before `open`."""
-        self._state.left_out.update(topics)
-
     def note(self, topic: str) -> str:
         """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
         every = self._selection.partitions is None  # with -p nobody has counted the others
-        partitions = sum(place[0] == topic for place in self._state.known) if every else 0
+        partitions = sum(place[0] == topic for place in self._start_offsets.known) if every else 0
         return (
             f"{self.ids.metadata(topic)} {PARTITIONS}{partitions}".strip() if partitions else self.ids.metadata(topic)
         )
@@ -144,9 +144,6 @@ class TopicSource:
         """There are new partitions, maybe of new topics."""
         if {topic for topic, _ in places} != {self._topic}:
             self._topic = None
-
-    def _drop(self, places: list[TopicPartition]) -> None:
-        self._assignment.drop(places)
 
     def _note(self, error: KpipeError) -> None:
         self._error = error
@@ -182,7 +179,7 @@ class TopicSource:
             error, self._error = self._error, None
             raise error
         messages = fetching.sift(messages)
-        if self._state.not_before:
+        if self._start_offsets.not_before:
             messages = self._skip(messages)
         batch: Batch | None = None
         if not messages:
@@ -196,7 +193,7 @@ class TopicSource:
 
     def _skip(self, messages: list[Message]) -> list[Message]:
         """Leave out what lies before an offset that was asked for and did not exist at the start."""
-        first = self._state.not_before
+        first = self._start_offsets.not_before
         return [
             message
             for message in messages

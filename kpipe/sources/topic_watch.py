@@ -14,18 +14,38 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kpipe.kafka.lookups import Bounds
+    from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.extents import Extents
+    from kpipe.sources.fetching import Fetching
+    from kpipe.sources.gaps import Gaps
+    from kpipe.sources.selection import Hooks, Selection
 
 
 class TopicWatch:
-    """The topics of one source, as long as it reads them; `gone` is told of partitions that no longer exist."""
+    """The topics of one source, as long as it reads them."""
 
-    def __init__(self, state: SourceState, gone: Callable[[list[TopicPartition]], None]) -> None:
-        self._state = state
-        self._gone = gone
-        self._extents = state.extents
-        self._ids = state.ids
+    def __init__(
+        self,
+        selection: Selection,
+        find_bounds: Callable[[Iterable[TopicPartition]], dict[TopicPartition, Bounds]],
+        hooks: Hooks,
+        ids: TopicIds,
+        gaps: Gaps,
+        extents: Extents,
+        *,
+        fetching: Fetching,
+    ) -> None:
+        self.gone: Callable[[list[TopicPartition]], None] = lambda _places: None
+        """Who is told of partitions that no longer exist."""
+        self._selection = selection
+        self._find_bounds = find_bounds
+        self._hooks = hooks
+        self._ids = ids
+        self._gaps = gaps
+        self._extents = extents
+        self._fetching = fetching
 
     @property
     def knows_topics(self) -> bool:
@@ -38,7 +58,7 @@ class TopicWatch:
         Topics that were asked for by name count also without a partition: the group takes a deleted one's away first.
         """
         if time.monotonic() >= self._ids.next_look:
-            named = self._ids.known.keys() & set(self._state.selection.topics)
+            named = self._ids.known.keys() & set(self._selection.topics)
             self._judge(*self._ids.look(named | {topic for topic, _ in self._extents.assigned}))
 
     def check(self, topics: Iterable[str]) -> set[str]:
@@ -56,30 +76,30 @@ class TopicWatch:
     def _judge(self, again: set[str], gone: set[str]) -> None:
         """Topics that are not the ones that were opened: the client would go on silently in the new one."""
         for topic in sorted(gone):
-            if topic in self._state.selection.topics:
-                raise KpipeError("the topic was deleted", where=where(self._state.cluster, topic), stage=Stage.READ)
+            if topic in self._selection.topics:
+                raise KpipeError("the topic was deleted", where=where(self._selection.cluster, topic), stage=Stage.READ)
             self._ids.known.pop(topic, None)
-            self._gone([place for place in self._extents.assigned if place[0] == topic])
+            self.gone([place for place in self._extents.assigned if place[0] == topic])
         places = sorted(place for place in self._extents.assigned if place[0] in again)
         if places:
-            self._state.hooks.lost(places)  # offsets of the old topic must not be committed for the new one
+            self._hooks.lost(places)  # offsets of the old topic must not be committed for the new one
             self._move(places, created_again=True)
             self._ids.accept({topic for topic, _ in places})
 
     def _move(self, places: list[TopicPartition], *, created_again: bool) -> None:
         """Go on where the policy says, if what was to be read next is not there."""
         extents = self._extents
-        bounds = self._state.resolver.bounds(places)
+        bounds = self._find_bounds(places)
         targets: dict[TopicPartition, int] = {}
-        for place, reached in self._state.fetching.position(places).items():
+        for place, reached in self._fetching.position(places).items():
             offset = reached if reached >= 0 else extents.progress.starts.get(place, 0)
             if created_again or not bounds[place].low <= offset <= bounds[place].high:
-                targets[place] = self._state.gaps.cross(place, offset, bounds[place], created_again=created_again)
+                targets[place] = self._gaps.cross(place, offset, bounds[place], created_again=created_again)
         if targets:
-            self._state.fetching.move(targets, shared=extents.shared)
-        if self._state.selection.group is not None:
-            self._state.hooks.began(targets)
+            self._fetching.move(targets, shared=extents.shared)
+        if self._selection.group is not None:
+            self._hooks.began(targets)
         for place, offset in targets.items():
             extents.at_eof.pop(place, None)
             if extents.is_past(place, offset):
-                self._state.fetching.finish(place)
+                self._fetching.finish(place)

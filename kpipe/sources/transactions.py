@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.state import SourceState
+    from kpipe.sources.bounds import OffsetResolver
+    from kpipe.sources.extents import Extents
 
 LOOK = 10.0
 """Seconds between looks while there is nothing to read: that a transaction is open for a second or so is no news."""
@@ -50,12 +51,20 @@ class OpenTransactions:
 
     def __init__(
         self,
-        state: SourceState,
+        consumer: Consumer,
+        cluster: str,
+        resolver: OffsetResolver,
+        extents: Extents,
+        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.held: list[Held] = []
         """What the ends that were fixed at the start leave out."""
-        self._state = state
+        self._consumer = consumer
+        self._cluster = cluster
+        self._resolver = resolver
+        self._extents = extents
+        self._say = say
         self._clock = clock
         self._next = clock() + LOOK
         self._stood: dict[TopicPartition, int] = {}
@@ -69,7 +78,7 @@ class OpenTransactions:
         beyond: dict[TopicPartition, int] = {}
         with suppress(KafkaException, UnreachableError):
             for place, end in ends.items():
-                high = fetched_end(self._state.consumer, place)
+                high = fetched_end(self._consumer, place)
                 if high < 0:
                     unknown.append(place)
                 elif high > end:
@@ -83,11 +92,11 @@ class OpenTransactions:
                             beyond[place] = high
                 finally:
                     reader.close()
-            stable = {place: bound.high for place, bound in self._state.resolver.bounds(beyond).items()}
+            stable = {place: bound.high for place, bound in self._resolver.bounds(beyond).items()}
             stuck = {place: high for place, high in beyond.items() if stable[place] == ends[place]}
             self.held = self._describe({place: (ends[place], high) for place, high in stuck.items()})
         for held in self.held:
-            self._state.hooks.say(f"read: {held.told(self._state.cluster)}; they were not read")
+            self._say(f"read: {held.told(self._cluster)}; they were not read")
 
     def look(self) -> None:
         """While there is nothing to read: a transaction that is open for some time is a wait, and is told once."""
@@ -95,8 +104,8 @@ class OpenTransactions:
         if now < self._next:
             return
         self._next = now + LOOK
-        consumer = self._state.consumer
-        stands = {place: at for place, at in self._state.extents.at_eof.items() if fetched_end(consumer, place) > at}
+        consumer = self._consumer
+        stands = {place: at for place, at in self._extents.at_eof.items() if fetched_end(consumer, place) > at}
         waiting = {
             place: (at, fetched_end(consumer, place))
             for place, at in stands.items()
@@ -105,13 +114,13 @@ class OpenTransactions:
         self._stood = stands
         for held in self._describe(waiting):
             self._told.add((held.place, held.offset))
-            self._state.hooks.say(f"read: {held.told(self._state.cluster)}; waiting for its end")
+            self._say(f"read: {held.told(self._cluster)}; waiting for its end")
 
     def _open(self) -> Consumer:
         """A consumer that also sees what is not committed."""
-        open_reader = self._state.resolver.open_reader
+        open_reader = self._resolver.open_reader
         if open_reader is None:
-            raise UnreachableError("the consumer sees all records itself", where=self._state.cluster)
+            raise UnreachableError("the consumer sees all records itself", where=self._cluster)
         return open_reader()
 
     def _describe(self, found: Mapping[TopicPartition, tuple[int, int]]) -> list[Held]:
