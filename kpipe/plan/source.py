@@ -14,7 +14,7 @@ from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
 from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
 from kpipe.kafka.topic_ids import TopicIds
-from kpipe.sources.bounds import OffsetResolver
+from kpipe.sources.offsets import OffsetResolver
 from kpipe.sources.selection import REFRESH, Hooks, Selection, is_pattern, match_topics
 from kpipe.sources.topic import TopicSource
 

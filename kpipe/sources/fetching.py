@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.extents import Extents
+    from kpipe.sources.assignment import Assignment
 
 BATCH = 500  # messages; 100-500 is the cheapest (325 ns each), 1000 and more lose to cache misses and the collector
 WAIT = 0.1  # seconds for the first message
@@ -43,7 +43,7 @@ class Fetching:
     def __init__(
         self,
         consumer: Consumer,
-        extents: Extents,
+        assignment: Assignment,
         cluster: str,
         *,
         incremental: bool,
@@ -52,7 +52,7 @@ class Fetching:
     ) -> None:
         self._clock = clock
         self._consumer = consumer
-        self._extents = extents
+        self._assignment = assignment
         self._cluster = cluster
         self._incremental = incremental
         self._min_age = MinAge(min_age, self.pause, self._go_on) if min_age else None
@@ -84,7 +84,7 @@ class Fetching:
 
     def wait(self) -> list[Message]:
         """The next message, within 0.1 s, or 0.2 s when there was none for a second."""
-        if self._extents.assigned:
+        if self._assignment.assigned:
             messages = self._consumer.consume(1, LONG_WAIT if self._vain >= QUIET and self._min_age is None else WAIT)
             self._vain = 0 if messages else self._vain + 1
             return messages
@@ -134,7 +134,7 @@ class Fetching:
         """
         from confluent_kafka import TopicPartition
 
-        done = self._extents.done
+        done = self._assignment.done
         located = [TopicPartition(*place, offset) for place, offset in sorted(starts.items())]
         if not shared:
             located = [entry for entry in located if (entry.topic, entry.partition) not in done]
@@ -164,18 +164,18 @@ class Fetching:
 
     def finish(self, place: TopicPartition) -> None:
         """A partition is read to its end."""
-        extents = self._extents
-        if place in extents.done:
+        assignment = self._assignment
+        if place in assignment.done:
             return
-        extents.done.add(place)
+        assignment.done.add(place)
         self.pause([place])
-        extents.check_finished()
+        assignment.check_finished()
 
     def pause(self, places: Iterable[TopicPartition]) -> None:
         """Stop fetching these for a while, if they are read here."""
         from confluent_kafka import TopicPartition
 
-        ours = [TopicPartition(*place) for place in places if place in self._extents.assigned]
+        ours = [TopicPartition(*place) for place in places if place in self._assignment.assigned]
         if ours:
             self._consumer.pause(ours)
 
@@ -186,12 +186,12 @@ class Fetching:
 
     def _resume(self) -> None:
         self._paused = False
-        self._resume_these(self._extents.assigned - (self._min_age.paused if self._min_age is not None else set()))
+        self._resume_these(self._assignment.assigned - (self._min_age.paused if self._min_age is not None else set()))
 
     def _resume_these(self, places: set[TopicPartition]) -> None:
         from confluent_kafka import TopicPartition
 
-        going = places & self._extents.assigned - self._extents.done
+        going = places & self._assignment.assigned - self._assignment.done
         if going:
             self._consumer.resume([TopicPartition(*place) for place in sorted(going)])
 
@@ -213,7 +213,7 @@ class Fetching:
         """Kafka does not move a consumer back by itself when a transaction is aborted."""
         from confluent_kafka import TopicPartition
 
-        rewinds = {place: offset for place, offset in self._rewinds.items() if place in self._extents.assigned}
+        rewinds = {place: offset for place, offset in self._rewinds.items() if place in self._assignment.assigned}
         self._rewinds = {}
         deadline = time.monotonic() + SEEK_TIMEOUT
         for place, offset in sorted(rewinds.items()):
@@ -252,6 +252,6 @@ class Fetching:
             return
         others = [tp for tp in self._consumer.assignment() if (tp.topic, tp.partition) not in targets]
         self._consumer.assign([*self._consumer.position(others), *moved] if others else moved)
-        idle = [TopicPartition(*place) for place in self._extents.done - targets.keys()]
+        idle = [TopicPartition(*place) for place in self._assignment.done - targets.keys()]
         if idle:
             self._consumer.pause(idle)

@@ -1,6 +1,7 @@
-"""Reads as a member of a consumer group: takes partitions over, lets them go, and leaves before it closes.
+"""How a reader comes by its partitions: as a member of a consumer group (`subscribe`), or on its own (`assign`).
 
-Callbacks never raise: an exception in one makes the binding drop records it had fetched. They note an error instead.
+It commits nothing. Callbacks never raise: an exception in one makes the binding drop records it had fetched. They note
+an error instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError
-from kpipe.sources.start_offsets import NoAnswer
+from kpipe.sources.offsets import NoAnswer
+from kpipe.sources.selection import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +20,13 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka import TopicPartition as ClientPartition
 
+    from kpipe.kafka.lookups import Bounds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import OffsetResolver
-    from kpipe.sources.discovery import Discovery
-    from kpipe.sources.extents import Extents
+    from kpipe.sources.assignment import Assignment
     from kpipe.sources.fetching import Fetching
-    from kpipe.sources.selection import Hooks, Selection
-    from kpipe.sources.start_offsets import StartOffsets
-    from kpipe.sources.topic_watch import TopicWatch
+    from kpipe.sources.gaps import TopicWatch
+    from kpipe.sources.offsets import OffsetResolver, StartOffsets
+    from kpipe.sources.selection import Discovery, Hooks, Selection
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
 """Seconds between looks at what the other members have committed, for one that is done: doubled from one to the next.
@@ -51,7 +52,7 @@ class Membership:
         selection: Selection,
         resolver: OffsetResolver,
         hooks: Hooks,
-        extents: Extents,
+        assignment: Assignment,
         fetching: Fetching,
         start_offsets: StartOffsets,
         watch: TopicWatch,
@@ -62,7 +63,7 @@ class Membership:
         self._selection = selection
         self._resolver = resolver
         self._hooks = hooks
-        self._extents = extents
+        self._assignment = assignment
         self._fetching = fetching
         self._start_offsets = start_offsets
         self._topic_watch = watch
@@ -130,7 +131,7 @@ class Membership:
     def _take_over(self, places: list[TopicPartition]) -> None:
         again: set[str] = set()
         if self._topic_watch.knows_topics:
-            again = self._topic_watch.check({topic for topic, _ in {*self._extents.assigned, *places}})
+            again = self._topic_watch.check({topic for topic, _ in {*self._assignment.assigned, *places}})
         if places:
             self._patience = None
             self._between_looks = FIRST_LOOK
@@ -138,9 +139,9 @@ class Membership:
         bounds = self._resolver.bounds(places)
         starts = self._start_offsets.find(bounds, again)
         self._hooks.began(starts)
-        self._extents.take(starts, bounds)
+        self._assignment.take(starts, bounds)
         self._fetching.assign(starts, shared=True)
-        self._extents.check_finished()
+        self._assignment.check_finished()
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[ClientPartition]) -> None:
         self._let_go(partitions, self._hooks.revoked)
@@ -156,7 +157,7 @@ class Membership:
             try:
                 hook(places)
             finally:
-                self._extents.let_go(places)
+                self._assignment.let_go(places)
                 self._fetching.unassign(partitions)
         except KpipeError as error:
             self._note(error)
@@ -172,13 +173,13 @@ class Membership:
             self._patience = None
             what = "no partition came yet: other members have them; one that died keeps them until its session ends"
             self._hooks.say(f"read: {self._selection.group_place}: {what}")
-        if now >= self._next_look and self._extents.ends and self._extents.share_is_done:
+        if now >= self._next_look and self._assignment.ends and self._assignment.share_is_done:
             self._between_looks = min(2 * self._between_looks, REFRESH)
             self._next_look = now + self._between_looks
-            others = self._extents.others()
+            others = self._assignment.others()
             with suppress(NoAnswer):
                 committed = self._start_offsets.find_committed(others, timeout=SHORT)
-                self._extents.finished = all(committed[place][0] >= end for place, end in others.items())
+                self._assignment.finished = all(committed[place][0] >= end for place, end in others.items())
 
     def close(self, timeout: float) -> None:
         """Leave first, then close: a client that is given partitions while it closes hangs (librdkafka#4527, #4884).
@@ -197,5 +198,69 @@ class Membership:
                 self._consumer.unsubscribe()
                 while self._consumer.assignment() and time.monotonic() < deadline:
                     self._consumer.poll(POLL)
+        with suppress(KafkaException, RuntimeError):
+            self._consumer.close()
+
+
+class Assigned:
+    """A reader on its own; `widened` is told of partitions that are new."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        resolver: OffsetResolver,
+        hooks: Hooks,
+        assignment: Assignment,
+        fetching: Fetching,
+        discovery: Discovery | None,
+        widened: Callable[[list[TopicPartition]], None],
+    ) -> None:
+        self._consumer = consumer
+        self._resolver = resolver
+        self._hooks = hooks
+        self._assignment = assignment
+        self._fetching = fetching
+        self._discovery = discovery
+        self._widened = widened
+        self.is_placed = True
+
+    def start(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
+        """Assign partitions at absolute offsets: OFFSET_BEGINNING costs 500 ms before the first record."""
+        self._assignment.take(starts, bounds)
+        self._fetching.assign(starts, shared=False)
+        self._assignment.check_finished()
+
+    def look(self) -> None:
+        """Partitions added while following are read from their beginning: nothing written to them is missed."""
+        if self._discovery is not None:
+            self._discovery.look(self._widen)
+
+    def _widen(self, places: list[TopicPartition]) -> None:
+        topics = {topic for topic, _ in places}
+        self.drop([place for place in self._assignment.assigned if place[0] not in topics])
+        new = sorted(set(places) - self._assignment.assigned)
+        if new:
+            self._widened(new)
+            bounds = self._resolver.bounds(new)
+            starts = self._resolver.starts(BEGINNING, bounds)
+            self._hooks.began(starts)
+            self.start(starts, bounds)
+
+    def idle(self) -> None:
+        """There is nobody else to wait for."""
+
+    def drop(self, places: list[TopicPartition]) -> None:
+        """These are gone from the cluster; the others are read on."""
+        if places:
+            self._hooks.lost(places)
+            self._fetching.drop(places)
+            self._assignment.let_go(places)
+            if self._discovery is not None:
+                self._discovery.hasten()
+
+    def close(self, _timeout: float) -> None:
+        """There is nothing to leave."""
+        from confluent_kafka import KafkaException
+
         with suppress(KafkaException, RuntimeError):
             self._consumer.close()

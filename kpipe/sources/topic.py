@@ -14,16 +14,12 @@ from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
-from kpipe.sources.assigned import Assigned
-from kpipe.sources.discovery import Discovery
-from kpipe.sources.events import Events
-from kpipe.sources.extents import Extents
+from kpipe.sources.assignment import Assignment
 from kpipe.sources.fetching import BATCH, WAIT, Fetching
-from kpipe.sources.gaps import Gaps
-from kpipe.sources.membership import Membership
-from kpipe.sources.selection import BEGINNING, Hooks, Selection, find_places, match_topics
-from kpipe.sources.start_offsets import PARTITIONS, StartOffsets
-from kpipe.sources.topic_watch import TopicWatch
+from kpipe.sources.gaps import Events, Gaps, TopicWatch
+from kpipe.sources.membership import Assigned, Membership
+from kpipe.sources.offsets import PARTITIONS, StartOffsets
+from kpipe.sources.selection import BEGINNING, Discovery, Hooks, Selection, find_places, match_topics
 from kpipe.sources.transactions import OpenTransactions
 
 if TYPE_CHECKING:
@@ -33,8 +29,8 @@ if TYPE_CHECKING:
     from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
     from kpipe.pace import Pace
-    from kpipe.sources.bounds import OffsetResolver
-    from kpipe.sources.extents import Progress
+    from kpipe.sources.assignment import Progress
+    from kpipe.sources.offsets import OffsetResolver
     from kpipe.sources.transactions import Held
 
 __all__ = ["BEGINNING", "Hooks", "Selection", "TopicSource", "match_topics"]
@@ -65,30 +61,32 @@ class TopicSource:
         self._selection = selection
         self._resolver = resolver
         self._hooks = hooks
-        self._extents = extents = Extents(bounded=selection.at_end, shared=selection.shared)
+        self._assignment = assignment = Assignment(bounded=selection.at_end, shared=selection.shared)
         self._fetching = fetching = Fetching(
-            consumer, extents, cluster, incremental=selection.incremental, min_age=selection.min_age
+            consumer, assignment, cluster, incremental=selection.incremental, min_age=selection.min_age
         )
         self._start_offsets = starts = StartOffsets(consumer, selection, resolver, ids, gaps, hooks.say)
-        self._topic_watch = watch = TopicWatch(selection, resolver.bounds, hooks, ids, gaps, extents, fetching=fetching)
+        self._topic_watch = watch = TopicWatch(
+            selection, resolver.bounds, hooks, ids, gaps, assignment, fetching=fetching
+        )
         self._events = Events(selection, hooks.say)
         self._transactions: OpenTransactions | None = None
         if resolver.open_reader is not None:
-            self._transactions = OpenTransactions(consumer, cluster, resolver, extents, hooks.say)
+            self._transactions = OpenTransactions(consumer, cluster, resolver, assignment, hooks.say)
         self._stable: dict[TopicPartition, int] = {}
         """Ends that are those of what is committed: an open transaction may hold records back behind them."""
         self._held_checked = False
         discovery: Discovery | None = None
         if selection.has_patterns if selection.shared else selection.partitions is None:
-            discovery = Discovery(selection, consumer, extents, starts.known, hooks.say)
-        self._assignment: Assigned | Membership
+            discovery = Discovery(selection, consumer, assignment, starts.known, hooks.say)
+        self._subscription: Assigned | Membership
         if selection.shared:
-            self._assignment = Membership(
-                consumer, selection, resolver, hooks, extents, fetching, starts, watch, discovery, self._note
+            self._subscription = Membership(
+                consumer, selection, resolver, hooks, assignment, fetching, starts, watch, discovery, self._note
             )
         else:
-            self._assignment = Assigned(consumer, resolver, hooks, extents, fetching, discovery, self._widen)
-        watch.gone = self._assignment.drop
+            self._subscription = Assigned(consumer, resolver, hooks, assignment, fetching, discovery, self._widen)
+        watch.gone = self._subscription.drop
         self._error: KpipeError | None = None
         self._heard: tuple[int, float] | None = None
         self._topic: str | None = None
@@ -104,20 +102,20 @@ class TopicSource:
             self._topic = names.pop()
         bounds = self._resolver.bounds(places)
         ends = self._find_ends(bounds)
-        self._extents.fix(ends, bounds)
+        self._assignment.fix(ends, bounds)
         self._stable = {place: end for place, end in ends.items() if place in bounds and end == bounds[place].high}
-        if isinstance(self._assignment, Membership):
-            self._assignment.join(places)
+        if isinstance(self._subscription, Membership):
+            self._subscription.join(places)
         else:
             starts = self._start_offsets.find(bounds)
             self._hooks.began(starts)
-            self._assignment.start(starts, bounds)
-            if not self._extents.ends:
+            self._subscription.start(starts, bounds)
+            if not self._assignment.ends:
                 self.ids.ask({topic for topic, _ in places})
         self._finish()
 
     def _finish(self) -> None:
-        self.finished = self._extents.finished
+        self.finished = self._assignment.finished
         if self.finished:
             self.find_held_back()
 
@@ -134,7 +132,7 @@ class TopicSource:
         if until is None:
             return {place: bound.high for place, bound in bounds.items()} if at_end else {}
         if until.kind is OffsetKind.TIME and until.value > time.time() * 1000 and not at_end:
-            self._extents.late_end = until.value
+            self._assignment.late_end = until.value
             return {}
         if until.kind is OffsetKind.ABSOLUTE and not at_end:
             return dict.fromkeys(bounds, until.value)
@@ -154,7 +152,7 @@ class TopicSource:
     def read(self) -> Batch | None:
         """Up to 500 records; waits at most 0.2 s for the first."""
         self._topic_watch.look()
-        self._assignment.look()
+        self._subscription.look()
         fetching = self._fetching
         if self._pace is not None:
             return self._read_at_pace(self._pace)
@@ -173,7 +171,7 @@ class TopicSource:
 
     def _read(self, messages: list[Message]) -> Batch | None:
         fetching = self._fetching
-        if not messages and self._error is None and not self._extents.finished:
+        if not messages and self._error is None and not self._assignment.finished:
             messages = fetching.wait()
         if self._error is not None:
             error, self._error = self._error, None
@@ -204,7 +202,7 @@ class TopicSource:
     def _to_batch(self, messages: list[Message]) -> Batch | None:
         from confluent_kafka import Message
 
-        columns, ends = self._selection.columns, self._extents.ends
+        columns, ends = self._selection.columns, self._assignment.ends
         if self._topic is None:
             topics: list[Any] = [message.topic() for message in messages]
         else:
@@ -222,9 +220,9 @@ class TopicSource:
             batch.partitions = list(map(Message.partition, messages))
             batch.offsets = list(map(Message.offset, messages))
         if ends:
-            for place in self._extents.cut(batch):
+            for place in self._assignment.cut(batch):
                 self._fetching.finish(place)
-        self._extents.progress.count += len(batch)
+        self._assignment.progress.count += len(batch)
         return batch if len(batch) else None
 
     def _sort_out(self, messages: list[Message]) -> list[Message]:
@@ -238,7 +236,7 @@ class TopicSource:
             place = (str(message.topic()), int(message.partition() or 0))
             cause = cause_of(error)
             if cause is Cause.PARTITION_END:
-                if self._extents.reach(place, int(message.offset() or 0)):
+                if self._assignment.reach(place, int(message.offset() or 0)):
                     self._fetching.finish(place)
             elif cause is Cause.NO_START:
                 self._cross_gap(place)
@@ -258,51 +256,51 @@ class TopicSource:
         """Things to do when there is nothing to read."""
         if self._transactions is not None and not self._stable:
             self._transactions.look()
-        late = self._extents.late_end
+        late = self._assignment.late_end
         if late is not None and time.time() * 1000 >= late and not self._fetching.holds_back:
             self._fix_late_ends(late)
-        self._assignment.idle()
+        self._subscription.idle()
         if self._selection.idle:
             self._look_at_clock()
 
     def _look_at_clock(self) -> None:
         """End when nothing came for so long. The wait for a place in the group does not count, up to JOINING."""
-        now, count = time.monotonic(), self._extents.progress.count
+        now, count = time.monotonic(), self._assignment.progress.count
         if self._heard is None or self._heard[0] != count:
             self._heard = (count, now)
-        patience = self._selection.idle + (0 if self._extents.assigned else JOINING)
+        patience = self._selection.idle + (0 if self._assignment.assigned else JOINING)
         if now - self._heard[1] >= patience and not self._fetching.holds_back:
-            self._extents.finished = True
+            self._assignment.finished = True
 
     def _fix_late_ends(self, until_ms: int) -> None:
-        extents = self._extents
-        extents.late_end = None
-        bounds = self._resolver.bounds(extents.assigned)
-        extents.ends = self._resolver.ends(Offset(OffsetKind.TIME, until_ms), bounds)
-        for place, offset in self._fetching.position(extents.ends).items():
-            if extents.is_past(place, max(offset, extents.at_eof.get(place, -1))):
+        assignment = self._assignment
+        assignment.late_end = None
+        bounds = self._resolver.bounds(assignment.assigned)
+        assignment.ends = self._resolver.ends(Offset(OffsetKind.TIME, until_ms), bounds)
+        for place, offset in self._fetching.position(assignment.ends).items():
+            if assignment.is_past(place, max(offset, assignment.at_eof.get(place, -1))):
                 self._fetching.finish(place)
-        extents.check_finished()
+        assignment.check_finished()
 
     # --- for those who look on ---------------------------------------------------------------------------------
 
     @property
     def progress(self) -> Progress:
         """How far the reading is."""
-        return self._extents.progress
+        return self._assignment.progress
 
     def find_held_back(self) -> list[Held]:
         """At the ends that were fixed at the start: what open transactions keep behind them. Each is told."""
         if self._transactions is not None and not self._held_checked:
             self._held_checked = True
-            owned = self._extents.assigned or self._stable.keys()
+            owned = self._assignment.assigned or self._stable.keys()
             self._transactions.check_ends({place: end for place, end in self._stable.items() if place in owned})
         return self._transactions.held if self._transactions is not None else []
 
     @property
     def owned(self) -> set[TopicPartition]:
         """The partitions that are read here now."""
-        return self._extents.assigned
+        return self._assignment.assigned
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -312,24 +310,24 @@ class TopicSource:
     @property
     def is_placed(self) -> bool:
         """Whether it is known which partitions are read here, be it none: a group has given them out."""
-        return self._assignment.is_placed
+        return self._subscription.is_placed
 
     @property
     def share_is_done(self) -> bool:
         """Whether all that is read here is read to an end that was fixed."""
-        return bool(self._extents.ends) and self._extents.share_is_done
+        return bool(self._assignment.ends) and self._assignment.share_is_done
 
     @property
     def at_eof(self) -> dict[TopicPartition, int]:
         """Positions behind the last record of idle partitions."""
-        return self._extents.at_eof
+        return self._assignment.at_eof
 
     # --- going back, and the end -------------------------------------------------------------------------------
 
     def rewind(self, offsets: dict[TopicPartition, int], count: int) -> None:
         """Read again from these offsets, `count` records; what was fetched behind them is dropped."""
         self._fetching.rewind(offsets)
-        self._extents.reopen(offsets, count)
+        self._assignment.reopen(offsets, count)
         self.finished = False
 
     def keep_alive(self) -> None:
@@ -341,4 +339,4 @@ class TopicSource:
 
     def close(self, timeout: float) -> None:
         """Leave the group and close; a frozen broker does not hold us longer than `timeout` seconds."""
-        run_bounded(lambda: self._assignment.close(timeout), timeout)
+        run_bounded(lambda: self._subscription.close(timeout), timeout)

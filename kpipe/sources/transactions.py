@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import OffsetResolver
-    from kpipe.sources.extents import Extents
+    from kpipe.sources.assignment import Assignment
+    from kpipe.sources.offsets import OffsetResolver
 
 LOOK = 10.0
 """Seconds between looks while there is nothing to read: that a transaction is open for a second or so is no news."""
@@ -54,7 +54,7 @@ class OpenTransactions:
         consumer: Consumer,
         cluster: str,
         resolver: OffsetResolver,
-        extents: Extents,
+        assignment: Assignment,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,7 +63,7 @@ class OpenTransactions:
         self._consumer = consumer
         self._cluster = cluster
         self._resolver = resolver
-        self._extents = extents
+        self._assignment = assignment
         self._say = say
         self._clock = clock
         self._next = clock() + LOOK
@@ -105,7 +105,7 @@ class OpenTransactions:
             return
         self._next = now + LOOK
         consumer = self._consumer
-        stands = {place: at for place, at in self._extents.at_eof.items() if fetched_end(consumer, place) > at}
+        stands = {place: at for place, at in self._assignment.at_eof.items() if fetched_end(consumer, place) > at}
         waiting = {
             place: (at, fetched_end(consumer, place))
             for place, at in stands.items()

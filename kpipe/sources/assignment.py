@@ -48,7 +48,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Extents:
+class Assignment:
     """The partitions of one run.
 
     `ends` are exclusive and may name partitions of other members; `empty` are partitions without a record before their

@@ -1,6 +1,7 @@
-"""Where each partition begins in this run: at its offset spec, or where the group's last commit left it.
+"""Where a topic source starts and ends in each partition: its offset specs, or where the group's last commit left it.
 
-It commits nothing, and never passes a gap between a committed offset and the log silently.
+Ends are fixed at the start, so that `-e` means "as it was when I called". It commits nothing and reads no record, and
+never passes a gap between a committed offset and the log silently.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import is_unauthorised
-from kpipe.kafka.lookups import find_committed
-from kpipe.kafka.offsets import OffsetKind
+from kpipe.kafka.lookups import find_bounds, find_committed, find_offsets
+from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.sources.selection import BEGINNING, where
 from kpipe.units import format_time
 
@@ -24,9 +25,56 @@ if TYPE_CHECKING:
     from kpipe.kafka.lookups import Bounds, Committed
     from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
-    from kpipe.sources.bounds import OffsetResolver
     from kpipe.sources.gaps import Gaps
     from kpipe.sources.selection import Selection
+
+
+class OffsetResolver:
+    """Answers offset specs for partitions of one cluster. Raises UnreachableError when the cluster does not answer."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        cluster: str,
+        timeout: float,
+        open_reader: Callable[[], Consumer] | None = None,
+    ) -> None:
+        self.open_reader = open_reader
+        """Opens a consumer that sees open transactions; None where this one sees them, too."""
+        self._consumer = consumer
+        self._cluster = cluster
+        self._timeout = timeout
+        self.find_time: Callable[[dict[TopicPartition, Bounds], int], dict[TopicPartition, int]] = self.for_times
+        """How an offset is found by its time; the embedded broker needs another way."""
+
+    def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Low and high (last stable) offset of each partition."""
+        return find_bounds(self._consumer, places, self._timeout, self._cluster)
+
+    def for_times(self, places: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        """The first offset at or after a time, per partition; -1 where every record is older."""
+        return find_offsets(self._consumer, places, timestamp_ms, self._timeout, self._cluster)
+
+    def starts(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        """The offset to start from in each partition, never below the first one that exists."""
+        return {place: max(offset, bounds[place].low) for place, offset in self._resolve(spec, bounds).items()}
+
+    def ends(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        """The offset to stop before in each partition, never beyond the end as it was at the start."""
+        return {place: min(offset, bounds[place].high) for place, offset in self._resolve(spec, bounds).items()}
+
+    def _resolve(self, spec: Offset, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
+        if spec.kind is OffsetKind.TIME:
+            found = self.find_time(bounds, spec.value)
+            return {place: bounds[place].high if offset < 0 else offset for place, offset in found.items()}
+        if spec.kind is OffsetKind.END:
+            return {place: bound.high for place, bound in bounds.items()}
+        if spec.kind is OffsetKind.TAIL:
+            return {place: bound.high - spec.value for place, bound in bounds.items()}
+        if spec.kind is OffsetKind.ABSOLUTE:
+            return dict.fromkeys(bounds, spec.value)
+        return {place: bound.low for place, bound in bounds.items()}
+
 
 ANSWER = 10.0
 """Seconds for the coordinator's answer when partitions are taken over."""

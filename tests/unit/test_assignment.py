@@ -6,15 +6,15 @@ import pytest
 
 from kpipe.kafka.lookups import Bounds
 from kpipe.record import Batch
-from kpipe.sources.extents import Extents
+from kpipe.sources.assignment import Assignment
 
 A, B = ("t", 0), ("t", 1)
 BOUNDS = {A: Bounds(0, 10), B: Bounds(5, 5)}
 ENDS = {A: 10, B: 5}
 
 
-def extents(*, shared: bool = False, bounded: bool = True) -> Extents:
-    made = Extents(bounded=bounded, shared=shared)
+def assignment(*, shared: bool = False, bounded: bool = True) -> Assignment:
+    made = Assignment(bounded=bounded, shared=shared)
     made.fix(dict(ENDS) if bounded else {}, BOUNDS)
     return made
 
@@ -40,13 +40,13 @@ def batch(*offsets: tuple[int, int]) -> Batch:
 )
 def test_a_batch_is_cut_at_the_ends(offsets: tuple[tuple[int, int], ...], kept: int, reached: list[object]) -> None:
     read = batch(*offsets)
-    assert sorted(extents().cut(read)) == reached
+    assert sorted(assignment().cut(read)) == reached
     assert (len(read), read.read, read.index) == (kept, kept, None)
     assert read.offsets == [offset for _, offset in offsets][:kept]
 
 
 def test_alone_the_own_partitions_are_all() -> None:
-    mine = extents()
+    mine = assignment()
     mine.take({A: 0, B: 5}, BOUNDS)
     mine.check_finished()
     assert mine.done == {B}
@@ -57,27 +57,27 @@ def test_alone_the_own_partitions_are_all() -> None:
 
 
 def test_in_a_group_the_partitions_of_others_count_unless_they_are_empty() -> None:
-    mine = extents(shared=True)
+    mine = assignment(shared=True)
     mine.take({B: 5}, BOUNDS)
     mine.check_finished()
     assert mine.share_is_done
     assert not mine.finished
     assert mine.others() == {A: 10}
-    other = extents(shared=True)
+    other = assignment(shared=True)
     other.take({A: 10}, BOUNDS)
     other.check_finished()
     assert other.finished
 
 
 def test_without_an_end_there_is_none() -> None:
-    mine = extents(bounded=False)
+    mine = assignment(bounded=False)
     mine.take({A: 10}, BOUNDS)
     mine.check_finished()
     assert not mine.finished
 
 
 def test_what_is_read_again_is_not_done() -> None:
-    mine = extents()
+    mine = assignment()
     mine.take({A: 10, B: 5}, BOUNDS)
     mine.check_finished()
     assert mine.finished
@@ -88,7 +88,7 @@ def test_what_is_read_again_is_not_done() -> None:
 
 
 def test_a_partition_that_went_away_is_forgotten() -> None:
-    mine = extents(shared=True)
+    mine = assignment(shared=True)
     mine.take({A: 3}, BOUNDS)
     assert mine.progress.expected() == 7
     assert not mine.reach(A, 9)
@@ -99,6 +99,6 @@ def test_a_partition_that_went_away_is_forgotten() -> None:
 
 
 def test_a_partition_that_comes_late_ends_where_it_was_then() -> None:
-    mine = extents(shared=True)
+    mine = assignment(shared=True)
     mine.take({("t", 2): 0}, {("t", 2): Bounds(0, 4)})
     assert mine.ends[("t", 2)] == 4
