@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
 
+JOINING = 10.0
+"""Seconds that a member without a partition waits for one, beyond `--idle`, before it takes nothing for an answer."""
 BEYOND = 1 << 63
 """Past every offset."""
 
@@ -68,6 +70,8 @@ class Assignment:
     empty: set[TopicPartition] = field(default_factory=set)
     at_eof: dict[TopicPartition, int] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    heard: tuple[int, float] | None = None
+    """How many records had been read when the last one came, and when that was."""
 
     def fix(self, ends: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:
         """Set the ends, as the bounds were at that moment."""
@@ -122,6 +126,18 @@ class Assignment:
         """A member of a group is not finished with its own partitions: another one may be dead and hold the rest."""
         if (self.ends or self.bounded) and self.share_is_done and self.late_end is None:
             self.finished = not self.shared or not self.others()
+
+    def check_idle(self, idle: float, now: float, *, holds_back: bool) -> None:
+        """End when no record came for `idle` seconds; the wait for a place in the group does not count, up to JOINING.
+
+        `holds_back`: records have come, and wait until they are old enough.
+        """
+        count = self.progress.count
+        if self.heard is None or self.heard[0] != count:
+            self.heard = (count, now)
+        patience = idle + (0 if self.assigned else JOINING)
+        if now - self.heard[1] >= patience and not holds_back:
+            self.finished = True
 
     # Hot path, with `TopicSource.read`.
     def cut(self, batch: Batch) -> list[TopicPartition]:

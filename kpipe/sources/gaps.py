@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kpipe.sources.selection import Hooks, Selection
 
 
-
 class Gaps:
     """The gaps met in a run. `policy` is a choice of --on-gap: stop, warn, earliest, latest.
 

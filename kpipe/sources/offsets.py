@@ -20,7 +20,7 @@ from kpipe.units import format_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from confluent_kafka import Consumer
+    from confluent_kafka import Consumer, Message
 
     from kpipe.kafka.lookups import Bounds, Committed
     from kpipe.kafka.topic_ids import TopicIds
@@ -83,6 +83,20 @@ ANSWER = 10.0
 PARTITIONS = "partitions="
 """Beside a commit: how many partitions the topic had when the member that made it began. One with a higher number and
 without a commit was added since, maybe while nobody read."""
+
+
+def find_ends(
+    selection: Selection, resolver: OffsetResolver, bounds: dict[TopicPartition, Bounds], now_ms: float
+) -> tuple[dict[TopicPartition, int], int | None]:
+    """Where each partition ends, as far as that is fixed; else the moment (ms) at which it is to be fixed, or None."""
+    until, at_end = selection.until, selection.at_end
+    if until is None:
+        return ({place: bound.high for place, bound in bounds.items()} if at_end else {}), None
+    if until.kind is OffsetKind.TIME and until.value > now_ms and not at_end:
+        return {}, until.value
+    if until.kind is OffsetKind.ABSOLUTE and not at_end:
+        return dict.fromkeys(bounds, until.value), None
+    return resolver.ends(until, bounds), None
 
 
 class NoAnswer(UnreachableError):
@@ -180,6 +194,22 @@ class StartOffsets:
             else:
                 found[place] = gaps.cross(place, offset, bound, created_again=created_again)
         return {place: offset for place, offset in found.items() if offset >= 0}
+
+    def note(self, topic: str) -> str:
+        """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
+        which, every = self._ids.metadata(topic), self._selection.partitions is None
+        count = sum(place[0] == topic for place in self.known) if every else 0  # with -p nobody counts the others
+        return f"{which} {PARTITIONS}{count}".strip() if count else which
+
+    def skip(self, messages: list[Message]) -> list[Message]:
+        """Leave out what lies before an offset that was asked for and did not exist at the start."""
+        first = self.not_before
+        return [
+            message
+            for message in messages
+            if message.error() is not None
+            or int(message.offset() or 0) >= first.get((str(message.topic()), int(message.partition() or 0)), 0)
+        ]
 
     def find_committed(
         self, places: Iterable[TopicPartition], timeout: float = ANSWER

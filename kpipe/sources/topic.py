@@ -18,14 +18,13 @@ from kpipe.sources.assignment import Assignment
 from kpipe.sources.fetching import BATCH, WAIT, Fetching
 from kpipe.sources.gaps import Events, Gaps, TopicWatch
 from kpipe.sources.membership import Assigned, Membership
-from kpipe.sources.offsets import PARTITIONS, StartOffsets
+from kpipe.sources.offsets import StartOffsets, find_ends
 from kpipe.sources.selection import BEGINNING, Discovery, Hooks, Selection, find_places, match_topics
 from kpipe.sources.transactions import OpenTransactions
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
-    from kpipe.kafka.lookups import Bounds
     from kpipe.kafka.topic_ids import TopicIds
     from kpipe.ledger import TopicPartition
     from kpipe.pace import Pace
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from kpipe.sources.transactions import Held
 
 __all__ = ["BEGINNING", "Hooks", "Selection", "TopicSource", "match_topics"]
-
-
-JOINING = 10.0
-"""Seconds that a member without a partition waits for one, beyond `--idle`, before it takes nothing for an answer."""
 
 
 class TopicSource:
@@ -73,9 +68,6 @@ class TopicSource:
         self._transactions: OpenTransactions | None = None
         if resolver.open_reader is not None:
             self._transactions = OpenTransactions(consumer, cluster, resolver, assignment, hooks.say)
-        self._stable: dict[TopicPartition, int] = {}
-        """Ends that are those of what is committed: an open transaction may hold records back behind them."""
-        self._held_checked = False
         discovery: Discovery | None = None
         if selection.has_patterns if selection.shared else selection.partitions is None:
             discovery = Discovery(selection, consumer, assignment, starts.known, hooks.say)
@@ -88,7 +80,6 @@ class TopicSource:
             self._subscription = Assigned(consumer, resolver, hooks, assignment, fetching, discovery, self._widen)
         watch.gone = self._subscription.drop
         self._error: KpipeError | None = None
-        self._heard: tuple[int, float] | None = None
         self._topic: str | None = None
 
     # --- opening -----------------------------------------------------------------------------------------------
@@ -101,9 +92,12 @@ class TopicSource:
         if len(names) == 1 and not self._selection.has_patterns:
             self._topic = names.pop()
         bounds = self._resolver.bounds(places)
-        ends = self._find_ends(bounds)
+        ends, self._assignment.late_end = find_ends(self._selection, self._resolver, bounds, time.time() * 1000)
         self._assignment.fix(ends, bounds)
-        self._stable = {place: end for place, end in ends.items() if place in bounds and end == bounds[place].high}
+        if self._transactions is not None:
+            self._transactions.expect(
+                {place: end for place, end in ends.items() if place in bounds and end == bounds[place].high}
+            )
         if isinstance(self._subscription, Membership):
             self._subscription.join(places)
         else:
@@ -121,22 +115,7 @@ class TopicSource:
 
     def note(self, topic: str) -> str:
         """What to commit beside a topic's offsets: which topic of that name it is, and how many partitions it had."""
-        every = self._selection.partitions is None  # with -p nobody has counted the others
-        partitions = sum(place[0] == topic for place in self._start_offsets.known) if every else 0
-        return (
-            f"{self.ids.metadata(topic)} {PARTITIONS}{partitions}".strip() if partitions else self.ids.metadata(topic)
-        )
-
-    def _find_ends(self, bounds: dict[TopicPartition, Bounds]) -> dict[TopicPartition, int]:
-        until, at_end = self._selection.until, self._selection.at_end
-        if until is None:
-            return {place: bound.high for place, bound in bounds.items()} if at_end else {}
-        if until.kind is OffsetKind.TIME and until.value > time.time() * 1000 and not at_end:
-            self._assignment.late_end = until.value
-            return {}
-        if until.kind is OffsetKind.ABSOLUTE and not at_end:
-            return dict.fromkeys(bounds, until.value)
-        return self._resolver.ends(until, bounds)
+        return self._start_offsets.note(topic)
 
     def _widen(self, places: list[TopicPartition]) -> None:
         """There are new partitions, maybe of new topics."""
@@ -178,7 +157,7 @@ class TopicSource:
             raise error
         messages = fetching.sift(messages)
         if self._start_offsets.not_before:
-            messages = self._skip(messages)
+            messages = self._start_offsets.skip(messages)
         batch: Batch | None = None
         if not messages:
             self._look_around()
@@ -188,16 +167,6 @@ class TopicSource:
             batch = self._to_batch(records)
         self._finish()
         return batch
-
-    def _skip(self, messages: list[Message]) -> list[Message]:
-        """Leave out what lies before an offset that was asked for and did not exist at the start."""
-        first = self._start_offsets.not_before
-        return [
-            message
-            for message in messages
-            if message.error() is not None
-            or int(message.offset() or 0) >= first.get((str(message.topic()), int(message.partition() or 0)), 0)
-        ]
 
     def _to_batch(self, messages: list[Message]) -> Batch | None:
         from confluent_kafka import Message
@@ -254,23 +223,14 @@ class TopicSource:
 
     def _look_around(self) -> None:
         """Things to do when there is nothing to read."""
-        if self._transactions is not None and not self._stable:
+        if self._transactions is not None:
             self._transactions.look()
         late = self._assignment.late_end
         if late is not None and time.time() * 1000 >= late and not self._fetching.holds_back:
             self._fix_late_ends(late)
         self._subscription.idle()
         if self._selection.idle:
-            self._look_at_clock()
-
-    def _look_at_clock(self) -> None:
-        """End when nothing came for so long. The wait for a place in the group does not count, up to JOINING."""
-        now, count = time.monotonic(), self._assignment.progress.count
-        if self._heard is None or self._heard[0] != count:
-            self._heard = (count, now)
-        patience = self._selection.idle + (0 if self._assignment.assigned else JOINING)
-        if now - self._heard[1] >= patience and not self._fetching.holds_back:
-            self._assignment.finished = True
+            self._assignment.check_idle(self._selection.idle, time.monotonic(), holds_back=self._fetching.holds_back)
 
     def _fix_late_ends(self, until_ms: int) -> None:
         assignment = self._assignment
@@ -291,11 +251,7 @@ class TopicSource:
 
     def find_held_back(self) -> list[Held]:
         """At the ends that were fixed at the start: what open transactions keep behind them. Each is told."""
-        if self._transactions is not None and not self._held_checked:
-            self._held_checked = True
-            owned = self._assignment.assigned or self._stable.keys()
-            self._transactions.check_ends({place: end for place, end in self._stable.items() if place in owned})
-        return self._transactions.held if self._transactions is not None else []
+        return self._transactions.find_held_back() if self._transactions is not None else []
 
     @property
     def owned(self) -> set[TopicPartition]:

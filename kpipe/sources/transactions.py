@@ -66,11 +66,26 @@ class OpenTransactions:
         self._assignment = assignment
         self._say = say
         self._clock = clock
+        self._stable: dict[TopicPartition, int] = {}
+        """Ends that are those of what is committed: an open transaction may hold records back behind them."""
+        self._checked = False
         self._next = clock() + LOOK
         self._stood: dict[TopicPartition, int] = {}
         self._told: set[tuple[TopicPartition, int]] = set()
 
-    def check_ends(self, ends: Mapping[TopicPartition, int]) -> None:
+    def expect(self, stable: dict[TopicPartition, int]) -> None:
+        """The run will end at these ends, which are those of what is committed."""
+        self._stable = stable
+
+    def find_held_back(self) -> list[Held]:
+        """At the ends that were fixed at the start: what is held back behind them. Each is told."""
+        if not self._checked:
+            self._checked = True
+            owned = self._assignment.assigned or self._stable.keys()
+            self._check_ends({place: end for place, end in self._stable.items() if place in owned})
+        return self.held
+
+    def _check_ends(self, ends: Mapping[TopicPartition, int]) -> None:
         """The run is at these ends, which were those of what is committed: tell what lies behind them."""
         from confluent_kafka import KafkaException
 
@@ -101,7 +116,7 @@ class OpenTransactions:
     def look(self) -> None:
         """While there is nothing to read: a transaction that is open for some time is a wait, and is told once."""
         now = self._clock()
-        if now < self._next:
+        if self._stable or now < self._next:
             return
         self._next = now + LOOK
         consumer = self._consumer

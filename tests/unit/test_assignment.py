@@ -102,3 +102,26 @@ def test_a_partition_that_comes_late_ends_where_it_was_then() -> None:
     mine = assignment(shared=True)
     mine.take({("t", 2): 0}, {("t", 2): Bounds(0, 4)})
     assert mine.ends[("t", 2)] == 4
+
+
+def test_a_reader_ends_when_nothing_came_for_so_long() -> None:
+    quiet = assignment(bounded=False)
+    quiet.take({A: 0}, BOUNDS)
+    for now, count, holds_back, finished in (
+        (0.0, 0, False, False),
+        (4.9, 0, False, False),
+        (4.95, 1, False, False),  # a record came
+        (9.9, 1, False, False),
+        (10.0, 1, True, False),  # others are held back until they are old enough
+        (10.0, 1, False, True),
+    ):
+        quiet.progress.count = count
+        quiet.check_idle(5.0, now, holds_back=holds_back)
+        assert quiet.finished is finished, now
+
+
+def test_the_wait_for_a_first_partition_does_not_count_as_silence() -> None:
+    joining = assignment(bounded=False, shared=True)
+    for now, finished in ((0.0, False), (5.0, False), (14.9, False), (15.0, True)):
+        joining.check_idle(5.0, now, holds_back=False)
+        assert joining.finished is finished, now
