@@ -123,10 +123,15 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples, each line as it is typed."""
-        if self.examples:
-            with formatter.section("Examples"):
-                for text, line in self.examples:
-                    formatter.write(f"  {line}\n      {text}\n")
+        write_examples(self.examples, formatter)
+
+
+def write_examples(examples: Sequence[tuple[str, str]], formatter: Any) -> None:
+    """The end of a help page."""
+    if examples:
+        with formatter.section("Examples"):
+            for text, line in examples:
+                formatter.write(f"  {line}\n      {text}\n")
 
 
 def _typed(value: object) -> list[str]:

@@ -7,13 +7,10 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
-from typer.core import TyperGroup
+from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
-from kpipe.cli.command import build_command
+from kpipe.cli.verbs import Verb, build_group
 from kpipe.clusters.profiles import Flags
 from kpipe.errors import Exit, UsageError, visible
 from kpipe.options import (
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kpipe.clusters.config import Row
-    from kpipe.options import Options
 
 HELP = "Show, find, start and import the configuration of clusters. Secrets are never shown and never copied."
 EXAMPLES = (
@@ -141,21 +137,21 @@ FILES = {
         completion=FILE,
     )
 }
-SUBCOMMANDS: dict[str, tuple[Any, str, dict[str, Operand], tuple[type[Options], ...]]] = {
-    "show": (
+VERBS = {
+    "show": Verb(
         show,
         "Print what is in force for each cluster; secrets are stars.",
         CLUSTERS,
         (ConnectionOptions, ShowOptions),
     ),
-    "path": (path, "Print the path of the user's configuration file.", {}, (PathOptions, WhereOptions)),
-    "init": (
+    "path": Verb(path, "Print the path of the user's configuration file.", {}, (PathOptions, WhereOptions)),
+    "init": Verb(
         init,
         "Write a starter file, readable by you alone; a file that exists is left as it is.",
         {},
         (WhereOptions,),
     ),
-    "import": (
+    "import": Verb(
         import_,
         "Print other tools' clusters as TOML for kpipe's file. Passwords become references to variables.",
         FILES,
@@ -163,44 +159,4 @@ SUBCOMMANDS: dict[str, tuple[Any, str, dict[str, Operand], tuple[type[Options], 
     ),
 }
 
-
-class ConfigGroup(TyperGroup):
-    """The subcommands, each built when it is called."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of use."""
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """One of them."""
-        if cmd_name not in SUBCOMMANDS:
-            return None
-        run, text, arguments, groups = SUBCOMMANDS[cmd_name]
-        app = build_command(
-            run, name=cmd_name, help=text, examples=(), arguments=arguments, groups=groups, transforms=False
-        )
-        command = typer.main.get_command(app)
-        command.name = cmd_name
-        return command
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """The examples, each line as it is typed."""
-        with formatter.section("Examples"):
-            for text, line in EXAMPLES:
-                formatter.write(f"  {line}\n      {text}\n")
-
-
-app = typer.Typer(
-    cls=ConfigGroup,
-    help=HELP,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def _root() -> None:
-    pass
+app = build_group(HELP, EXAMPLES, VERBS)
