@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kpipe.cli.verbs import Verb, build_group
+from kpipe.cli.subcommands import Subcommand, build_group
 from kpipe.ops.options import AlterOptions, ChangeOptions, CreateOptions, DeleteRecordsOptions, ResetOptions
 from kpipe.options import GROUP, PLACE, ConnectionOptions, Operand
 
@@ -30,43 +30,43 @@ EXAMPLES = (
 TOPIC = {"text": Operand("[CLUSTER:]TOPIC", "The topic.", completion=PLACE)}
 WITHOUT = ("config",)
 """KPIPE_CONFIG names the configuration file here: --config is a topic's."""
-VERBS = {
-    "reset-offsets": Verb(
+SUBCOMMANDS = {
+    "reset-offsets": Subcommand(
         "admin_groups:reset_offsets",
         "Put a group without members elsewhere. The plan tells per partition what is skipped and what is repeated.",
         {},
         (ConnectionOptions, ResetOptions, ChangeOptions),
         WITHOUT,
     ),
-    "create-topic": Verb(
+    "create-topic": Subcommand(
         "admin_topics:create_topic",
         "Make a topic: NAME or NAME:PARTITIONS.",
         {"text": Operand("[CLUSTER:]NAME[:PARTITIONS]", "The new topic.")},
         (ConnectionOptions, CreateOptions, ChangeOptions),
         WITHOUT,
     ),
-    "alter-topic": Verb(
+    "alter-topic": Subcommand(
         "admin_topics:alter_topic",
         "Change settings of a topic, or give it more partitions.",
         TOPIC,
         (ConnectionOptions, AlterOptions, ChangeOptions),
         WITHOUT,
     ),
-    "delete-records": Verb(
+    "delete-records": Subcommand(
         "admin_topics:delete_records",
         "Delete the records before an offset or a time; says which groups have not read them.",
         TOPIC,
         (ConnectionOptions, DeleteRecordsOptions, ChangeOptions),
         WITHOUT,
     ),
-    "delete-topic": Verb(
+    "delete-topic": Subcommand(
         "admin_topics:delete_topic",
         "Delete a topic; says how much is in it and who reads it.",
         TOPIC,
         (ConnectionOptions, ChangeOptions),
         WITHOUT,
     ),
-    "delete-group": Verb(
+    "delete-group": Subcommand(
         "admin_groups:delete_group",
         "Delete a group without members, and what it committed.",
         {"text": Operand("[CLUSTER:]GROUP", "The group.", completion=GROUP)},
@@ -75,4 +75,4 @@ VERBS = {
     ),
 }
 
-app = build_group(HELP, EXAMPLES, VERBS)
+app = build_group(HELP, EXAMPLES, SUBCOMMANDS)

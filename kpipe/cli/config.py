@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
-from kpipe.cli.verbs import Verb, build_group
+from kpipe.cli.subcommands import Subcommand, build_group
 from kpipe.clusters.profiles import Flags
 from kpipe.errors import Exit, UsageError, visible
 from kpipe.options import (
@@ -137,21 +137,21 @@ FILES = {
         completion=FILE,
     )
 }
-VERBS = {
-    "show": Verb(
+SUBCOMMANDS = {
+    "show": Subcommand(
         show,
         "Print what is in force for each cluster; secrets are stars.",
         CLUSTERS,
         (ConnectionOptions, ShowOptions),
     ),
-    "path": Verb(path, "Print the path of the user's configuration file.", {}, (PathOptions, WhereOptions)),
-    "init": Verb(
+    "path": Subcommand(path, "Print the path of the user's configuration file.", {}, (PathOptions, WhereOptions)),
+    "init": Subcommand(
         init,
         "Write a starter file, readable by you alone; a file that exists is left as it is.",
         {},
         (WhereOptions,),
     ),
-    "import": Verb(
+    "import": Subcommand(
         import_,
         "Print other tools' clusters as TOML for kpipe's file. Passwords become references to variables.",
         FILES,
@@ -159,4 +159,4 @@ VERBS = {
     ),
 }
 
-app = build_group(HELP, EXAMPLES, VERBS)
+app = build_group(HELP, EXAMPLES, SUBCOMMANDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kpipe.cli.verbs import Verb, build_group
+from kpipe.cli.subcommands import Subcommand, build_group
 from kpipe.ops.options import LookingOptions, ReferenceOptions, SchemaCheckOptions, SchemaShowOptions
 from kpipe.options import FILE, SUBJECT, ConnectionOptions, Operand
 
@@ -24,8 +24,8 @@ EXAMPLES = (
 SUBJECT_OPERAND = Operand("[CLUSTER:]SUBJECT", "The subject.", completion=SUBJECT)
 FILE_OPERAND = Operand("FILE", "The new schema: .avsc, .proto or .json.", completion=FILE)
 ONE = "[CLUSTER:]SUBJECT[:VERSION], id:N or a FILE."
-VERBS = {
-    "list": Verb(
+SUBCOMMANDS = {
+    "list": Subcommand(
         "schema_verbs:list_subjects",
         "List subjects: versions, the latest id, the format, and what the registry asks of a new version.",
         {
@@ -35,26 +35,26 @@ VERBS = {
         },
         (ConnectionOptions, LookingOptions),
     ),
-    "show": Verb(
+    "show": Subcommand(
         "schema_verbs:show",
         "Print one schema.",
         {"name": Operand("[CLUSTER:]SUBJECT[:VERSION]|id:N", "The schema.", completion=SUBJECT)},
         (ConnectionOptions, SchemaShowOptions, LookingOptions),
     ),
-    "check": Verb(
+    "check": Subcommand(
         "schema_verbs:check",
         "Say whether FILE may follow the versions of SUBJECT, in the registry's words, and whether the last records of "
         "its topic can be read with it. Exit code 5: it may not, or they cannot.",
         {"subject": SUBJECT_OPERAND, "file": FILE_OPERAND},
         (ConnectionOptions, SchemaCheckOptions, ReferenceOptions, LookingOptions),
     ),
-    "diff": Verb(
+    "diff": Subcommand(
         "schema_verbs:diff",
         "Compare two schemas, line by line. Exit code 5: they differ.",
         {"one": Operand("ONE", ONE, completion=FILE), "other": Operand("OTHER", ONE, completion=FILE)},
         (ConnectionOptions,),
     ),
-    "register": Verb(
+    "register": Subcommand(
         "schema_verbs:register",
         "Add FILE to SUBJECT, if the registry lets it, and print its id and version. A schema that is there stays.",
         {"subject": SUBJECT_OPERAND, "file": FILE_OPERAND},
@@ -62,4 +62,4 @@ VERBS = {
     ),
 }
 
-app = build_group(HELP, EXAMPLES, VERBS)
+app = build_group(HELP, EXAMPLES, SUBCOMMANDS)

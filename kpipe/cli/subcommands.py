@@ -1,6 +1,6 @@
-"""A command of several verbs, such as `kpipe config show`: each is put together when it is called.
+"""A command of several subcommands, such as `kpipe config show`: each is put together when it is called.
 
-It knows typer and nothing of what the verbs do.
+It knows typer and nothing of what the subcommands do.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kpipe.options import Operand, Options
 
 
-class Verb(NamedTuple):
-    """One verb. `run` is a function, or `module:function` of a module in `kpipe.cli`, imported when it is called."""
+class Subcommand(NamedTuple):
+    """One of them. `run` is a function, or `module:function` of a module in `kpipe.cli`, imported when it is called."""
 
     run: Callable[..., int] | str
     help: str
@@ -30,24 +30,24 @@ class Verb(NamedTuple):
     """Options of the first group that it does not offer: it means something else by their name."""
 
 
-class VerbGroup(TyperGroup):
-    """The verbs of one command."""
+class SubcommandGroup(TyperGroup):
+    """The subcommands of one command."""
 
-    verbs: Mapping[str, Verb]
+    subcommands: Mapping[str, Subcommand]
     examples: Sequence[tuple[str, str]]
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of use."""
-        return list(self.verbs)
+        return list(self.subcommands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """One of them."""
-        verb = self.verbs.get(cmd_name)
-        if verb is None:
+        subcommand = self.subcommands.get(cmd_name)
+        if subcommand is None:
             return None
         app = build_command(
-            _find(verb.run), name=cmd_name, help=verb.help, examples=(), arguments=verb.arguments, groups=verb.groups,
-            transforms=False, without=verb.without,
+            _find(subcommand.run), name=cmd_name, help=subcommand.help, examples=(), arguments=subcommand.arguments, groups=subcommand.groups,
+            transforms=False, without=subcommand.without,
         )  # fmt: skip
         command = typer.main.get_command(app)
         command.name = cmd_name
@@ -66,10 +66,10 @@ def _find(run: Callable[..., int] | str) -> Callable[..., int]:
     return found
 
 
-def build_group(help: str, examples: Sequence[tuple[str, str]], verbs: Mapping[str, Verb]) -> typer.Typer:
-    """The app of a command that has verbs."""
+def build_group(help: str, examples: Sequence[tuple[str, str]], subcommands: Mapping[str, Subcommand]) -> typer.Typer:
+    """The app of a command that has subcommands."""
     app = typer.Typer(
-        cls=type("VerbGroup", (VerbGroup,), {"verbs": verbs, "examples": examples}),
+        cls=type("SubcommandGroup", (SubcommandGroup,), {"subcommands": subcommands, "examples": examples}),
         help=help,
         add_completion=False,
         no_args_is_help=True,
@@ -82,4 +82,4 @@ def build_group(help: str, examples: Sequence[tuple[str, str]], verbs: Mapping[s
 
 
 def _nothing() -> None:
-    """What typer calls before a verb."""
+    """What typer calls before a subcommand."""
