@@ -93,12 +93,19 @@ def warnings_of(references: Iterable[Reference]) -> list[str]:
     return [warning for file in files for warning in file_warning(Path(file))]
 
 
-def fetch(reference: Reference, environ: Mapping[str, str], *, where: str, username: str = "") -> str:
-    """One secret. One newline at its end is not part of it."""
+def fetch(
+    reference: Reference,
+    environ: Mapping[str, str],
+    *,
+    where: str,
+    username: str = "",
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> str:
+    """One secret. One newline at its end is not part of it. A command has `timeout_s` to print it."""
     what = reference.property or "token"
     match reference.source:
         case SecretSource.COMMAND:
-            value = _run(reference, environ, where)
+            value = _run(reference, environ, where, timeout_s)
         case SecretSource.FILE:
             value = _read(Path(reference.target[0]), what, where)
         case SecretSource.ENV:
@@ -182,7 +189,7 @@ def _jwt_end(token: str) -> float | None:
         return None
 
 
-def _run(reference: Reference, environ: Mapping[str, str], where: str) -> str:
+def _run(reference: Reference, environ: Mapping[str, str], where: str, timeout_s: float) -> str:
     """Run a command without a shell, stdin closed, its stderr passed through; at most 10 s and 64 KiB."""
     import subprocess
 
@@ -204,8 +211,8 @@ def _run(reference: Reference, environ: Mapping[str, str], where: str) -> str:
         ) from None
     with process:
         try:
-            output = _read_until_end(process, what, where)
-            code = process.wait(COMMAND_TIMEOUT_S)
+            output = _read_until_end(process, what, where, timeout_s)
+            code = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise UsageError(f"{what} did not end; check the command", where=where) from None
         finally:
@@ -216,7 +223,7 @@ def _run(reference: Reference, environ: Mapping[str, str], where: str) -> str:
     return _text(output, what, where)
 
 
-def _read_until_end(process: subprocess.Popen[bytes], what: str, where: str) -> bytes:
+def _read_until_end(process: subprocess.Popen[bytes], what: str, where: str, timeout_s: float) -> bytes:
     """All of a command's stdout. communicate() is not used: it waits for grandchildren that keep the pipe open."""
     import select
     import time
@@ -224,7 +231,7 @@ def _read_until_end(process: subprocess.Popen[bytes], what: str, where: str) -> 
     pipe = process.stdout
     if pipe is None:
         raise ValueError(what)
-    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     output = b""
     while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(pipe.fileno(), SECRET_MAX_BYTES)
@@ -235,7 +242,7 @@ def _read_until_end(process: subprocess.Popen[bytes], what: str, where: str) -> 
             raise UsageError(
                 f"{what} printed more than {SECRET_MAX_BYTES} bytes; it must print only the secret", where=where
             )
-    raise UsageError(f"{what} took longer than {COMMAND_TIMEOUT_S:g} s; it cannot ask questions here", where=where)
+    raise UsageError(f"{what} took longer than {timeout_s:g} s; it cannot ask questions here", where=where)
 
 
 def _read(path: Path, what: str, where: str) -> str:

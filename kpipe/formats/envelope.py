@@ -90,8 +90,11 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
         lenient: bool = False,
         encoded: Sequence[str] = (),
         max_record_bytes: int = MAX_RECORD_BYTES,
+        worth_a_look: int = WORTH_A_LOOK,
+        most_misses: int = MOST_MISSES,
     ) -> None:
         """`encoded` are the sides, `key` and `value`, that a later stage writes by their schema."""
+        self._worth_a_look, self._most_misses = worth_a_look, most_misses
         self._splitter = Splitter(b"\n", max_record_bytes)
         super().__init__(file, self._splitter)
         self._lenient = lenient
@@ -101,7 +104,7 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
     # Hot path: `make bench` (the pipe).
     def feed(self, block: bytes) -> Batch:
         """Return the records that `block` completes."""
-        if len(block) < WORTH_A_LOOK or self._encoded or self._untried:
+        if len(block) < self._worth_a_look or self._encoded or self._untried:
             self._untried = max(0, self._untried - 1)
             return super().feed(block)
         lines = self._splitter.take(block)
@@ -113,7 +116,7 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
 
         batch = canonical.read(lines)
         if batch is None:
-            self._misses = min(self._misses + 1, MOST_MISSES)
+            self._misses = min(self._misses + 1, self._most_misses)
             self._untried = 2**self._misses
             return self._batch(lines.split(b"\n")[:-1])
         self._misses = 0

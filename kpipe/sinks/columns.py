@@ -52,8 +52,11 @@ class ColumnSink(TopicSink):
         choose: Callable[[Batch], int] = lambda _batch: -1,
         limit_bytes: int | None = None,
         partitions: int = 1,
+        open_records: int = OPEN_RECORDS,
+        open_flights: int = OPEN_FLIGHTS,
     ) -> None:
         super().__init__(producing, topic, cluster, limit_bytes=limit_bytes, partitions=partitions)
+        self._most_records, self._most_flights = open_records, open_flights
         self._listen()
         self._ledger = ledger
         self._choose = choose
@@ -74,7 +77,7 @@ class ColumnSink(TopicSink):
 
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Queue every record in order; on a full queue wait for room and go on with the same record."""
-        if self._sent > OPEN_RECORDS or len(self._open) >= OPEN_FLIGHTS or self._open_bytes > OPEN_BYTES:
+        if self._sent > self._most_records or len(self._open) >= self._most_flights or self._open_bytes > OPEN_BYTES:
             self._wait_until_empty(idle)
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._open[self._number] = (flight, range(len(batch)) if batch.index is None else batch.index, set())

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from kpipe.errors import BadRecord
     from kpipe.ledger import Flight
     from kpipe.parts import Sink
+    from kpipe.pipeline import PipelineStage
     from kpipe.record import Batch, Timestamp
-    from kpipe.through.filtering import Filter, PipelineStage
+    from kpipe.through.filtering import Filter
 
 Place: TypeAlias = tuple[int, str, int]
 """Process, topic and partition: what one queue of open records belongs to."""
@@ -77,8 +78,12 @@ class Envelopes(FilterSink):
         stages: Sequence[PipelineStage],
         tell: Callable[[str], None],
         around: Surroundings = Surroundings(),  # noqa: B008 - it is frozen
+        *,
+        window: int = WINDOW,
+        stall: float = STALL,
     ) -> None:
         super().__init__(what, inner, stages, tell, around)
+        self._window, self._stall = window, stall
         self._encode = EnvelopeEncoder()
         self._decoders: dict[int, EnvelopeDecoder] = {}
         self._open: dict[Place, deque[Open]] = {}
@@ -134,14 +139,14 @@ class Envelopes(FilterSink):
         self._progress = time.monotonic()
         while number in self._ending or self._is_full(size):
             self._turn(TURN)
-            if self._is_full(size) and time.monotonic() - self._progress > STALL:
+            if self._is_full(size) and time.monotonic() - self._progress > self._stall:
                 self._begin_end()
             if not self._idle():
                 return False
         return True
 
     def _is_full(self, size: int) -> bool:
-        return self._count > 0 and (self._count >= WINDOW or self._bytes + size > WINDOW_BYTES)
+        return self._count > 0 and (self._count >= self._window or self._bytes + size > WINDOW_BYTES)
 
     # --- from the filter ---------------------------------------------------------------------------------------
 

@@ -43,8 +43,9 @@ class Ranges:
 class Buckets:
     """Rows by side and range; use it in a `with`."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, folder: str | None = None) -> None:
         self._budget = budget
+        self._folder = folder
         self._held = 0
         self._rows: dict[tuple[str, int], bytearray] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
@@ -85,7 +86,9 @@ class Buckets:
 
     def _spill(self) -> None:
         if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="kpipe-verify-", ignore_cleanup_errors=True)
+            self._directory = tempfile.TemporaryDirectory(
+                prefix="kpipe-verify-", dir=self._folder, ignore_cleanup_errors=True
+            )
         try:
             for (side, bucket), rows in self._rows.items():
                 with self._path(side, bucket).open("ab") as file:

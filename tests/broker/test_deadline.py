@@ -184,8 +184,7 @@ def test_patterns_that_backtrack_answer_a_signal(kafka: Cluster, kpipe: Kpipe, t
     running = kpipe.at(kafka.bootstrap).start(name, *grouped, *way, *options, *places)
     if name == "produce":
         running.write((SLOW + b"\n") * 200)
-    time.sleep(3)  # a batch of 200 takes 100 s
-    assert running.process.poll() is None, running.err
+    running.wait_until_busy(4)  # a batch of 200 takes 100 s, a start 1 s
     code, found = ended_in_time(running), balance(summary)
     assert code == (1 if found["read"] else -signal.SIGTERM)  # on a crowded machine to join takes longer than that
     assert found["delivered"] == 0
@@ -213,6 +212,6 @@ def test_a_jq_program_that_loops_answers_a_signal(kafka: Cluster, kpipe: Kpipe, 
         "forward", "-G", "jq-loops", "--map", "until(. == 0; . + 1)", "--on-error", "skip",
         "--drain-timeout", str(DRAIN), "--summary", summary, source, target,
     )  # fmt: skip
-    time.sleep(3)
+    running.wait_until_busy(4)
     assert ended_in_time(running) == 1
     assert balance(summary)["delivered"] == 0

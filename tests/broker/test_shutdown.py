@@ -273,7 +273,7 @@ def test_a_second_signal_gives_up_and_spills(
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     running.write(b"k:1\nk:\nnokey\xff\n")
-    time.sleep(0.3)  # nobody can see from outside that the lines were read
+    running.wait_until_read()
     running.signal(TERM)
     running.wait_for_stderr("waiting for 3 records that were read")
     asked = time.monotonic()
@@ -336,7 +336,7 @@ def test_the_drain_deadline_holds_while_the_broker_is_frozen(
 
     kafka.broker.pause()
     produce.write(b"b\n")
-    time.sleep(0.3)
+    produce.wait_until_read()
     ended = ended_in_time(produce)
     assert ended.code == 1
     assert ": stdin:2" in ended.err
@@ -381,7 +381,7 @@ def test_a_full_disk_for_spill_and_summary_still_tells_what_was_lost(kafka: Clus
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     running.write(b"b\n")
-    time.sleep(0.3)
+    running.wait_until_read()
     running.signal(TERM)
     ended = running.wait(10)
     assert ended.code == 1

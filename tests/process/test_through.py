@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "chain"))
 from chain_fakes import FakeSink, ListSource, rows, run
 
 from kpipe.errors import BadRecord, UsageError
-from kpipe.through import envelopes
 from kpipe.through.child import LONGEST_LINE
 from kpipe.through.envelopes import Envelopes
 from kpipe.through.filtering import Filter, FilterError, FilterMismatch
@@ -312,9 +312,8 @@ def test_the_trace_tells_the_time_at_the_source_whatever_the_filter_writes():
     assert sent == [((1, 99), b"5"), ((1, 99), b"6")]
 
 
-def test_what_was_not_given_to_a_dying_filter_is_known_to_be_unsent(monkeypatch):
-    monkeypatch.setattr(envelopes, "WINDOW", 100)
-    done = through(Envelopes, "sleep 0.3; exit 5", rows(*[b"%d" % n for n in range(300)]))
+def test_what_was_not_given_to_a_dying_filter_is_known_to_be_unsent():
+    done = through(partial(Envelopes, window=100), "sleep 0.3; exit 5", rows(*[b"%d" % n for n in range(300)]))
     assert "exit code 5" in str(done.error)
     assert (done.ledger.unknown, done.ledger.failed) == (100, 200)
     assert done.lost[-1] == ("t[0]@299", "the run ended before it was sent")
@@ -328,11 +327,10 @@ def test_a_copy_keeps_its_record_open_until_it_is_acknowledged():
     assert done.committed == {}
 
 
-def test_a_full_window_of_dropped_records_restarts_the_filter(monkeypatch):
-    monkeypatch.setattr(envelopes, "WINDOW", 100)
-    monkeypatch.setattr(envelopes, "STALL", 0.2)
+def test_a_full_window_of_dropped_records_restarts_the_filter():
+    quick = partial(Envelopes, window=100, stall=0.2)
     batches = [rows(*[b"v"] * 50, first=50 * n) for n in range(7)]
-    done = through(Envelopes, "jq -c --unbuffered 'select(.offset > 340)'", *batches)
+    done = through(quick, "jq -c --unbuffered 'select(.offset > 340)'", *batches)
     assert done.error is None
     assert (done.ledger.filtered, done.ledger.delivered) == (341, 9)
 

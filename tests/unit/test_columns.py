@@ -13,7 +13,6 @@ from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
-from kpipe.sinks import columns
 from kpipe.sinks.columns import NO_ROOM, ColumnSink
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import NotSent
@@ -76,9 +75,10 @@ class Client:
 class Run:
     """A sink on such a client, with the ledger that it settles in."""
 
-    def __init__(self, **client: Any) -> None:
+    def __init__(self, *, most: dict[str, int] | None = None, **client: Any) -> None:
         self.client, self.ledger = Client(**client), Ledger()
-        self.sink = ColumnSink(Producing(self.client, Troubles("cluster")), "t", "cluster", ledger=self.ledger)  # type: ignore[arg-type]
+        producing = Producing(self.client, Troubles("cluster"))  # type: ignore[arg-type]
+        self.sink = ColumnSink(producing, "t", "cluster", ledger=self.ledger, **(most or {}))
 
     def send(self, *values: bytes, keep: list[bool] | None = None, idle: Callable[[], bool] = lambda: True) -> Flight:
         batch = Batch(list(values), file="stdin", lines=range(1, len(values) + 1))
@@ -171,11 +171,10 @@ def test_what_found_no_room_until_the_end_was_not_sent() -> None:
     assert flight.settled == []
 
 
-@pytest.mark.parametrize("limit", ["OPEN_RECORDS", "OPEN_FLIGHTS"])
-def test_a_queue_that_never_runs_empty_is_waited_for(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+@pytest.mark.parametrize("limit", ["open_records", "open_flights"])
+def test_a_queue_that_never_runs_empty_is_waited_for(limit: str) -> None:
     """What is open must not grow with the input."""
-    monkeypatch.setattr(columns, limit, 3)
-    run = Run()
+    run = Run(most={limit: 3})
     run.client.on_poll = lambda: run.client.deliver(1)
     for _ in range(4):
         run.send(b"a", b"b")

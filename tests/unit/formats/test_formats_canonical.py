@@ -7,7 +7,7 @@ from format_records import batch, consumed, cuts, decode, rows, rows_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kpipe.formats import canonical, envelope
+from kpipe.formats import canonical
 from kpipe.formats.envelope import EnvelopeDecoder
 from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.formats.rows import Row
@@ -17,11 +17,9 @@ ROW = Row(b'{"a": "\\n\x7f\\u00e9"}', b"k", [("h", b"v"), ("h", None), ("", b"")
 LINE = EnvelopeEncoder()(batch(ROW))
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block is looked at, however small."""
-    monkeypatch.setattr(envelope, "WORTH_A_LOOK", 0)
-    monkeypatch.setattr(envelope, "MOST_MISSES", -10)
+def eager(**options: int) -> EnvelopeDecoder:
+    """Looks at a block as a whole however small it is, and again soon after one that was somebody else's."""
+    return EnvelopeDecoder("in", worth_a_look=0, most_misses=0, **options)
 
 
 def is_text(row: Row) -> bool:
@@ -85,28 +83,27 @@ def test_what_consume_writes_is_read_whole_unless_there_is_base64_in_it(records:
         (b"{", b" {"),
     ],
 )
-def test_anything_else_is_left_to_the_reading_line_by_line(eager: None, old: bytes, new: bytes) -> None:
+def test_anything_else_is_left_to_the_reading_line_by_line(old: bytes, new: bytes) -> None:
     assert old in LINE
     changed = LINE.replace(old, new, 1)
     for data in (LINE + changed + LINE, changed):
         assert canonical.read(data) is None
         singly = EnvelopeDecoder("in")
         expected = [singly._batch(data.split(b"\n")[:-1])]
-        assert decode(EnvelopeDecoder("in"), data) == (
+        assert decode(eager(), data) == (
             [row for part in expected for row in rows_of(part)],
             [str(bad.error) for part in expected for bad in part.bad],
         )
 
 
-@pytest.mark.usefixtures("eager")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rows | consumed, max_size=5), cuts)
 def test_however_the_blocks_fall_the_records_are_the_same(records: list[Row], places: list[int]) -> None:
-    assert decode(EnvelopeDecoder("in"), EnvelopeEncoder()(batch(*records)), places) == (records, [])
+    assert decode(eager(), EnvelopeEncoder()(batch(*records)), places) == (records, [])
 
 
-def test_positions_count_over_both_ways_and_limits_hold(eager: None) -> None:
-    decoder = EnvelopeDecoder("in", max_record_bytes=1000)
+def test_positions_count_over_both_ways_and_limits_hold() -> None:
+    decoder = eager(max_record_bytes=1000)
     blocks = [LINE * 2, b'{"value":"a"}\n', LINE[:50], LINE[50:], b"x" * 990, b"x" * 20, b"\n" + LINE, LINE]
     parts = [decoder.feed(block) for block in blocks]
     assert [list(part.lines or ()) for part in parts] == [[1, 2], [3], [], [4], [], [], [6], [7]]

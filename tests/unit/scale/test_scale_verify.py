@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +11,6 @@ from kpipe.record import Batch
 from kpipe.verify.buckets import SOURCE, Buckets, Ranges
 from kpipe.verify.compare import Comparison
 from kpipe.verify.digest import Digester, Tracing
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def source(offsets: list[int]) -> Batch:
@@ -47,9 +43,8 @@ def test_the_counts_are_those_of_plain_sets(copied: list[int], memory: int) -> N
     assert found.reordered == len(late)
 
 
-def test_rows_on_disk_come_back_in_order_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Buckets(budget=100) as buckets:
+def test_rows_on_disk_come_back_in_order_and_leave_nothing(tmp_path: Path) -> None:
+    with Buckets(budget=100, folder=str(tmp_path)) as buckets:
         for n in range(100):
             buckets.add(SOURCE, n % 3, b"%04d" % n)
         assert list(tmp_path.rglob("source-*"))
