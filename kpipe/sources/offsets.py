@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from kpipe.sources.selection import Selection
 
 
+ANSWER = 10.0
+"""Seconds for the coordinator's answer when partitions are taken over."""
+PARTITIONS = "partitions="
+"""Beside a commit: how many partitions the topic had when the member that made it began. One with a higher number and
+without a commit was added since, maybe while nobody read."""
+
+
 class OffsetResolver:
     """Answers offset specs for partitions of one cluster. Raises UnreachableError when the cluster does not answer."""
 
@@ -74,15 +81,6 @@ class OffsetResolver:
         if spec.kind is OffsetKind.ABSOLUTE:
             return dict.fromkeys(bounds, spec.value)
         return {place: bound.low for place, bound in bounds.items()}
-
-
-ANSWER = 10.0
-"""Seconds for the coordinator's answer when partitions are taken over."""
-
-
-PARTITIONS = "partitions="
-"""Beside a commit: how many partitions the topic had when the member that made it began. One with a higher number and
-without a commit was added since, maybe while nobody read."""
 
 
 def find_ends(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.sources.assignment import Assignment
 
+ANSWER = 1.0
+"""Seconds for the answer to a look for changes; without one the next look asks again."""
 BEGINNING = Offset(OffsetKind.BEGINNING, 0)
 REFRESH = 10.0
 """Seconds between looks for topics and partitions that are new, without a group and in a classic one."""
@@ -154,10 +156,6 @@ def where(cluster: str, topic: str, partition: int | None = None, offset: int | 
     return place_name(cluster, f"{topic}{number}{reached}") if cluster else f"{topic}{number}{reached}"
 
 
-ANSWER = 1.0
-"""Seconds for the answer; without one the next look asks again."""
-
-
 class Discovery:
     """Asks every `selection.refresh` seconds, with or without records to read. `known` are the places at the start."""
 
@@ -194,7 +192,9 @@ class Discovery:
         metadata = try_metadata(self._consumer, ANSWER, selection.topics[0] if named else "")
         if metadata is None:
             return  # looked at again; what is assigned goes on
-        with suppress(KpipeError):
+        from confluent_kafka import KafkaException
+
+        with suppress(KafkaException, KpipeError):
             places = find_places(selection, metadata)
             self._say_change({topic for topic, _ in places})
             found(places)

@@ -36,6 +36,7 @@ CLIENT_WORDS = {
     "test_commit.py",
     "test_kafka_errors.py",
     "test_librdkafka.py",
+    "test_lookups.py",
     "test_transaction.py",
     "test_troubles.py",
     "test_target_tail.py",
