@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kpipe.errors import Stage as Way
-from kpipe.errors import UndeliveredError
+from kpipe.errors import Stage, UndeliveredError
 from kpipe.formats.header_names import bytes_of
 from kpipe.record import TIMESTAMP_NONE, TIMESTAMP_TYPES
 from kpipe.transform.columns import headers_of, key_column
@@ -112,7 +111,7 @@ class Program:
                 if time.monotonic() >= due:
                     due = time.monotonic() + PAUSE
                     if not self._context.patience.go_on():
-                        raise UndeliveredError("the run ended while jq was at work", stage=Way.TRANSFORM)
+                        raise UndeliveredError("the run ended while jq was at work", stage=Stage.TRANSFORM)
 
         return evaluate
 

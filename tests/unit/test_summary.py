@@ -108,4 +108,6 @@ def test_the_live_line_has_rate_share_and_time_left() -> None:
 
 
 def test_a_live_line_that_never_started_closes() -> None:
-    LiveLine(summary(), io.StringIO(), done=lambda: 0.0, total=lambda: None).close()
+    stream = io.StringIO()
+    LiveLine(summary(), stream, done=lambda: 0.0, total=lambda: None).close()
+    assert stream.getvalue() == ""
