@@ -7,21 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.broker.lab.cluster import Cluster, Rec, until
+from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
     from tests.broker.conftest import NewKafka
     from tests.conftest import Kpipe
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:8]}"
 
 
 def program(text: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]:

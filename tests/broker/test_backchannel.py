@@ -7,12 +7,12 @@ import signal
 import socket
 import stat
 import subprocess
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.broker.lab.cluster import Cluster, Rec, until
+from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from tests.conftest import Kpipe, Running
 
 COUNT = 600
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:8]}"
 
 
 class Pipe:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.cluster import Rec, dense
+from tests.broker.lab.runs import group
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ def config(kafka: Cluster, kafka_b: Cluster) -> str:
         [clusters.b]
         "bootstrap.servers" = "{kafka_b.bootstrap}"
     """
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:10]}"
 
 
 def values(cluster: Cluster, topic: str) -> list[bytes | None]:

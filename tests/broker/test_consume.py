@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.broker.lab.cluster import Rec, until
+from tests.broker.lab.runs import group
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -50,10 +51,6 @@ def ten(kafka: Cluster) -> str:
 
 def numbers(lines: list[bytes]) -> list[int]:
     return [int(line) for line in lines]
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:10]}"
 
 
 # --- where to start and to stop --------------------------------------------------------------------------------

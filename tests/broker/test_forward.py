@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.cluster import Rec, until
+from tests.broker.lab.runs import group
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -43,10 +44,6 @@ def config(kafka: Cluster, kafka_b: Cluster) -> str:
         "bootstrap.servers" = "{kafka_b.bootstrap}"
         read_only = true
     """
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:10]}"
 
 
 def own_headers(record: Rec) -> tuple[tuple[str, bytes | None], ...]:

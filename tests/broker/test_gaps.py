@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from tests.broker.lab.cluster import Cluster, until
+from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Kpipe, Running
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:8]}"
 
 
 def numbers(first: int, last: int, text: str = "") -> list[bytes]:

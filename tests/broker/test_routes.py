@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.cluster import Rec, dense
+from tests.broker.lab.runs import group
 from tests.conftest import Result
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ def config(kafka: Cluster, kafka_b: Cluster) -> str:
 def stem(kafka: Cluster, kafka_b: Cluster) -> str:
     """Names for topics that do not exist yet."""
     return f"r{uuid.uuid4().hex[:8]}"
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:10]}"
 
 
 def values(cluster: Cluster, topic: str) -> list[bytes | None]:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.lab.leash import leashed
+from tests.broker.lab.runs import OUTCOMES, balance
 from tests.conftest import COMMAND, Result
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 SIGNALS = pytest.mark.parametrize("number", [TERM, INT, HUP], ids=lambda number: number.name)
 SLOW = ("-X", "target.queue.buffering.max.messages=500", "-X", "target.linger.ms=20")  # some 25,000 records a second
 FROZEN = 1.0  # --drain-timeout of the runs whose broker does not answer
-OUTCOMES = ("delivered", "filtered", "dead_lettered", "failed", "unknown")
 
 
 def lines(count: int, first: int = 0) -> list[bytes]:
@@ -41,13 +41,6 @@ def lines(count: int, first: int = 0) -> list[bytes]:
 
 def values(cluster: Cluster, topic: str) -> list[bytes | None]:
     return [record.value for record in cluster.read(topic)]
-
-
-def balance(path: Path) -> dict[str, int]:
-    """Read a summary, whose outcomes add up to what was read."""
-    found = json.loads(path.read_text())
-    assert found["read"] == sum(found[name] for name in OUTCOMES), found
-    return found
 
 
 def high(cluster: Cluster, topic: str) -> int:

@@ -8,7 +8,6 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.broker.lab.cluster import Cluster, Rec
+from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
     from tests.broker.conftest import NewKafka
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PER_RECORD = ("--rate", "200/s")
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:8]}"
 
 
 def records(count: int, partitions: int = 2) -> list[Rec]:

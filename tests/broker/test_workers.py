@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.broker.lab.cluster import Cluster, Rec, until
+from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
     from tests.conftest import Kpipe, Running
-
-
-def group() -> str:
-    return f"g-{uuid.uuid4().hex[:8]}"
 
 
 def keyed(first: int, last: int) -> list[Rec]:

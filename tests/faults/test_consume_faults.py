@@ -13,7 +13,6 @@ import select
 import signal
 import subprocess
 import time
-import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,10 +51,6 @@ def lines(proxied: tuple[Cluster, Proxy]) -> tuple[str, list[bytes]]:
 
 
 @pytest.fixture
-def group() -> str:
-    return f"c-{uuid.uuid4().hex[:8]}"
-
-
 @contextmanager
 def narrow_pipe() -> Iterator[tuple[int, int]]:
     """A pipe that holds one page."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.broker.lab.runs import balance
 from tests.faults.conftest import LONG, Note
 from tests.faults.watch import watching
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DRAIN = 1.5
 IN_TIME = DRAIN + 1.0 + (0.75 if (os.cpu_count() or 1) > 1 else 1.5)
-OUTCOMES = ("delivered", "filtered", "dead_lettered", "failed", "unknown")
 FAILING = '''
 """The client with one call that raises what the client raises, once a file is there."""
 import os
@@ -52,12 +51,6 @@ TRANSACTION = [
     "Producer.send_offsets_to_transaction", "Producer.commit_transaction", "Producer.abort_transaction",
     "Consumer.consumer_group_metadata",
 ]  # fmt: skip
-
-
-def balance(path: Path) -> dict[str, int]:
-    found = json.loads(path.read_text())
-    assert found["read"] == sum(found[name] for name in OUTCOMES), found
-    return found
 
 
 def ended_in_time(running: Running) -> int:
