@@ -27,7 +27,7 @@ def test_broker_killed_and_restarted(
     running = course.start()
     course.under_way(running)
     cluster.broker.kill()
-    time.sleep(1)
+    time.sleep(1)  # the time that it is away is the fault
     cluster.broker.start()
     course.to_the_end(running)
     stop(running)

@@ -114,7 +114,7 @@ def test_dead_letters_whose_cluster_freezes(
     with watching(cluster.bootstrap) as watch:
         running.wait_for(lambda: watch.arrived(letters, 1) or 0, 30, "the first letter")
     proxy.silent = True
-    time.sleep(0.5)
+    time.sleep(0.5)  # until the queue is full; longer only makes it fuller
     code = ended_in_time(running)
     proxy.heal()
     found = balance(summary)

@@ -136,7 +136,7 @@ def test_spill_on_a_full_disk(
     course.under_way(running)
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     proxy.silent = True
-    time.sleep(2)
+    time.sleep(2)  # more must wait for an answer than the file may hold; longer only makes it more
     running.signal(signal.SIGTERM)
     ended = running.wait(20)
     proxy.heal()

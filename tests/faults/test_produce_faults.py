@@ -128,7 +128,7 @@ def test_broker_killed_and_restarted(
     running = start(kpipe, cluster.bootstrap, topic, given)
     under_way(cluster, topic, running)
     cluster.broker.kill()
-    time.sleep(1)
+    time.sleep(1)  # the time that it is away is the fault
     cluster.broker.start()
     verdict = ended_well(cluster, topic, running, given)
     note("produce", f"{form}: broker kill -9 and restart", verdict, "0 lost, 0 twice, order kept")
@@ -221,7 +221,7 @@ def test_spill_after_the_deadline_and_restore(
     running = start(kpipe, cluster.bootstrap, topic, given, *more)
     under_way(cluster, topic, running)
     cluster.broker.pause()
-    time.sleep(0.5)
+    time.sleep(0.5)  # some records must wait for an answer; longer only makes them more
     running.signal(signal.SIGTERM)
     ended = running.wait(10)
     cluster.broker.resume()
