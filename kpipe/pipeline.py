@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kpipe.shutdown import Stop
 
 
-Stage: TypeAlias = "Callable[[Batch], None]"
+PipelineStage: TypeAlias = "Callable[[Batch], None]"
 
 UNSENT = "the run ended before it was sent"
 
@@ -53,7 +53,7 @@ class Pipeline:
     """One run. `limit` counts records handed to the sink; `on_error` is stop or skip (or to `dead_letters`)."""
 
     source: Source
-    stages: Sequence[Stage]
+    stages: Sequence[PipelineStage]
     sink: Sink
     committer: Committer | None
     """None: there is nothing to commit."""

@@ -114,13 +114,7 @@ class Producer:
         The future gives the Delivery, or raises UndeliveredError. Nobody needs to look at it: what was not delivered is
         logged, too. UsageError when the producer is closed, TypeError for what is neither bytes, text nor None.
         """
-        arguments = _arguments(Message(topic, value, key, headers, partition, timestamp))
-        while True:
-            line = self._open()
-            future = line.send(arguments)
-            if future is not None:
-                return future
-            time.sleep(FULL)
+        return self._send(Message(topic, value, key, headers, partition, timestamp))
 
     def produce_sync(
         self,
@@ -133,8 +127,7 @@ class Producer:
         timestamp: int | None = None,
     ) -> Delivery:
         """Send a record and wait until it is acknowledged; UndeliveredError when it is not."""
-        future = self.produce(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
-        return future.result()
+        return self._send(Message(topic, value, key, headers, partition, timestamp)).result()
 
     async def produce_async(
         self,
@@ -147,14 +140,14 @@ class Producer:
         timestamp: int | None = None,
     ) -> Delivery:
         """The same for an event loop, which goes on meanwhile, also while the queue is full."""
-        arguments = _arguments(Message(topic, value, key, headers, partition, timestamp))
-        return await asyncio.wrap_future(await self._send_from_loop(arguments))
+        message = Message(topic, value, key, headers, partition, timestamp)
+        return await asyncio.wrap_future(await self._send_from_loop(message))
 
     # --- many ----------------------------------------------------------------------------------------------------
 
     def produce_many(self, messages: Iterable[Message]) -> list[Future[Delivery]]:
         """Queue records in their order; a future for each."""
-        return [self._queue(message) for message in messages]
+        return [self._send(message) for message in messages]
 
     def produce_many_sync(self, messages: Iterable[Message]) -> list[Delivery]:
         """Send records and wait for all; UndeliveredError for the first that failed, once all are known."""
@@ -165,25 +158,23 @@ class Producer:
 
     async def produce_many_async(self, messages: Iterable[Message]) -> list[Delivery]:
         """The same for an event loop."""
-        sent = [await self._send_from_loop(_arguments(message)) for message in messages]
+        sent = [await self._send_from_loop(message) for message in messages]
         found = await asyncio.gather(*map(asyncio.wrap_future, sent), return_exceptions=True)
         for each in found:
             if isinstance(each, BaseException):
                 raise each
         return [each for each in found if isinstance(each, Delivery)]
 
-    def _queue(self, each: Message) -> Future[Delivery]:
-        return self.produce(
-            each.topic,
-            each.value,
-            key=each.key,
-            headers=each.headers,
-            partition=each.partition,
-            timestamp=each.timestamp,
-        )
+    def _send(self, message: Message) -> Future[Delivery]:
+        arguments = _arguments(message)
+        while True:
+            future = self._open().send(arguments)
+            if future is not None:
+                return future
+            time.sleep(FULL)
 
-    async def _send_from_loop(self, arguments: _Arguments) -> Future[Delivery]:
-        loop = asyncio.get_running_loop()
+    async def _send_from_loop(self, message: Message) -> Future[Delivery]:
+        arguments, loop = _arguments(message), asyncio.get_running_loop()
         while True:
             line = self._line
             if line is None or line.beyond_repair or self._closed:  # to open one takes a moment

@@ -27,7 +27,7 @@ from kpipe.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kpipe.clusters.config import Row
+    from kpipe.clusters.config import ShownSetting
 
 HELP = "Show, find, start and import the configuration of clusters. Secrets are never shown and never copied."
 EXAMPLES = (
@@ -57,7 +57,7 @@ def show(clusters: list[str], connection: ConnectionOptions, shown: ShowOptions)
     return 0
 
 
-def _block(rows: Iterable[Row], current: bool, *, origin: bool) -> str:
+def _block(rows: Iterable[ShownSetting], current: bool, *, origin: bool) -> str:
     """One cluster: its name, then a line a setting, in columns."""
     rows = list(rows)
     name = rows[0].cluster if rows else ""

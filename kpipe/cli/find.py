@@ -166,7 +166,7 @@ def _search(
     from kpipe.ops import find as finding
     from kpipe.shutdown import die_by
 
-    progress = Progress(stop, quiet=options.quiet)
+    progress = SearchProgress(stop, quiet=options.quiet)
     finder = finding.Finder(entry.connection, topics, wanted, progress)
     numbers = frozenset(parse_partitions(options.partitions)) if options.partitions else None
     places = finder.places(numbers, everywhere=options.everywhere)
@@ -215,7 +215,7 @@ def _hint(finder: Finder, wanted: Wanted, options: FindOptions, chosen: bool) ->
     return "; it hashes there now, but partitions may have been added, or its writer may choose otherwise: --everywhere"
 
 
-class Progress:
+class SearchProgress:
     """A line on a terminal that says how far a search is; elsewhere only the stop that it looks for."""
 
     def __init__(self, stop: Stop, *, quiet: bool) -> None:

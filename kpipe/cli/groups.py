@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kpipe.kafka.connection import Connection as Cluster
     from kpipe.ops.exporter import Exporter
-    from kpipe.ops.groups import Group, Row
+    from kpipe.ops.groups import Group, PartitionLag
     from kpipe.ops.places import Asked
     from kpipe.ops.trend import Trends
 
@@ -62,7 +62,7 @@ def groups(names: list[str], connection: ConnectionOptions, options: GroupsOptio
     asked = clusters.asked(names, free_names=True)
     refuse_verb(names, (), "groups")
     single = len(asked) == 1 and len(asked[0].patterns) == 1 and not is_pattern(asked[0].patterns[0])
-    view = View(asked, options, looking, topic, single=single, behind_ms=behind_ms)
+    view = GroupsView(asked, options, looking, topic, single=single, behind_ms=behind_ms)
     if options.metrics:
         from kpipe.cli.groups_exporter import EVERY, export
 
@@ -74,7 +74,7 @@ def groups(names: list[str], connection: ConnectionOptions, options: GroupsOptio
     return view.watch(max(0.2, parse_duration(options.watch, "--watch")))
 
 
-class View:
+class GroupsView:
     """One command's groups, looked at once or repeatedly."""
 
     def __init__(
@@ -209,7 +209,7 @@ class View:
             entries = {} if isinstance(answer, Failure) else answer
             self._settings[cluster.label, topic] = {name: str(entry.value) for name, entry in entries.items()}
 
-    def _margin(self, cluster: Cluster, row: Row) -> int | None:
+    def _margin(self, cluster: Cluster, row: PartitionLag) -> int | None:
         from kpipe.ops.trend import margin_ms
 
         return margin_ms(row, self._settings.get((cluster.label, row.topic), {}), int(time.time() * 1000))
@@ -312,7 +312,7 @@ class View:
             )
         return "".join(f"{line}\n" for line in lines) + (table.text(look) if table.rows else "")
 
-    def _row_trend(self, cluster: Cluster, group: Group, row: Row) -> list[str]:
+    def _row_trend(self, cluster: Cluster, group: Group, row: PartitionLag) -> list[str]:
         from kpipe.ops.table import duration
 
         assert self._trends is not None  # noqa: S101 - asked for only while watching
@@ -340,7 +340,7 @@ class View:
             "problems": group.problems,
         }
 
-    def _row_as_json(self, cluster: Cluster, group: Group, row: Row) -> dict[str, Any]:
+    def _row_as_json(self, cluster: Cluster, group: Group, row: PartitionLag) -> dict[str, Any]:
         watched = {}
         if self._trends is not None:
             rates = self._trends.of(group.group, row)
@@ -367,7 +367,7 @@ class View:
         }
 
 
-def _row_notes(row: Row) -> list[str]:
+def _row_notes(row: PartitionLag) -> list[str]:
     return [*row.notes, *(["only markers"] if row.only_markers else []), *([row.problem] if row.problem else [])]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.codecs.registry import Registry, SchemaText
     from kpipe.ops.options import LookingOptions, ReferenceOptions, SchemaCheckOptions, SchemaShowOptions
-    from kpipe.ops.schemas import Reading
+    from kpipe.ops.schemas import Replay
     from kpipe.options import ConnectionOptions
 
 WAYS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
@@ -92,14 +92,14 @@ def list_subjects(names: list[str], connection: ConnectionOptions, looking: Look
 def show(name: str, connection: ConnectionOptions, options: SchemaShowOptions, looking: LookingOptions) -> int:
     """One schema."""
     from kpipe.codecs.library import Library
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.schema import ValueStyle
     from kpipe.ops.schemas import find, readable
 
     registries = _Registries(connection)
     cluster, rest = registries.split(name)
     registry = registries.open(cluster)
     text = find(registry, rest)
-    others = {} if options.raw else Library(registry, View(), None).references(text)
+    others = {} if options.raw else Library(registry, ValueStyle(), None).references(text)
     shown = text.text + "\n" if options.raw else readable(text, others)
     if looking.json:
         fields = {
@@ -129,7 +129,7 @@ def diff(one: str, other: str, connection: ConnectionOptions) -> int:
 def _text_of(registries: _Registries, name: str) -> str:
     from kpipe.codecs.library import Library
     from kpipe.codecs.named import is_file
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.schema import ValueStyle
     from kpipe.ops.schemas import find, readable
 
     if is_file(name):
@@ -137,7 +137,7 @@ def _text_of(registries: _Registries, name: str) -> str:
     cluster, rest = registries.split(name)
     registry = registries.open(cluster)
     text = find(registry, rest)
-    return readable(text, Library(registry, View(), None).references(text))
+    return readable(text, Library(registry, ValueStyle(), None).references(text))
 
 
 def _file(path: str) -> SchemaText:
@@ -161,16 +161,16 @@ def check(
     from kpipe.codecs.avro_schema import SchemaError
     from kpipe.codecs.library import Library
     from kpipe.codecs.registry import NotFound
-    from kpipe.codecs.schema import View, load
+    from kpipe.codecs.schema import ValueStyle, load
     from kpipe.ops.schemas import Through, parse_references
 
     registries = _Registries(connection)
     cluster, name = registries.split(subject)
     registry = registries.open(cluster)
     text = _file(file)._replace(references=parse_references(references.reference))
-    others = Library(registry, View(), None).references(text)
+    others = Library(registry, ValueStyle(), None).references(text)
     try:
-        load(text, others, View())
+        load(text, others, ValueStyle())
     except SchemaError as error:
         raise UsageError(f"{file}: {error}") from None
     try:
@@ -216,7 +216,7 @@ def _tell_check(
     level: str,
     fits: bool,
     reasons: Sequence[str],
-    reading: Reading | None,
+    reading: Replay | None,
 ) -> None:
     if looking.json:
         read: dict[str, Any] | None = None

@@ -42,12 +42,12 @@ class SubcommandGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """One of them."""
-        subcommand = self.subcommands.get(cmd_name)
-        if subcommand is None:
+        asked = self.subcommands.get(cmd_name)
+        if asked is None:
             return None
         app = build_command(
-            _find(subcommand.run), name=cmd_name, help=subcommand.help, examples=(), arguments=subcommand.arguments, groups=subcommand.groups,
-            transforms=False, without=subcommand.without,
+            _find(asked.run), name=cmd_name, help=asked.help, examples=(), arguments=asked.arguments,
+            groups=asked.groups, transforms=False, without=asked.without,
         )  # fmt: skip
         command = typer.main.get_command(app)
         command.name = cmd_name

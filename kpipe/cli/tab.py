@@ -30,7 +30,7 @@ _BREAKS = re.compile(r"[:=]+")
 
 
 @dataclass(slots=True)
-class Answer:
+class Offer:
     """What may stand at the cursor: (name, help) pairs, and whether a file may."""
 
     names: list[tuple[str, str]] = field(default_factory=list)
@@ -87,10 +87,10 @@ def _cut_of_bash(word: str, part: str) -> int:
     return len(word) - len(part) if part and word.endswith(part) else 0
 
 
-def complete(words: Sequence[str], incomplete: str) -> Answer:
+def complete(words: Sequence[str], incomplete: str) -> Offer:
     """What may follow `kpipe WORDS…` and starts with `incomplete`."""
     if not words and not incomplete.startswith("-"):
-        return Answer(_starting(COMMANDS.items(), incomplete))
+        return Offer(_starting(COMMANDS.items(), incomplete))
     from typer.main import get_command
 
     command: Any = get_command(app)
@@ -98,10 +98,10 @@ def complete(words: Sequence[str], incomplete: str) -> Answer:
     while rest and hasattr(command, "get_command"):
         command = command.get_command(None, rest.pop(0))
     if command is None:
-        return Answer()
+        return Offer()
     if hasattr(command, "list_commands") and not incomplete.startswith("-"):
         subs = [(name, command.get_command(None, name).get_short_help_str()) for name in command.list_commands(None)]
-        return Answer(_starting(subs, incomplete))
+        return Offer(_starting(subs, incomplete))
     return _complete_command(command, read_words(command, rest), incomplete)
 
 
@@ -143,23 +143,23 @@ def _take(typed: Typed, parameter: Any, value: str | None) -> None:
         typed.values.setdefault(parameter.name, []).append(value)
 
 
-def _complete_command(command: Any, typed: Typed, incomplete: str) -> Answer:
+def _complete_command(command: Any, typed: Typed, incomplete: str) -> Offer:
     if typed.waiting is not None:
         return _complete_value(command, typed.waiting, typed, incomplete)
     if not typed.options_over and incomplete.startswith("--") and "=" in incomplete:
         name, _, start = incomplete.partition("=")
         parameter = next((one for one in command.params if name in _names(one)), None)
         if parameter is None or not _takes_value(parameter):
-            return Answer()
+            return Offer()
         found = _complete_value(command, parameter, typed, start)
-        return Answer([(f"{name}={value}", text) for value, text in found.names])
+        return Offer([(f"{name}={value}", text) for value, text in found.names])
     if not typed.options_over and incomplete.startswith("-"):
-        return Answer(_starting(_option_names(command, incomplete), incomplete))
+        return Offer(_starting(_option_names(command, incomplete), incomplete))
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     for place, argument in enumerate(arguments):
         if argument.nargs == -1 or place == len(typed.operands):
             return _complete_value(command, argument, typed, incomplete)
-    return Answer()
+    return Offer()
 
 
 def _option_names(command: Any, incomplete: str) -> list[tuple[str, str]]:
@@ -181,28 +181,28 @@ def _first_sentence(text: str) -> str:
     return sentence if len(sentence) <= WIDTH else sentence[: WIDTH - 1].rstrip() + "…"
 
 
-def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str) -> Answer:
+def _complete_value(command: Any, parameter: Any, typed: Typed, incomplete: str) -> Offer:
     """By what the option's or the operand's declaration says of its value."""
     shown = getattr(command, "described", {}).get(parameter.name)
     kind = shown.completion if shown is not None else ""
     words = words_of(shown) if shown is not None else choices(parameter.metavar or "")
     if words and kind not in (FILE, SUBJECT):  # `FILE|SUBJECT|id:N`: id: is the least of them
-        return Answer(_starting([(word, "") for word in words], incomplete))
+        return Offer(_starting([(word, "") for word in words], incomplete))
     if kind == FILE:
-        return Answer(files=True)
+        return Offer(files=True)
     from kpipe.cli import names
 
     if kind == PROPERTY:
-        return Answer(_starting([(f"{name}=", "") for name in names.properties()], incomplete))
+        return Offer(_starting([(f"{name}=", "") for name in names.properties()], incomplete))
     if kind == GROUP:
-        return Answer(_starting([(group, "") for group in names.groups(incomplete, typed.values)], incomplete))
+        return Offer(_starting([(group, "") for group in names.groups(incomplete, typed.values)], incomplete))
     if kind == SUBJECT:
-        return Answer(_starting([(subject, "") for subject in names.subjects(incomplete, typed.values)], incomplete))
+        return Offer(_starting([(subject, "") for subject in names.subjects(incomplete, typed.values)], incomplete))
     if kind == CLUSTER:
-        return Answer(_starting([(name, "") for name in names.clusters(typed.values)], incomplete))
+        return Offer(_starting([(name, "") for name in names.clusters(typed.values)], incomplete))
     if kind == PLACE:
-        return Answer(_starting([(place, "") for place in names.places(incomplete, typed.values)], incomplete))
-    return Answer()
+        return Offer(_starting([(place, "") for place in names.places(incomplete, typed.values)], incomplete))
+    return Offer()
 
 
 def words_of(shown: Option | Operand) -> Sequence[str]:

@@ -13,7 +13,7 @@ from kpipe.ops.options import LookingOptions, TraceBackOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
-    from kpipe.ops.history import Hop
+    from kpipe.ops.history import Visit
 
 HELP = (
     "Show the way of one record back over the configured clusters, newest place first: what it was made from, when, by "
@@ -63,7 +63,7 @@ def trace(
     return int(Exit.UNDELIVERED if any(hop.kind == "unreachable" for hop in shown) else Exit.OK)
 
 
-def _onward(record: Hop, atlas: Any, options: TraceBackOptions, looking: LookingOptions) -> int:
+def _onward(record: Visit, atlas: Any, options: TraceBackOptions, looking: LookingOptions) -> int:
     from kpipe.ops.history import onward
     from kpipe.ops.places import matches
     from kpipe.units import parse_duration
@@ -90,7 +90,7 @@ def _onward(record: Hop, atlas: Any, options: TraceBackOptions, looking: Looking
     return int(Exit.OK if found.copies else Exit.DIFFERENCE)
 
 
-def _table(hops: list[Hop], looking: LookingOptions) -> str:
+def _table(hops: list[Visit], looking: LookingOptions) -> str:
     from kpipe.ops.table import Table, moment
 
     table = Table(("RECORD", "TIME", "COPIED BY?", "CHANGED ON THE WAY?", "NOTE?"))
@@ -100,7 +100,7 @@ def _table(hops: list[Hop], looking: LookingOptions) -> str:
     return table.text(look_of(looking))
 
 
-def _as_json(hop: Hop) -> dict[str, Any]:
+def _as_json(hop: Visit) -> dict[str, Any]:
     return {
         "cluster": hop.cluster or None,
         "cluster_id": hop.cluster_id or None,

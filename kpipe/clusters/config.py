@@ -54,7 +54,7 @@ bootstrap.servers = "localhost:9092"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ShownSetting:
     """One line of `config show`; `value` is masked where it is a secret."""
 
     cluster: str
@@ -63,7 +63,7 @@ class Row:
     origin: str
 
 
-def show(profiles: Profiles, name: str | None = None) -> list[Row]:
+def show(profiles: Profiles, name: str | None = None) -> list[ShownSetting]:
     """What is in force for one cluster: None is the current one. Secrets are never fetched for this."""
     cluster = profiles.resolve(name)
     values = mask({**cluster.properties, **cluster.registry})
@@ -72,7 +72,7 @@ def show(profiles: Profiles, name: str | None = None) -> list[Row]:
         values["token"] = str(cluster.token)
     if cluster.read_only:
         values["read_only"] = "true"
-    return [Row(cluster.name, key, values[key], cluster.origins[key]) for key in sorted(values)]
+    return [ShownSetting(cluster.name, key, values[key], cluster.origins[key]) for key in sorted(values)]
 
 
 def paths(flags: Flags, environ: Mapping[str, str], cwd: Path) -> list[tuple[str, Path, str]]:

@@ -79,7 +79,7 @@ class Setting:
 
 
 @dataclass(slots=True)
-class Table:
+class Settings:
     """Settings from one origin: properties by canonical name, and references to secrets by the property they fill."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class ConfigFile(NamedTuple):
 
     path: Path
     default: str
-    clusters: dict[str, Table]
+    clusters: dict[str, Settings]
     warnings: list[str]
 
 
@@ -167,14 +167,14 @@ class _Reader:
         line = next((self.lines[name] for name in names if name in self.lines), None)
         return str(self.path) if line is None else f"{self.path}:{line}"
 
-    def read_cluster(self, name: str, entries: object) -> Table:
+    def read_cluster(self, name: str, entries: object) -> Settings:
         """One `[clusters.NAME]`."""
         where = self.where("clusters", name)
         check_cluster_name(name, where=where)
         if not isinstance(entries, dict):
             raise UsageError(f"clusters.{name} is a table; write [clusters.{name}]", where=where)
         own = {key: value for key, value in entries.items() if key in OWN_KEYS}
-        table = Table()
+        table = Settings()
         for key, value in _flatten({key: value for key, value in entries.items() if key not in OWN_KEYS}):
             place = self.where("clusters", name, key)
             self._add_property(table, key, value, place)
@@ -183,7 +183,7 @@ class _Reader:
             self._add_own(table, name, own)
         return table
 
-    def _add_property(self, table: Table, key: str, value: object, where: str) -> None:
+    def _add_property(self, table: Settings, key: str, value: object, where: str) -> None:
         """One librdkafka property."""
         name = canonical(key, where=where, also=OWN_KEYS)
         if name in table.settings:
@@ -206,7 +206,7 @@ class _Reader:
                 f"{key}: {what[:1].lower()}{what[1:]}; correct it", where=self.where("clusters", name, key)
             ) from None
 
-    def _add_own(self, table: Table, name: str, own: dict[str, Any]) -> None:
+    def _add_own(self, table: Settings, name: str, own: dict[str, Any]) -> None:
         """Take kpipe's own keys, their types already right."""
         if own.get("read_only"):
             table.read_only = self.where("clusters", name, "read_only")
@@ -226,7 +226,7 @@ class _Reader:
             reference = self._refer(filled, SecretSource(source), value, shell=bool(own.get("shell")), where=where)
             table.references[filled] = (reference, where)
 
-    def _add_aws(self, table: Table, own: dict[str, Any], where: str) -> None:
+    def _add_aws(self, table: Settings, own: dict[str, Any], where: str) -> None:
         """`aws_region`: Amazon MSK with IAM, which is always behind TLS."""
         named = [str(own.get(key) or "") for key in AWS_KEYS]
         if "" in table.references or not named[0]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.configfile import AWS_KEYS, MAX_BYTES, Setting, Table, read_text
+from kpipe.clusters.configfile import AWS_KEYS, MAX_BYTES, Setting, Settings, read_text
 from kpipe.clusters.java import MEMBERSHIP, from_java, is_java, left_out, parse_properties
 from kpipe.clusters.javakeys import is_registry_key, take_registry
 from kpipe.clusters.logins import aws_region
@@ -30,7 +30,7 @@ class Foreign:
     notes: list[str] = field(default_factory=list)
 
 
-def read_client_file(path: Path) -> tuple[Table, list[str]]:
+def read_client_file(path: Path) -> tuple[Settings, list[str]]:
     """-F: a Java client.properties, or a kcat configuration of librdkafka properties; and notes for people.
 
     Relative paths inside are as the other tool takes them: from the working directory.
@@ -41,7 +41,7 @@ def read_client_file(path: Path) -> tuple[Table, list[str]]:
         table, notes = from_java(entries, Path())
     else:
         settings, ignored = _parse_kcat(text, path)
-        table, notes = Table(settings=settings), left_out(ignored)
+        table, notes = Settings(settings=settings), left_out(ignored)
     notes = [f"{path}: {note}" for note in notes]
     return table, notes + (file_warning(path) if any(map(holds_secret, table.settings)) else [])
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.configfile import Setting, Table
+from kpipe.clusters.configfile import Setting, Settings
 from kpipe.clusters.javakeys import is_java_key, take_registry
 from kpipe.clusters.logins import add_login, login_keys
 from kpipe.clusters.properties import ALL, CANONICAL, REFUSED_PROPERTIES
@@ -76,13 +76,13 @@ def _unescape_one(match: re.Match[str]) -> str:
     return chr(int(match[1], 16)) if match[1] else _ESCAPES.get(match[2], match[2])
 
 
-def from_java(entries: Entries, base: Path) -> tuple[Table, list[str]]:
+def from_java(entries: Entries, base: Path) -> tuple[Settings, list[str]]:
     """What the entries mean to librdkafka, and notes on what was left out; `base` is where relative paths start.
 
     Java trims the values of its own settings (org.apache.kafka.common.config.ConfigDef.parseType), so they are trimmed.
     """
     entries = {key: Setting(setting.value.strip(" \t\r\n\f"), setting.origin) for key, setting in entries.items()}
-    table = Table()
+    table = Settings()
     notes = _add_trust(table.settings, entries, base)
     _add_key(table.settings, entries, base)
     notes += add_login(table, entries, base)

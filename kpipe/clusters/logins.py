@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.configfile import Setting, Table
+from kpipe.clusters.configfile import Setting, Settings
 from kpipe.clusters.properties import KERBEROS
 from kpipe.clusters.secrets import Reference, SecretSource
 from kpipe.clusters.stores import no_trust_store, store_type
@@ -60,7 +60,7 @@ def login_keys(entries: Entries) -> set[str]:
     return keys | ({"sasl.mechanism"} if _is_aws(entries) else set())
 
 
-def add_login(table: Table, entries: Entries, base: Path) -> list[str]:
+def add_login(table: Settings, entries: Entries, base: Path) -> list[str]:
     """Put the login into the table; notes on what was left out of it. UsageError for one that only Java can do."""
     if _is_aws(entries):
         return _add_aws(table, entries)
@@ -100,7 +100,7 @@ def _is_aws(entries: Entries) -> bool:
     return entries.get("sasl.mechanism", Setting("", "")).value == _AWS or handler in _AWS_HANDLERS
 
 
-def _add_aws(table: Table, entries: Entries) -> list[str]:
+def _add_aws(table: Settings, entries: Entries) -> list[str]:
     """A token signed by the AWS SDK; the region is part of the brokers' names."""
     jaas = entries.get(JAAS)
     where = entries.get("sasl.mechanism", jaas or entries.get(HANDLER, Setting("", ""))).origin
@@ -122,7 +122,7 @@ def _add_aws(table: Table, entries: Entries) -> list[str]:
     return [f"left out of the login: {', '.join(ignored)}"] if ignored else []
 
 
-def _add_oauth(table: Table, entries: Entries, options: dict[str, str], origin: Setting, base: Path) -> list[str]:
+def _add_oauth(table: Settings, entries: Entries, options: dict[str, str], origin: Setting, base: Path) -> list[str]:
     """Client credentials for a token endpoint (OIDC), from Kafka's names or Strimzi's."""
     where = origin.origin
     options = {**{key: each.value for key, each in entries.items() if key.startswith("oauth.")}, **options}

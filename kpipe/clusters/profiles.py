@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpipe.clusters.address import is_address, plain_addresses
-from kpipe.clusters.configfile import ConfigFile, Setting, Table, read_config
+from kpipe.clusters.configfile import ConfigFile, Setting, Settings, read_config
 from kpipe.clusters.environment import PASSWORD
 from kpipe.clusters.project import PROJECT_FILE, others_write, read_project
 from kpipe.clusters.properties import REGISTRY, canonical, did_you_mean
@@ -104,7 +104,7 @@ class Profiles:
         flags: Flags,
         environ: Mapping[str, str],
         files: Sequence[ConfigFile],
-        foreign: Table,
+        foreign: Settings,
         project: ConfigFile | None = None,
     ) -> None:
         self.files = (*files, project) if project is not None else tuple(files)
@@ -168,7 +168,7 @@ class Profiles:
             _lay(merged, self._foreign)
             if self._current.brokers is not None:
                 merged.settings[_BROKERS] = self._current.brokers
-        _lay(merged, Table(settings={**self._common, **sided}))
+        _lay(merged, Settings(settings={**self._common, **sided}))
         return self._finish(merged, self._current.name if name is None else "" if is_address(name) else name)
 
     def adopt(self, names: Iterable[str | None]) -> None:
@@ -236,15 +236,15 @@ class Profiles:
         files = ", ".join(str(file.path) for file in self.files)
         raise UsageError(f"no cluster {name!r} in {files}; {did_you_mean(name, self.names)}", where=where)
 
-    def _table(self, name: str) -> Table:
-        """A cluster's settings from all files, the weakest first; a new Table."""
-        merged = Table()
+    def _table(self, name: str) -> Settings:
+        """A cluster's settings from all files, the weakest first; a new Settings."""
+        merged = Settings()
         for file in self.files:
             if table := file.clusters.get(name):
                 _lay(merged, table)
         return merged
 
-    def _finish(self, merged: Table, name: str) -> Cluster:
+    def _finish(self, merged: Settings, name: str) -> Cluster:
         """The settings as a Cluster."""
         if not merged.settings.get(_BROKERS, Setting("", "")).value:
             where = ", ".join(str(file.path) for file in self.files if name in file.clusters)
@@ -272,7 +272,7 @@ class Profiles:
             tuple(each for each in references if each.property.startswith(REGISTRY)),
         )
 
-    def _refuse_login(self, merged: Table, name: str) -> None:
+    def _refuse_login(self, merged: Settings, name: str) -> None:
         """UsageError for a login that the command line or -F would give to an address of the project file's."""
         path = self.files[-1].path
         login = {key: setting.origin for key, setting in merged.settings.items() if gives_login(key)}
@@ -310,7 +310,7 @@ def load_profiles(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Profil
     project, ignored = None, list[str]()
     if user is None or not _is_same(user, cwd / PROJECT_FILE):
         project, ignored = read_project(cwd, home, {name for file in files for name in file.clusters})
-    foreign = Table()
+    foreign = Settings()
     notes: list[str] = []
     if flags.config_file:
         from kpipe.clusters.foreign import read_client_file
@@ -358,7 +358,7 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def _lay(base: Table, over: Table) -> None:
+def _lay(base: Settings, over: Settings) -> None:
     """Lay a stronger table over a weaker one: a value replaces a reference to it and the reverse; a guard stays."""
     for name, setting in over.settings.items():
         base.references.pop(name, None)
@@ -369,9 +369,9 @@ def _lay(base: Table, over: Table) -> None:
     base.read_only = base.read_only or over.read_only
 
 
-def _from_environment(environ: Mapping[str, str]) -> Table:
+def _from_environment(environ: Mapping[str, str]) -> Settings:
     """What the environment sets for the current cluster."""
-    table = Table()
+    table = Settings()
     for variable, name in ENVIRONMENT.items():
         if (value := read_variable(environ, variable)) is not None:
             table.settings[name] = Setting(value, f"environment {variable}")

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kpipe.clusters.configfile import MAX_BYTES, ConfigFile, Table, decode, parse_config
+from kpipe.clusters.configfile import MAX_BYTES, ConfigFile, Settings, decode, parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -134,7 +134,7 @@ def _restrict(file: ConfigFile, users: Collection[str]) -> tuple[ConfigFile, lis
     clusters, of_users, others = {}, list[str](), list[str]()
     for name, table in file.clusters.items():
         allowed = TUNING if name in users else TUNING | ADDRESS
-        clusters[name] = Table(read_only=table.read_only)
+        clusters[name] = Settings(read_only=table.read_only)
         clusters[name].settings = {key: setting for key, setting in table.settings.items() if _may(key, table, allowed)}
         (of_users if name in users else others).extend(_left_out(file.path, name, table, allowed))
     left_out = [
@@ -144,11 +144,11 @@ def _restrict(file: ConfigFile, users: Collection[str]) -> tuple[ConfigFile, lis
     return file._replace(clusters=clusters, warnings=[]), left_out
 
 
-def _may(key: str, table: Table, allowed: Collection[str]) -> bool:
+def _may(key: str, table: Settings, allowed: Collection[str]) -> bool:
     return key in allowed or table.settings[key].value in RAISES.get(key, ())
 
 
-def _left_out(path: Path, name: str, table: Table, allowed: Collection[str]) -> Iterator[str]:
+def _left_out(path: Path, name: str, table: Settings, allowed: Collection[str]) -> Iterator[str]:
     for key, setting in table.settings.items():
         if not _may(key, table, allowed):
             yield f"{name}'s {key}{_line(setting.origin, path)}"

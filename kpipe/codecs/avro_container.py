@@ -9,7 +9,7 @@ from kpipe.codecs import avro_read, avro_schema
 from kpipe.codecs.schema import DataError
 
 if TYPE_CHECKING:
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.schema import ValueStyle
 
 _MAGIC = b"Obj\x01"
 _META = avro_schema.parse('{"type":"map","values":"bytes"}')
@@ -17,7 +17,7 @@ _LARGEST = 64 * 1024 * 1024
 """Bytes that all blocks of a file may become together."""
 
 
-def values(data: bytes, view: View) -> list[Any]:
+def values(data: bytes, view: ValueStyle) -> list[Any]:
     """Every value of the file, in order; DataError where it breaks. Blocks may be plain or deflated."""
     from base64 import b64decode
 

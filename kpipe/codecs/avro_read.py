@@ -154,19 +154,19 @@ class Compiler:
     def _forms(self, node: Node) -> set[str]:
         return forms_of(node) | ({"string"} if self.big_ints_as_text and node.kind == "long" else set())
 
-    def branch(self, node: Node, number: int) -> Branch:
+    def branch(self, node: Node, number: int) -> UnionBranch:
         """How values of a union's branch are shown."""
         tags = [branch.tag for branch in node.branches]
         forms = [self._forms(branch) for branch in node.branches]
         others = (other for at, other in enumerate(forms) if at != number)
         alone = not self.tagged and all(forms[number].isdisjoint(other) for other in others)
-        return Branch(tags[number], alone, frozenset(tags) | {tag.rpartition(".")[2] for tag in tags})
+        return UnionBranch(tags[number], alone, frozenset(tags) | {tag.rpartition(".")[2] for tag in tags})
 
     def _union(self, node: Node) -> Any:
         return read_union([(self.of(branch), self.branch(node, place)) for place, branch in enumerate(node.branches)])
 
 
-def read_union(branches: Sequence[tuple[Any, Branch | None]]) -> Any:
+def read_union(branches: Sequence[tuple[Any, UnionBranch | None]]) -> Any:
     """The function of a union; a branch's value has its tag where it could be taken for one of another branch."""
     rows = [(inner, *(branch or _UNTAGGED)) for inner, branch in branches]
 
@@ -209,7 +209,7 @@ _INLINE = {
 than 64 bytes have one byte of length, and most are."""
 
 
-class Branch(NamedTuple):
+class UnionBranch(NamedTuple):
     """A union's branch: `alone` in its form in JSON; `tags` are all that a reader might take for one."""
 
     tag: str
@@ -217,10 +217,10 @@ class Branch(NamedTuple):
     tags: frozenset[str]
 
 
-_UNTAGGED = Branch("", True, frozenset())
+_UNTAGGED = UnionBranch("", True, frozenset())
 
 
-def tagging(inner: Any, branch: Branch) -> Any:
+def tagging(inner: Any, branch: UnionBranch) -> Any:
     """One branch of a union, where the data have no union."""
     tag, alone, tags = branch
 

@@ -18,8 +18,8 @@ from kpipe.codecs.avro_text import NoFit, to_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.codecs.avro_read import Branch
-    from kpipe.codecs.avro_schema import Field, Node
+    from kpipe.codecs.avro_read import UnionBranch
+    from kpipe.codecs.avro_schema import Node, RecordField
 
 
 class Mismatch(SchemaError):
@@ -74,7 +74,7 @@ class _Resolver(avro_read.Compiler):
 
     def _written_union(self, writer: Node, wanted: Node, path: str) -> Any:
         """Each branch by itself: one that does not fit is an error only where it was written."""
-        branches: list[tuple[Any, Branch | None]] = []
+        branches: list[tuple[Any, UnionBranch | None]] = []
         refusals: list[Mismatch] = []
         for each in writer.branches:
             try:
@@ -92,7 +92,7 @@ class _Resolver(avro_read.Compiler):
     def _wanted_union(self, writer: Node, wanted: Node, path: str) -> Any:
         return avro_read.tagging(*self._chosen(writer, wanted, path))
 
-    def _chosen(self, writer: Node, wanted: Node, path: str) -> tuple[Any, Branch]:
+    def _chosen(self, writer: Node, wanted: Node, path: str) -> tuple[Any, UnionBranch]:
         """The branch of the same type and name, else the first one that takes it."""
         refusal = Mismatch(f"{path or '.'}: {writer.tag} is none of {', '.join(each.tag for each in wanted.branches)}")
         for fits in (_same_name, _same_kind, _any):
@@ -130,7 +130,7 @@ class _Resolver(avro_read.Compiler):
 
         return read
 
-    def _default(self, field: Field, path: str) -> Any:
+    def _default(self, field: RecordField, path: str) -> Any:
         """A default in the form of what is read: written, and read again."""
         try:
             written = avro_write.default_of(field)
@@ -160,7 +160,7 @@ def _refuse(why: str) -> Any:
     return read
 
 
-def _field_of(name: str, record: Node) -> Field | None:
+def _field_of(name: str, record: Node) -> RecordField | None:
     """The reader's field for one of the writer's: by its name, else by an alias."""
     for each in record.fields:
         if each.name == name:

@@ -21,7 +21,7 @@ class SchemaError(ValueError):
 
 
 @dataclass(slots=True, eq=False)
-class Field:
+class RecordField:
     """A field of a record; `default` is JSON, `has_default` tells null from none."""
 
     name: str
@@ -42,7 +42,7 @@ class Node:
 
     kind: str
     name: str = ""
-    fields: list[Field] = field(default_factory=list)
+    fields: list[RecordField] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     branches: list[Node] = field(default_factory=list)
     items: Node | None = None
@@ -144,7 +144,9 @@ class _Parser:
                 if not isinstance(each, dict) or not isinstance(each.get("name"), str) or "type" not in each:
                     raise SchemaError(f"{name}: a field without name or type: {_short(each)}")
                 inner = self.parse(each["type"], inside, depth + 1)
-                node.fields.append(Field(each["name"], inner, each.get("default"), "default" in each, _aliases(each)))
+                node.fields.append(
+                    RecordField(each["name"], inner, each.get("default"), "default" in each, _aliases(each))
+                )
         elif kind == "enum":
             node.symbols = [str(symbol) for symbol in _listed(schema, "symbols", name)]
             node.default = str(schema.get("default") or "")

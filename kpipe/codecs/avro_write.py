@@ -16,7 +16,7 @@ from kpipe.codecs.avro_text import NoFit, form, forms_of, from_json, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.codecs.avro_schema import Field, Node
+    from kpipe.codecs.avro_schema import Node, RecordField
 
 
 def writer(root: Node, *, tagged: bool = False, as_read: bool = False) -> Callable[[Any], bytes]:
@@ -31,7 +31,7 @@ def writer(root: Node, *, tagged: bool = False, as_read: bool = False) -> Callab
     return write_value
 
 
-def default_of(field: Field) -> bytes:
+def default_of(field: RecordField) -> bytes:
     """The bytes of a field's default; NoFit where it has none, or one that does not fit."""
     return _Compiler().default(field)
 
@@ -89,7 +89,7 @@ class _Compiler:
 
         return write
 
-    def default(self, field: Field) -> bytes:
+    def default(self, field: RecordField) -> bytes:
         """The bytes of a field that is not there; a union's default belongs to the first branch that takes it."""
         if not field.has_default:
             raise NoFit("it is missing and has no default")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.framing import Frame
     from kpipe.codecs.library import Library
     from kpipe.codecs.registry import SchemaText
-    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.schema import Codec, ValueStyle
     from kpipe.record import Headers
 
 FORMATS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
@@ -59,7 +59,7 @@ class Undecodable(ValueError):
     """It says that it is encoded, or was asked to be decoded, and cannot be: the message says why."""
 
 
-class Decoder:
+class SchemaDecoder:
     """Decodes the keys or the values of a run.
 
     `library` has the registry's schemas; `given` is the schema of `--schema`, for data that name none, or none that the
@@ -70,7 +70,7 @@ class Decoder:
     def __init__(
         self,
         decoding: str,
-        view: View,
+        view: ValueStyle,
         *,
         is_key: bool = False,
         library: Library | None = None,
@@ -271,7 +271,7 @@ def _unpacked(data: bytes) -> bytes:
     return found
 
 
-def _container(payload: bytes, view: View) -> Decoded:
+def _container(payload: bytes, view: ValueStyle) -> Decoded:
     """An Avro object container file in a record: one value, or an array of them. Codecs: null and deflate."""
     from kpipe.codecs.avro_container import values
 

@@ -48,7 +48,7 @@ def framed(codec: Codec, framing: str, *, is_key: bool, number: int, guid: str, 
     return Fixed(write, header=header, format=codec.format)
 
 
-class Encoder:
+class SchemaEncoder:
     """Encodes the keys or the values of a run: all by `fixed`, or without it each by what it was read with.
 
     `library` has the registry's schemas, `given` is the schema of records that name none.

@@ -14,13 +14,13 @@ from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from kpipe.codecs.proto import Messages
-    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.schema import Codec, ValueStyle
 
 DESCRIPTORS = (".desc", ".pb", ".binpb", ".protoset")
 LARGEST = 16 * 1024 * 1024
 
 
-def load_file(path: str, view: View, option: str = "--schema") -> tuple[Codec, bytes]:
+def load_file(path: str, view: ValueStyle, option: str = "--schema") -> tuple[Codec, bytes]:
     """The codec of a schema file, and the fingerprint by which Avro's single objects name it (empty for others)."""
     content = _content(path, option)
     try:
@@ -54,7 +54,7 @@ def _content(path: str, option: str) -> bytes:
     return content
 
 
-def _load(path: str, content: bytes, view: View) -> tuple[Codec, bytes]:
+def _load(path: str, content: bytes, view: ValueStyle) -> tuple[Codec, bytes]:
     if path.endswith(".proto"):
         from kpipe.codecs import proto, proto_source
 
@@ -70,7 +70,7 @@ def _load(path: str, content: bytes, view: View) -> tuple[Codec, bytes]:
     return schema.avro(text, (), view), avro_schema.fingerprint(text)
 
 
-def _one(messages: Messages, view: View) -> Messages:
+def _one(messages: Messages, view: ValueStyle) -> Messages:
     """Without --message a schema must have one type only: the first of several would be a guess."""
     if not view.message and len(messages.names) != 1:
         raise SchemaError(f"it has several messages; name one with --message: {', '.join(messages.names[:20])}")

@@ -17,13 +17,13 @@ import orjson
 
 from kpipe.codecs import schema as schemas
 from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.registry import NotFound, Reference, SchemaText
+from kpipe.codecs.registry import NotFound, SchemaReference, SchemaText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.codecs.registry import Registry
-    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.schema import Codec, ValueStyle
 
 FORGET_NOT_FOUND = 60.0
 """Seconds after which a schema that was not there, or could not be read, is asked for again."""
@@ -46,14 +46,14 @@ class Library:
     """
 
     def __init__(
-        self, registry: Registry, view: View, folder: str | None, clock: Callable[[], float] = time.monotonic
+        self, registry: Registry, view: ValueStyle, folder: str | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.registry = registry
         self._view, self._folder, self._clock = view, folder, clock
         self._known: dict[int | str, Known] = {}
         self._missing: dict[int | str, tuple[float, NotFound | SchemaError]] = {}
 
-    def seen(self, view: View) -> Library:
+    def seen(self, view: ValueStyle) -> Library:
         """The same schemas in another view."""
         return Library(self.registry, view, self._folder, self._clock)
 
@@ -109,7 +109,7 @@ class Library:
         self._known[ref] = known
         return known
 
-    def _follow(self, text: SchemaText, others: dict[str, str], inside: tuple[Reference, ...]) -> None:
+    def _follow(self, text: SchemaText, others: dict[str, str], inside: tuple[SchemaReference, ...]) -> None:
         """The texts of all references, those that others need first; a circle is refused."""
         for reference in text.references:
             if reference in inside or len(inside) > _DEEPEST_REFERENCES:
@@ -136,7 +136,7 @@ class Library:
             if kept["version"] != 1 or kept["registry"] != self.registry.where or kept["ref"] != ref:
                 return None
             fields = kept["schema"]
-            references = tuple(Reference(*each) for each in fields.pop("references"))
+            references = tuple(SchemaReference(*each) for each in fields.pop("references"))
             descriptor = kept["descriptor"]
             return (
                 SchemaText(**fields, references=references),

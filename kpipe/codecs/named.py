@@ -15,7 +15,7 @@ from kpipe.errors import UsageError
 if TYPE_CHECKING:
     from kpipe.codecs.library import Library
     from kpipe.codecs.registry import SchemaText
-    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.schema import Codec, ValueStyle
 
 SUFFIXES = (".avsc", ".json", ".proto", ".desc", ".pb", ".binpb", ".protoset")
 """What the name of a schema file ends with; a name with another end is a subject, unless it starts as a path."""
@@ -35,7 +35,7 @@ def is_file(name: str) -> bool:
     return name.endswith(SUFFIXES) or name.startswith(("/", "./", "../", "~"))
 
 
-def load_named(name: str, view: View, library: Library | None, *, option: str = "--schema") -> Named:
+def load_named(name: str, view: ValueStyle, library: Library | None, *, option: str = "--schema") -> Named:
     """The schema of that name; UsageError where there is none, or no registry to ask for it."""
     if is_file(name):
         codec, fingerprint = load_file(name, view, option)

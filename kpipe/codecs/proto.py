@@ -36,7 +36,7 @@ _GOOGLES = ("google/protobuf/", "google/type/", "google/api/", "google/rpc/")
 _CONFLUENTS = ("confluent/meta.proto", "confluent/type/decimal.proto", "confluent/types/decimal.proto")
 
 
-class Message(NamedTuple):
+class MessageType(NamedTuple):
     """A message type, ready to read and write."""
 
     name: str
@@ -170,7 +170,7 @@ class Messages:
         except (TypeError, KeyError, ValueError) as error:
             raise SchemaError(f"{name}: {str(error).partition(chr(10))[0][:300]}") from None
 
-    def at(self, index: Sequence[int]) -> Message:
+    def at(self, index: Sequence[int]) -> MessageType:
         """The message type at a message index: [1, 0] is the first type inside the file's second one."""
         inside = list(self._file.message_types_by_name.values())
         found: Descriptor | None = None
@@ -183,7 +183,7 @@ class Messages:
             raise ProtoError("an empty message index")
         return self._ready(found)
 
-    def named(self, name: str) -> Message:
+    def named(self, name: str) -> MessageType:
         """The message type of a full name, or of a short one that is the only such."""
         try:
             return self._ready(self._pool.FindMessageTypeByName(name.removeprefix(".")))
@@ -196,7 +196,7 @@ class Messages:
         what = "is not the only" if fitting else "is no"
         raise SchemaError(f"{name!r} {what} message of the schema; it has {', '.join(sorted(known)) or 'none'}")
 
-    def index_of(self, message: Message) -> tuple[int, ...]:
+    def index_of(self, message: MessageType) -> tuple[int, ...]:
         """The message index of a type of the schema's own file."""
         path: list[int] = []
         found = message.make.DESCRIPTOR
@@ -212,10 +212,10 @@ class Messages:
         """Full names of the types, those of the file's top level first."""
         return [each.full_name for each in _all_types(self._file.message_types_by_name.values())]
 
-    def _ready(self, descriptor: Descriptor) -> Message:
+    def _ready(self, descriptor: Descriptor) -> MessageType:
         from google.protobuf import message_factory
 
-        return Message(descriptor.full_name, message_factory.GetMessageClass(descriptor), self._pool)
+        return MessageType(descriptor.full_name, message_factory.GetMessageClass(descriptor), self._pool)
 
 
 def _all_types(types: Any) -> list[Any]:

@@ -47,7 +47,7 @@ class Incompatible(RegistryError):
     """The registry refuses a schema for its subject; the message has its reasons."""
 
 
-class Reference(NamedTuple):
+class SchemaReference(NamedTuple):
     """A schema that another one uses: `name` is how it is named there (an import path, a type, a `$ref`)."""
 
     name: str
@@ -60,7 +60,7 @@ class SchemaText(NamedTuple):
 
     kind: str
     text: str
-    references: tuple[Reference, ...] = ()
+    references: tuple[SchemaReference, ...] = ()
     id: int | None = None
     subject: str = ""
     version: int | None = None
@@ -382,7 +382,7 @@ def _schema(found: Any, **known: Any) -> SchemaText:
     if not isinstance(found, dict) or not isinstance(found.get("schema"), str):
         raise KpipeError("the schema registry answers without a schema", stage=Stage.DECODE)
     references = tuple(
-        Reference(str(each.get("name")), str(each.get("subject")), int(each.get("version", 0)))
+        SchemaReference(str(each.get("name")), str(each.get("subject")), int(each.get("version", 0)))
         for each in found.get("references") or ()
     )
     return SchemaText(

@@ -18,7 +18,7 @@ from kpipe.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kpipe.codecs.proto import Message, Messages
+    from kpipe.codecs.proto import Messages, MessageType
     from kpipe.codecs.registry import SchemaText
 
 
@@ -67,7 +67,7 @@ class Codec(Protocol):
         """Confluent's message index of that type, as it stands before data or in a header; empty but for Protobuf."""
 
 
-class View:
+class ValueStyle:
     """How values are shown: see the options `--avro-json`, `--big-ints`, `--defaults` and `--connect-types`.
 
     `reader` is the schema of `--reader-schema`, called `reader_name`, through which all others are seen.
@@ -88,7 +88,7 @@ class View:
         self.connect_types, self.reader, self.reader_name = connect_types, reader, reader_name
 
 
-def _refuse_reader(view: View, own: str) -> None:
+def _refuse_reader(view: ValueStyle, own: str) -> None:
     if view.reader is not None and view.reader.format != own:
         raise SchemaError(f"it is {own}, and the reader's schema is {view.reader.format}")
 
@@ -98,7 +98,7 @@ class Avro:
 
     format = "avro"
 
-    def __init__(self, root: avro_schema.Node, view: View) -> None:
+    def __init__(self, root: avro_schema.Node, view: ValueStyle) -> None:
         _refuse_reader(view, self.format)
         if view.connect_types:
             avro_schema.with_connect_types(root)
@@ -149,7 +149,7 @@ class Json:
 
     format = "json"
 
-    def __init__(self, text: str, others: Mapping[str, str], view: View | None = None) -> None:
+    def __init__(self, text: str, others: Mapping[str, str], view: ValueStyle | None = None) -> None:
         if view is not None:
             _refuse_reader(view, self.format)
         self._text, self._others = text, others
@@ -214,12 +214,12 @@ class Proto:
 
     format = "protobuf"
 
-    def __init__(self, messages: Messages, view: View, *, indexed: bool) -> None:
+    def __init__(self, messages: Messages, view: ValueStyle, *, indexed: bool) -> None:
         _refuse_reader(view, self.format)
         self._messages, self._defaults, self._indexed = messages, view.defaults, indexed
         self._reader = view.reader if isinstance(view.reader, Proto) else None
         self._named = messages.named(view.message) if view.message else None
-        self._by_index: dict[tuple[int, ...], Message] = {}
+        self._by_index: dict[tuple[int, ...], MessageType] = {}
 
     def read(self, data: bytes, start: int, beside: bytes | None = None) -> Read:
         """A message, and the fields that its type does not know."""
@@ -251,7 +251,7 @@ class Proto:
         chosen, prefix = self._chosen(message), self.index(message) if indexed else b""
         return lambda text: prefix + chosen.write(orjson.loads(text))
 
-    def like(self, name: str) -> Message:
+    def like(self, name: str) -> MessageType:
         """The type of `--message`, else the one of this full name; SchemaError where there is none."""
         return self._named or self._messages.named(name)
 
@@ -264,10 +264,10 @@ class Proto:
         """The place of the type in its file."""
         return framing.write_index(self._messages.index_of(self._chosen(message)))
 
-    def _chosen(self, message: str) -> Message:
+    def _chosen(self, message: str) -> MessageType:
         return self._messages.named(message) if message else (self._named or self._message((0,)))
 
-    def _message(self, index: tuple[int, ...]) -> Message:
+    def _message(self, index: tuple[int, ...]) -> MessageType:
         if self._named is not None and not self._indexed:
             return self._named
         found = self._by_index.get(index)
@@ -285,7 +285,7 @@ def _refuse_loss(note: str) -> Write:
     return write
 
 
-def avro(text: str, others: Sequence[str], view: View) -> Avro:
+def avro(text: str, others: Sequence[str], view: ValueStyle) -> Avro:
     """An Avro schema; `others` are the schemas it uses, those that they use first."""
     named: dict[str, avro_schema.Node] = {}
     for other in others:
@@ -293,7 +293,7 @@ def avro(text: str, others: Sequence[str], view: View) -> Avro:
     return Avro(avro_schema.parse(text, named), view)
 
 
-def load(schema: SchemaText, others: Mapping[str, str], view: View, descriptor: bytes | None = None) -> Codec:
+def load(schema: SchemaText, others: Mapping[str, str], view: ValueStyle, descriptor: bytes | None = None) -> Codec:
     """The codec of a registry's schema; `others` are texts of its references by name, in the order of their use.
 
     `descriptor` is the registry's own descriptor of a Protobuf schema, where it has one. SchemaError otherwise.

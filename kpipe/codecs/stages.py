@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.codecs.decoder import Decoded
-    from kpipe.codecs.encoder import Encoder
+    from kpipe.codecs.encoder import SchemaEncoder
     from kpipe.record import Batch, Headers
 
 _NAME = itemgetter(0)
@@ -32,7 +32,7 @@ MOST_TOLD = 1000
 """Different reasons that are told once each; behind them only the count goes on."""
 
 
-class Decoder(Protocol):
+class ValueDecoder(Protocol):
     """By schemas (`kpipe.codecs.decoder`) or by a plugin (`kpipe.codecs.plugin`).
 
     `naming` are the names of headers that may say which schema it is.
@@ -58,8 +58,8 @@ class Decode:
 
     def __init__(
         self,
-        values: Decoder | None,
-        keys: Decoder | None,
+        values: ValueDecoder | None,
+        keys: ValueDecoder | None,
         *,
         refuses: bool,
         say: Callable[[str], None],
@@ -87,7 +87,7 @@ class Decode:
         return [f"decode: {self.undecoded:,} keys or values could not be decoded and are {self._left} as they are"]
 
     def _column(
-        self, side: str, decoder: Decoder, batch: Batch, column: list[bytes | None], bad: dict[int, BadRecord]
+        self, side: str, decoder: ValueDecoder, batch: Batch, column: list[bytes | None], bad: dict[int, BadRecord]
     ) -> tuple[list[bytes | None], list[Shown | None] | None]:
         texts: list[bytes | None] = []
         shown: list[Shown | None] = []
@@ -108,7 +108,7 @@ class Decode:
         return texts, shown if any(shown) else None
 
     def _one(
-        self, side: str, decoder: Decoder, batch: Batch, place: int, payload: bytes | None, headers: Headers | None
+        self, side: str, decoder: ValueDecoder, batch: Batch, place: int, payload: bytes | None, headers: Headers | None
     ) -> tuple[bytes | None, Shown | None]:
         try:
             found = decoder.decode(payload, headers)
@@ -140,7 +140,9 @@ class Reencode:
     format than its own. `marks`: what an encoder wrote is told the stage that translates ids.
     """
 
-    def __init__(self, values: Encoder | None = None, keys: Encoder | None = None, *, marks: bool = False) -> None:
+    def __init__(
+        self, values: SchemaEncoder | None = None, keys: SchemaEncoder | None = None, *, marks: bool = False
+    ) -> None:
         self._values, self._keys, self._marks = values, keys, marks
 
     def __call__(self, batch: Batch) -> None:
@@ -157,7 +159,7 @@ class Reencode:
     def _column(
         self,
         side: str,
-        encoder: Encoder | None,
+        encoder: SchemaEncoder | None,
         batch: Batch,
         column: list[bytes | None],
         shown: list[Shown | None] | None,
@@ -208,7 +210,7 @@ def write_back(value: bytes, entry: Shown) -> bytes:
 class Encode:
     """The stage of produce: keys and values that are JSON become bytes of their schema; what does not fit is bad."""
 
-    def __init__(self, values: Encoder | None, keys: Encoder | None) -> None:
+    def __init__(self, values: SchemaEncoder | None, keys: SchemaEncoder | None) -> None:
         self._values, self._keys = values, keys
 
     def __call__(self, batch: Batch) -> None:
@@ -224,7 +226,7 @@ class Encode:
 
 def _encoded(
     side: str,
-    encoder: Encoder,
+    encoder: SchemaEncoder,
     batch: Batch,
     column: list[bytes | None],
     shown: list[Shown | None] | None,

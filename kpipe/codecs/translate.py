@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kpipe.codecs.framing import Frame
-    from kpipe.codecs.registry import Reference, Registry, SchemaText
+    from kpipe.codecs.registry import Registry, SchemaReference, SchemaText
     from kpipe.record import Batch, Headers
 
 MARK = "translated_schemas"
@@ -301,7 +301,7 @@ class _Shelf:
             return []
         return [] if found.version is None else [(by_topic, found.version)]
 
-    def _references(self, text: SchemaText, *, registers: bool, depth: int) -> tuple[Reference, ...]:
+    def _references(self, text: SchemaText, *, registers: bool, depth: int) -> tuple[SchemaReference, ...]:
         """What the schema refers to, as the target numbers it."""
         if depth > _DEEPEST:
             raise KpipeError("its references run in a circle", where=self._source.where, stage=Stage.ENCODE)
@@ -312,7 +312,7 @@ class _Shelf:
             found.append(each._replace(version=there.version))
         return tuple(found)
 
-    def _reference(self, reference: Reference, *, registers: bool, depth: int) -> SchemaText:
+    def _reference(self, reference: SchemaReference, *, registers: bool, depth: int) -> SchemaText:
         key = (reference.subject, reference.version, registers)
         if key in self._brought:
             return self._brought[key]

@@ -59,7 +59,7 @@ class Rereadable(Protocol):
         """Read again from these offsets."""
 
 
-class Member(Protocol):
+class GroupConsumer(Protocol):
     """The group's consumer: who we are in it, and what it has committed."""
 
     def metadata(self) -> bytes:
@@ -96,7 +96,7 @@ class ExactlyOnce:
         line: TransactionLine,
         make_sink: Callable[[], Sink],
         source: Rereadable,
-        member: Member,
+        member: GroupConsumer,
         state: RunState,
         *,
         records: int,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kpipe.ledger import TopicPartition
     from kpipe.parts import Committer, Sink, Source, Transaction
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
 
 
 class GroupListener(Protocol):
@@ -43,9 +43,9 @@ class Way:
 
     source: Source
     sink: Sink
-    stages: Sequence[Stage]
-    before: Sequence[Stage] = ()
-    behind: Sequence[Stage] = ()
+    stages: Sequence[PipelineStage]
+    before: Sequence[PipelineStage] = ()
+    behind: Sequence[PipelineStage] = ()
     committer: Committer | None = None
     group: GroupListener | None = None
     transaction: Transaction | None = None

@@ -18,6 +18,7 @@ from kpipe.errors import BadRecord
 from kpipe.formats.decoded import (
     REASONS,
     SCHEMAS,
+    Fields,
     refuse_decoded,
     schemas_of,
     with_json,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     from kpipe.record import Headers, Timestamp
 
-Fields: TypeAlias = dict[str, Any]
 Errors: TypeAlias = dict[int, BadRecord]
 
 FIELDS = (

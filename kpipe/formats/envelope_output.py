@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kpipe.formats.decoded import json_bytes, put_shown
+from kpipe.formats.decoded import Fields, json_bytes, put_shown
 from kpipe.formats.header_names import bytes_of
 from kpipe.formats.json_depth import is_too_deep
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_TYPES, Batch
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kpipe.record import Headers
-
-Fields: TypeAlias = dict[str, Any]
 
 
 class _Templates(dict[str, bytes]):

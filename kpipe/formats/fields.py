@@ -23,7 +23,7 @@ MAX_PARTITION = 2**31 - 1
 MAX_LONG = 2**63 - 1
 
 
-class Number(str):
+class BigNumber(str):
     """The text of a number that no Python number holds exactly, or that is out of range."""
 
     __slots__ = ()
@@ -38,7 +38,7 @@ class Members(dict[str, Any]):
 def show(entry: object) -> str:
     """Return what stands in a field, as JSON, short."""
     try:
-        text = str(entry) if isinstance(entry, Number) else dumps(entry, ensure_ascii=False)
+        text = str(entry) if isinstance(entry, BigNumber) else dumps(entry, ensure_ascii=False)
     except RecursionError:
         return "nested too deeply to show"
     text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair could not be printed
@@ -47,7 +47,7 @@ def show(entry: object) -> str:
 
 def kind(entry: object) -> str:
     """Return the name of an entry's JSON type, with its article."""
-    if isinstance(entry, Number):
+    if isinstance(entry, BigNumber):
         return "a number"
     names = {dict: "an object", Members: "an object", list: "an array", str: "a string", bool: "a boolean"}
     return names.get(type(entry), "null" if entry is None else "a number")
@@ -93,7 +93,9 @@ def whole(name: str, entry: object, high: int, *, low: int = 0) -> int | None:
     if entry is None:
         return None
     if type(entry) is not int:
-        advice = "without quotes" if isinstance(entry, str) and not isinstance(entry, Number) else "without a fraction"
+        advice = (
+            "without quotes" if isinstance(entry, str) and not isinstance(entry, BigNumber) else "without a fraction"
+        )
         raise BadRecord(f"{name} is {kind(entry)} ({show(entry)}); write a whole number {advice}")
     if not low <= entry <= high:
         raise BadRecord(f"{name} is {entry}; it must lie between {low} and {high}")
@@ -140,19 +142,19 @@ def unknown_field(name: str, known: Iterable[str]) -> BadRecord:
 def load_exactly(line: str) -> Any:
     """Return the JSON in `line` where the fast parser refuses or hides something; ValueError if it is not JSON.
 
-    Unlike it, this keeps the text of numbers that are too large (as Number), lets lone surrogates through to the
+    Unlike it, this keeps the text of numbers that are too large (as BigNumber), lets lone surrogates through to the
     check of the field they stand in, and notes the names that occur twice in an object.
     """
     try:
         return loads(
-            line, parse_int=_integer, parse_float=Number, parse_constant=_no_constant, object_pairs_hook=_members
+            line, parse_int=_integer, parse_float=BigNumber, parse_constant=_no_constant, object_pairs_hook=_members
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _integer(digits: str) -> int | Number:
-    return int(digits) if len(digits) <= 20 else Number(digits)
+def _integer(digits: str) -> int | BigNumber:
+    return int(digits) if len(digits) <= 20 else BigNumber(digits)
 
 
 def _no_constant(name: str) -> Any:

@@ -37,7 +37,7 @@ class Misfit(ValueError):
     """Bytes that are not of the layout."""
 
 
-class Fields:
+class FieldReader:
     """Reads the fields of Kafka's messages one after the other; Misfit when there are too few bytes."""
 
     def __init__(self, content: bytes) -> None:
@@ -114,22 +114,22 @@ def decode(batch: Batch) -> None:
 
 def _decode_one(topic: str, key: bytes, value: bytes | None) -> tuple[bytes, bytes | None]:
     try:
-        named, read = (_offset_key if topic == OFFSETS else _transaction_key)(Fields(key))
+        named, read = (_offset_key if topic == OFFSETS else _transaction_key)(FieldReader(key))
         shown = orjson.dumps(named)
     except (Misfit, UnicodeDecodeError, IndexError):
         return key, value
     if value is None or read is None:
         return shown, value
     try:
-        return shown, orjson.dumps({**named, **read(Fields(value))})
+        return shown, orjson.dumps({**named, **read(FieldReader(value))})
     except (Misfit, UnicodeDecodeError, IndexError):
         return shown, value
 
 
-Named = tuple[dict[str, Any], "Callable[[Fields], dict[str, Any]] | None"]
+Named = tuple[dict[str, Any], "Callable[[FieldReader], dict[str, Any]] | None"]
 
 
-def _offset_key(key: Fields) -> Named:
+def _offset_key(key: FieldReader) -> Named:
     if key.version in (0, 1):
         return {"group": key.text(), "topic": key.text(), "partition": key.integer()}, _commit
     if key.version == 2:
@@ -139,7 +139,7 @@ def _offset_key(key: Fields) -> Named:
     raise Misfit(key.version)
 
 
-def _commit(value: Fields) -> dict[str, Any]:
+def _commit(value: FieldReader) -> dict[str, Any]:
     if value.version > 4:
         raise Misfit(value.version)
     value.flexible = value.version >= 4
@@ -151,7 +151,7 @@ def _commit(value: Fields) -> dict[str, Any]:
     return found
 
 
-def _group(value: Fields) -> dict[str, Any]:
+def _group(value: FieldReader) -> dict[str, Any]:
     if value.version > 4:
         raise Misfit(value.version)
     value.flexible = value.version >= 4
@@ -164,7 +164,7 @@ def _group(value: Fields) -> dict[str, Any]:
     return found
 
 
-def _member(value: Fields) -> dict[str, Any]:
+def _member(value: FieldReader) -> dict[str, Any]:
     member: dict[str, Any] = {"member": value.text()}
     if value.version >= 3:
         member["instance"] = value.text()
@@ -178,13 +178,13 @@ def _member(value: Fields) -> dict[str, Any]:
     return member
 
 
-def _transaction_key(key: Fields) -> Named:
+def _transaction_key(key: FieldReader) -> Named:
     if key.version != 0:
         raise Misfit(key.version)
     return {"transactional_id": key.text()}, _transaction
 
 
-def _transaction(value: Fields) -> dict[str, Any]:
+def _transaction(value: FieldReader) -> dict[str, Any]:
     if value.version > 1:
         raise Misfit(value.version)
     value.flexible = value.version >= 1

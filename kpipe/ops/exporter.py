@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kpipe.ops.groups import Group, Row
+    from kpipe.ops.groups import Group, PartitionLag
 
 GROUP = ("cluster_name", "group")
 PARTITION = ("cluster_name", "topic", "partition")
@@ -81,7 +81,7 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def _add_row(add: Any, cluster: str, group: Group, row: Row, margin: int | None) -> None:
+def _add_row(add: Any, cluster: str, group: Group, row: PartitionLag, margin: int | None) -> None:
     place = (cluster, row.topic, str(row.partition))
     member = row.member
     who = ("", "", "") if member is None else (member.host, member.member_id, member.client_id)

@@ -39,7 +39,7 @@ NO_OFFSET, LOST, BEYOND, BLOCKED, GONE = (
 
 
 @dataclass(slots=True)
-class Row:
+class PartitionLag:
     """One partition of a group. None is what nobody knows; `note` says what is special, `problem` what failed.
 
     `lag` is counted to the high mark `end`; `stable_end` is what a `read_committed` reader can reach. `behind_ms` is
@@ -86,7 +86,7 @@ class Group:
     protocol: str = ""
     assignor: str = ""
     members: list[Member] | None = None
-    rows: list[Row] = field(default_factory=list)
+    rows: list[PartitionLag] = field(default_factory=list)
     problem: str = ""
     sampled: bool = False
     """Whether the time was looked up for the worst partitions only."""
@@ -200,7 +200,7 @@ class Survey:
         group.kind = group.kind or ("consumer" if answer.exists else "")
         group.members = list(answer.members)
         owners = {place: member for member in answer.members for place in member.partitions}
-        group.rows = [Row(*place, member=member) for place, member in owners.items()]
+        group.rows = [PartitionLag(*place, member=member) for place, member in owners.items()]
 
     def _add_commits(self, groups: Sequence[Group]) -> None:
         asked = {group.group: group for group in groups if not group.problem}
@@ -211,7 +211,7 @@ class Survey:
                 continue
             rows = {row.place: row for row in group.rows}
             for place, commit in answer.items():
-                row = rows.setdefault(place, Row(*place))
+                row = rows.setdefault(place, PartitionLag(*place))
                 if isinstance(commit, Failure):
                     row.problem = commit.text
                 else:
@@ -227,10 +227,10 @@ class Survey:
             known = {row.place for row in group.rows}
             own = readers_of(group.rows)
             places = {(topic, number) for topic in own if topic in topics for number in topics[topic].partitions}
-            group.rows += [Row(*place, notes=[NO_OFFSET]) for place in sorted(places - known)]
+            group.rows += [PartitionLag(*place, notes=[NO_OFFSET]) for place in sorted(places - known)]
             group.rows.sort(key=lambda row: row.place)
 
-    def _add_ends(self, rows: Sequence[Row]) -> None:
+    def _add_ends(self, rows: Sequence[PartitionLag]) -> None:
         """Where the partitions start and end, asked after what was committed."""
         connection = self._connection
         metadata = connection.metadata(fresh=True)
@@ -254,7 +254,7 @@ class Survey:
                 self._judge(row)
 
     @staticmethod
-    def _judge(row: Row) -> None:
+    def _judge(row: PartitionLag) -> None:
         if row.committed is None or row.start is None or row.end is None:
             return
         if row.committed < row.start:
@@ -266,8 +266,8 @@ class Survey:
     def _add_times(self, groups: Sequence[Group]) -> None:
         """Read the first record that waits in each lagging partition; where several groups wait for one, once."""
         now = int(time.time() * 1000)
-        readable: dict[tuple[TopicPartition, int], list[Row]] = {}
-        blocked: dict[tuple[TopicPartition, int], list[Row]] = {}
+        readable: dict[tuple[TopicPartition, int], list[PartitionLag]] = {}
+        blocked: dict[tuple[TopicPartition, int], list[PartitionLag]] = {}
         for group in groups:
             lagging = [row for row in group.rows if row.lag]
             if len(lagging) > TIMES:
@@ -288,7 +288,12 @@ class Survey:
         self._add_newest([row for group in groups for row in group.rows if row.behind_ms])
 
     def _peek(
-        self, wanted: dict[tuple[TopicPartition, int], list[Row]], now: int, deadline: float, *, committed: bool
+        self,
+        wanted: dict[tuple[TopicPartition, int], list[PartitionLag]],
+        now: int,
+        deadline: float,
+        *,
+        committed: bool,
     ) -> None:
         """Groups that wait at different offsets of one partition are read one after the other."""
         while wanted:
@@ -307,7 +312,7 @@ class Survey:
                     self._date(row, found[place], now)
 
     @staticmethod
-    def _date(row: Row, found: Any, now: int) -> None:
+    def _date(row: PartitionLag, found: Any, now: int) -> None:
         if isinstance(found, Failure):
             row.problem = row.problem or f"time behind: {found.text}"
         elif found is None:
@@ -317,7 +322,7 @@ class Survey:
             if kind:
                 row.waiting_ms, row.behind_ms = ms, max(0, now - ms)
 
-    def _add_newest(self, rows: Sequence[Row]) -> None:
+    def _add_newest(self, rows: Sequence[PartitionLag]) -> None:
         found = questions.newest(self._connection, {row.place for row in rows})
         for row in rows:
             newest = found[row.place]
@@ -359,9 +364,9 @@ def breaks(group: Group, max_lag: int | None, max_behind_ms: float | None) -> li
     return found
 
 
-def readers_of(rows: Iterable[Row]) -> set[str]:
+def readers_of(rows: Iterable[PartitionLag]) -> set[str]:
     """The topics that rows are about."""
     return {row.topic for row in rows}
 
 
-__all__ = ["Commit", "Group", "Row", "Survey", "breaks", "one", "readers_of"]
+__all__ = ["Commit", "Group", "PartitionLag", "Survey", "breaks", "one", "readers_of"]

@@ -44,7 +44,7 @@ class Told(NamedTuple):
 
 
 @dataclass(slots=True)
-class Hop:
+class Visit:
     """One place of a record's way. `record` is None where it could not be read, `problem` says why.
 
     `group` read it here, and so made the copy before it in the list; `changed` is what that hop changed.
@@ -139,7 +139,7 @@ def headers_of(message: Message) -> Headers:
     return found or []
 
 
-def back(start: Connection, topic: str, partition: int, offset: int, atlas: Atlas, prefix: str = "") -> Iterator[Hop]:
+def back(start: Connection, topic: str, partition: int, offset: int, atlas: Atlas, prefix: str = "") -> Iterator[Visit]:
     """The record, then what it was made from, and so on; KpipeError when the record itself is not there."""
     reader = HopReader(prefix)
     record = at(start, topic, partition, offset)
@@ -161,14 +161,14 @@ def back(start: Connection, topic: str, partition: int, offset: int, atlas: Atla
         yield hop
 
 
-def _hop(cluster: Connection, topic: str, partition: int, offset: int, record: Message) -> Hop:
+def _hop(cluster: Connection, topic: str, partition: int, offset: int, record: Message) -> Visit:
     kind, ms = record.timestamp()
-    return Hop(cluster.label, cluster.cluster_id, topic, partition, offset, record, ms if kind else None)
+    return Visit(cluster.label, cluster.cluster_id, topic, partition, offset, record, ms if kind else None)
 
 
-def _follow(told: Told, atlas: Atlas) -> Hop:
+def _follow(told: Told, atlas: Atlas) -> Visit:
     """The record that headers tell of, read where it is; or why it cannot be."""
-    hop = Hop("", told.cluster_id, told.topic, told.partition, told.offset, None, told.timestamp, told.group)
+    hop = Visit("", told.cluster_id, told.topic, told.partition, told.offset, None, told.timestamp, told.group)
     if told.partition is None or told.offset is None:
         hop.kind, hop.problem = UNKNOWN, "its headers do not say which record"
         return hop
@@ -216,14 +216,14 @@ def changes(names: TraceNames, before: Message, after: Message) -> list[str]:
 class Onward:
     """The copies of one record on other topics, and what was searched for them."""
 
-    copies: list[Hop] = field(default_factory=list)
+    copies: list[Visit] = field(default_factory=list)
     scanned: int = 0
     topics: int = 0
     problems: list[str] = field(default_factory=list)
 
 
 def onward(
-    record: Hop, atlas: Atlas, wanted: Callable[[Connection, str], bool], window_ms: int, prefix: str = ""
+    record: Visit, atlas: Atlas, wanted: Callable[[Connection, str], bool], window_ms: int, prefix: str = ""
 ) -> Onward:
     """Copies of a record, by what their headers say they were made from, last or first.
 
@@ -245,7 +245,7 @@ def onward(
 
 
 def _search(
-    cluster: Connection, topics: Sequence[str], record: Hop, reader: HopReader, window_ms: int, found: Onward
+    cluster: Connection, topics: Sequence[str], record: Visit, reader: HopReader, window_ms: int, found: Onward
 ) -> None:
     metadata = cluster.metadata()
     places = [(topic, number) for topic in topics for number in metadata.topics[topic].partitions]
@@ -277,7 +277,7 @@ def _search(
     found.problems += [f"{cluster.where(*place)}: {failure.text}" for place, failure in sorted(failed.items())]
 
 
-def _made_from(reader: HopReader, headers: Headers, record: Hop) -> bool:
+def _made_from(reader: HopReader, headers: Headers, record: Visit) -> bool:
     place = (record.topic, record.partition, record.offset)
     for told in (reader.last_hop(headers), reader.first_hop(headers)):
         if told is not None and told[:3] == place and told.cluster_id in ("", record.cluster_id):

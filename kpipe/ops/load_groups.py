@@ -13,7 +13,7 @@ from kpipe.kafka.topic_ids import PREFIX as TOPIC_ID
 from kpipe.ops.places import choose, is_pattern
 from kpipe.ops.reset import Reset, Scope
 from kpipe.ops.translate import Copies, translate
-from kpipe.sources.start_offsets import PARTITIONS
+from kpipe.sources.offsets import PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from kpipe.codecs import schema
-from kpipe.codecs.decoder import Decoder, Undecodable
+from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.library import Library
-from kpipe.codecs.registry import NotFound, Reference
-from kpipe.codecs.schema import View
+from kpipe.codecs.registry import NotFound, SchemaReference
+from kpipe.codecs.schema import ValueStyle
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def find(registry: Registry, name: str) -> SchemaText:
     return registry.version(*split_version(name))
 
 
-def parse_references(texts: Sequence[str]) -> tuple[Reference, ...]:
+def parse_references(texts: Sequence[str]) -> tuple[SchemaReference, ...]:
     """`NAME=SUBJECT:VERSION`, each."""
     found = []
     for text in texts:
@@ -69,7 +69,7 @@ def parse_references(texts: Sequence[str]) -> tuple[Reference, ...]:
         subject, colon, version = rest.rpartition(":")
         if not (name and sign and subject and colon and version.isdecimal()):
             raise UsageError(f"--reference {text!r}: write NAME=SUBJECT:VERSION")
-        found.append(Reference(name, subject, int(version)))
+        found.append(SchemaReference(name, subject, int(version)))
     return tuple(found)
 
 
@@ -151,7 +151,7 @@ def _filled_in(document: Any, namespace: str, definitions: Mapping[str, Any], do
 
 
 @dataclass(slots=True)
-class Reading:
+class Replay:
     """What became of records that were read through a new schema."""
 
     read: int = 0
@@ -173,12 +173,13 @@ class Through:
     """Reads records with the schema they were written with, then as a reader with a new one sees them."""
 
     def __init__(self, registry: Registry, text: SchemaText, others: Mapping[str, str], *, is_key: bool) -> None:
-        seen = View(reader=schema.load(text, others, View()), reader_name=text.subject or "the new schema")
+        seen = ValueStyle(reader=schema.load(text, others, ValueStyle()), reader_name=text.subject or "the new schema")
         self._own, self._seen = (
-            Decoder("auto", view, is_key=is_key, library=Library(registry, view, None)) for view in (View(), seen)
+            SchemaDecoder("auto", view, is_key=is_key, library=Library(registry, view, None))
+            for view in (ValueStyle(), seen)
         )
         self._is_key = is_key
-        self.found = Reading()
+        self.found = Replay()
 
     def __call__(self, batch: Batch) -> None:
         """Look at a batch."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kpipe.ledger import TopicPartition
-    from kpipe.ops.groups import Group, Row
+    from kpipe.ops.groups import Group, PartitionLag
 
 SMOOTH = 15.0
 """Seconds of history that a rate is taken over."""
@@ -69,7 +69,7 @@ class Trends:
             if row.committed is not None and row.end is not None:
                 self._trends.setdefault((group.group, row.place), Trend()).add(at, row.committed, row.end)
 
-    def of(self, group: str, row: Row) -> Rates | None:
+    def of(self, group: str, row: PartitionLag) -> Rates | None:
         """The rates of one partition."""
         trend = self._trends.get((group, row.place))
         return trend.rates() if trend is not None else None
@@ -88,7 +88,7 @@ class Trends:
         )
 
 
-def margin_ms(row: Row, settings: Mapping[str, str], now_ms: int) -> int | None:
+def margin_ms(row: PartitionLag, settings: Mapping[str, str], now_ms: int) -> int | None:
     """How long until the record that waits may be deleted; 0 when it may be already, None when nobody knows.
 
     Kafka deletes whole segments, by the newest record in them: the margin is what is sure, never more. A limit in

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.options import ForwardOptions, OutputOptions, SelectionOptions
     from kpipe.parts import Sink
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
     from kpipe.record import Batch
@@ -63,7 +63,7 @@ def choose_way(
     state: RunState,
     options: ForwardOptions,
     prefix: str,
-    stages: Sequence[Stage],
+    stages: Sequence[PipelineStage],
     make_sink: Callable[[], Sink],
 ) -> Way:
     """One way; `make_sink` takes the producer of that moment, `prefix` is that of the trace headers."""
@@ -98,7 +98,7 @@ def at_least_once(
     opened: OpenSource,
     state: RunState,
     group: str | None,
-    stages: Sequence[Stage],
+    stages: Sequence[PipelineStage],
     sink: Sink,
     resume: Resume | None = None,
 ) -> Way:
@@ -118,7 +118,7 @@ def acknowledged(
     opened: OpenSource,
     state: RunState,
     group: str,
-    stages: Sequence[Stage],
+    stages: Sequence[PipelineStage],
     encode: Callable[[Batch], bytes],
     options: OutputOptions,
 ) -> Way:
@@ -201,7 +201,7 @@ def _exactly_once(
     ends: Ends,
     state: RunState,
     options: ForwardOptions,
-    stages: Sequence[Stage],
+    stages: Sequence[PipelineStage],
     make_sink: Callable[[], Sink],
 ) -> Way:
     """Transactions; dead letters of the same cluster go into them."""

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.codecs.encoder import Encoder
+    from kpipe.codecs.encoder import SchemaEncoder
     from kpipe.codecs.library import Library
     from kpipe.codecs.named import Named
     from kpipe.codecs.registry import SchemaText
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.schema import ValueStyle
     from kpipe.options import EncodeOptions
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
 
 
 def encoding(
@@ -43,16 +43,16 @@ def encoders(
     stopped: Callable[[], bool],
     say: Callable[[str], None],
     keep_alive: Callable[[], None],
-) -> tuple[Encoder | None, Encoder | None]:
+) -> tuple[SchemaEncoder | None, SchemaEncoder | None]:
     """Of values and of keys, for a topic; None for what is not encoded.
 
     A registry that is away is waited for. UsageError for a schema that is not there or of another kind.
     """
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.schema import ValueStyle
 
     keys, values = key_encoding(options), options.encode
     tagged = options.avro_json == "tagged"
-    view, key_view = View(message=options.message, tagged=tagged), View(tagged=tagged)
+    view, key_view = ValueStyle(message=options.message, tagged=tagged), ValueStyle(tagged=tagged)
     library = open_library(options, view, cluster, stopped, say, keep_alive)
     side = _Side(options, topic, library)
     value_encoder = side.encoder(values, options.schema, view, is_key=False) if values else None
@@ -65,9 +65,9 @@ class _Side:
     def __init__(self, options: EncodeOptions, topic: str, library: Library | None) -> None:
         self._options, self._topic, self._library = options, topic, library
 
-    def encoder(self, encoding: str, name: str, view: View, *, is_key: bool) -> Encoder:
+    def encoder(self, encoding: str, name: str, view: ValueStyle, *, is_key: bool) -> SchemaEncoder:
         from kpipe.codecs.avro_schema import SchemaError
-        from kpipe.codecs.encoder import Encoder, framed
+        from kpipe.codecs.encoder import SchemaEncoder, framed
         from kpipe.codecs.named import load_named
 
         option = "--key-schema" if is_key else "--schema"
@@ -75,7 +75,7 @@ class _Side:
             name = self._subject(f"--encode{'-key' * is_key} {encoding}", option, is_key=is_key)
         named = load_named(name, view, self._library, option=option) if name else None
         if encoding == "same":
-            return Encoder(None, self._library, None if named is None else named.codec)
+            return SchemaEncoder(None, self._library, None if named is None else named.codec)
         assert named is not None  # noqa: S101  # it has a name
         if named.codec.format != encoding:
             raise UsageError(f"{option} {name} is {named.codec.format}, not {encoding}; ask for that encoding")
@@ -90,7 +90,9 @@ class _Side:
         if framing == "header" and not guid:
             raise UsageError("--framing header: the registry gives its schemas no GUIDs; use --framing confluent")
         try:
-            return Encoder(framed(named.codec, framing, is_key=is_key, number=number, guid=guid, message=view.message))
+            return SchemaEncoder(
+                framed(named.codec, framing, is_key=is_key, number=number, guid=guid, message=view.message)
+            )
         except SchemaError as error:
             raise UsageError(f"{option} {name}: {error}") from None
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         TargetOptions,
         TraceOptions,
     )
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.plan import Planned
     from kpipe.shutdown import Stop
     from kpipe.sinks.homes import Homes

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         TraceOptions,
     )
     from kpipe.parts import Source
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
     from kpipe.plan import Planned
     from kpipe.shutdown import Stop
     from kpipe.sinks.outlet import Outlet
@@ -142,9 +142,9 @@ def plan_produce(
 
 def _first_stages(
     options: InputOptions, record: RecordOptions, steps: Sequence[Step], patience: Patience
-) -> list[Stage]:
+) -> list[PipelineStage]:
     """Header names that the client would cut are found first; -k and -H come before the transforms."""
-    guard: list[Stage] = [refuse_cut_names] if options.input != "lines" else []
+    guard: list[PipelineStage] = [refuse_cut_names] if options.input != "lines" else []
     return [*guard, *fixed_fields(record.key, record.headers), *build_stages(steps, patience)]
 
 
@@ -168,7 +168,7 @@ def _may_be_refused(options: InputOptions) -> bool:
     return options.input != "lines" or bool(options.format or options.key_delimiter)
 
 
-def _traced(outlet: Outlet, ready: Target, trace: TraceOptions, *, times: bool) -> list[Stage]:
+def _traced(outlet: Outlet, ready: Target, trace: TraceOptions, *, times: bool) -> list[PipelineStage]:
     """The guards of the further targets, and the trace."""
     if trace.trace == "none":
         return []

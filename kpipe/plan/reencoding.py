@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.codecs.encoder import Encoder
+    from kpipe.codecs.encoder import SchemaEncoder
     from kpipe.options import ReencodeOptions, SchemaOptions
     from kpipe.plan.wiring import Wiring
 
@@ -41,7 +41,7 @@ def reencoders(
     topic: str,
     wiring: Wiring,
     keep_alive: Callable[[], None],
-) -> tuple[Encoder | None, Encoder | None]:
+) -> tuple[SchemaEncoder | None, SchemaEncoder | None]:
     """The encoders of values and keys for the target; UsageError where a further target has another registry."""
     if not (writing.encode or writing.encode_key):
         return None, None

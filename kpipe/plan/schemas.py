@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.codecs.encoder import Encoder
+    from kpipe.codecs.encoder import SchemaEncoder
     from kpipe.codecs.library import Library
     from kpipe.codecs.plugin import PluginDecoder
     from kpipe.codecs.registry import Registry
-    from kpipe.codecs.schema import Codec, View
+    from kpipe.codecs.schema import Codec, ValueStyle
     from kpipe.codecs.stages import Decode
     from kpipe.options import EncodeOptions, SchemaOptions
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.transform.step import Step
 
 BETWEEN_LOOKS = 0.05
@@ -85,12 +85,12 @@ def decoding(
     keys = "" if keys == "none" else keys
     if not (values or keys):
         return None
-    from kpipe.codecs.decoder import Decoder
-    from kpipe.codecs.schema import View
+    from kpipe.codecs.decoder import SchemaDecoder
+    from kpipe.codecs.schema import ValueStyle
     from kpipe.codecs.stages import Decode
 
-    def view_of(message: str = "") -> View:
-        return View(
+    def view_of(message: str = "") -> ValueStyle:
+        return ValueStyle(
             tagged=options.avro_json == "tagged",
             big_ints_as_text=options.big_ints == "string",
             defaults=options.defaults,
@@ -109,10 +109,10 @@ def decoding(
         view.reader, view.reader_name = named.codec, options.reader_schema
     given, fingerprint = _given(options.schema, view, library)
     value_decoder = _plugin(values) or (
-        Decoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
+        SchemaDecoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
     )
     key_decoder = _plugin(keys) or (
-        Decoder(keys, key_view, is_key=True, library=key_library, say=say) if keys else None
+        SchemaDecoder(keys, key_view, is_key=True, library=key_library, say=say) if keys else None
     )
     return Decode(value_decoder, key_decoder, refuses=refuses, say=say, left=left)
 
@@ -128,7 +128,7 @@ def _plugin(decoding: str) -> PluginDecoder | None:
 def around(
     stages: Sequence[PipelineStage],
     decode: Decode | None,
-    encoders: tuple[Encoder | None, Encoder | None],
+    encoders: tuple[SchemaEncoder | None, SchemaEncoder | None],
     *,
     marks: bool,
 ) -> list[PipelineStage]:
@@ -145,7 +145,7 @@ def around(
 
 def open_library(
     options: SchemaOptions | EncodeOptions,
-    view: View,
+    view: ValueStyle,
     cluster: Cluster,
     stopped: Callable[[], bool],
     say: Callable[[str], None],
@@ -195,7 +195,7 @@ def _once_a_minute(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _given(name: str, view: View, library: Library | None) -> tuple[Codec | None, bytes]:
+def _given(name: str, view: ValueStyle, library: Library | None) -> tuple[Codec | None, bytes]:
     """The schema of `--schema`, and its Avro fingerprint."""
     if not name:
         return None, b""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.options import TraceOptions
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
     from kpipe.sinks.target import Target
     from kpipe.transform.patterns import Patience
     from kpipe.transform.results import Evaluator
@@ -45,7 +45,7 @@ def hop_to(
     )
 
 
-def build_stages(steps: Sequence[Step], patience: Patience) -> list[Stage]:
+def build_stages(steps: Sequence[Step], patience: Patience) -> list[PipelineStage]:
     """The transforms, in the order given; nothing is imported when there are none."""
     if not steps:
         return []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import ForwardOptions, TraceOptions
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
     from kpipe.sinks.target import Target

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kpipe.options import ConnectionOptions, RunOptions, TraceOptions
     from kpipe.pace import Pace
     from kpipe.parts import Sink, Spill
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
     from kpipe.plan.source import OpenSource
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
@@ -279,8 +279,8 @@ class Wiring:
         self.letter_topic, self.letters = ready, make_letters(ready, hop, self.stop)
 
     def through_filters(
-        self, stages: Sequence[Stage], sink: Sink, state: RunState, *, waits: bool = True
-    ) -> tuple[list[Stage], Sink]:
+        self, stages: Sequence[PipelineStage], sink: Sink, state: RunState, *, waits: bool = True
+    ) -> tuple[list[PipelineStage], Sink]:
         """Filters and the throttle before the sink; the stages are those before the first filter.
 
         `waits` when the source does not keep the pace itself.
@@ -291,7 +291,7 @@ class Wiring:
             sink = Throttle(sink, self.pace, waits=waits)
         return self._put_filters(stages, sink, state)
 
-    def preview(self, stages: Sequence[Stage], topic: str, state: RunState) -> tuple[list[Stage], Sink]:
+    def preview(self, stages: Sequence[PipelineStage], topic: str, state: RunState) -> tuple[list[PipelineStage], Sink]:
         """A dry run's stages and sink; filters do run."""
         from kpipe.sinks.preview import open_preview
 
@@ -300,8 +300,8 @@ class Wiring:
         return [preview.enter, *stages, preview.leave], sink
 
     def _put_filters(
-        self, stages: Sequence[Stage], sink: Sink, state: RunState, note: Note | None = None
-    ) -> tuple[list[Stage], Sink]:
+        self, stages: Sequence[PipelineStage], sink: Sink, state: RunState, note: Note | None = None
+    ) -> tuple[list[PipelineStage], Sink]:
         if not first_step(self.steps, FILTERS):
             return list(stages), sink
         from kpipe.through.chain import put_filters

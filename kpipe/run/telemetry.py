@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kpipe.options import RunOptions
     from kpipe.plan import Planned, Watched
-    from kpipe.run.workers import Member, Supervisor
+    from kpipe.run.workers import Supervisor, WorkerSlot
     from kpipe.shutdown import Stop
 
 STALLED = 90.0
@@ -142,7 +142,7 @@ class Telemetry:
         )
 
 
-def _places_of(members: Sequence[Member]) -> tuple[str, str]:
+def _places_of(members: Sequence[WorkerSlot]) -> tuple[str, str]:
     """All workers have the same; nobody knows them before one has told."""
     source, target = next((member.seen["places"] for member in members if member.seen), ("", ""))
     return source, target

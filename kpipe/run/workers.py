@@ -113,7 +113,7 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Member:
+class WorkerSlot:
     """One slot: the process that fills it now, and what became of the records of it and of those before it."""
 
     slot: int
@@ -168,7 +168,7 @@ class Supervisor:
 
     def __init__(self, command: Sequence[str], count: int, stop: Stop, say: Callable[[str], None]) -> None:
         self.ledger = Ledger()
-        self.members = [Member(slot) for slot in range(1, count + 1)]
+        self.members = [WorkerSlot(slot) for slot in range(1, count + 1)]
         self._command = list(command)
         self._stop = stop
         self._say = say
@@ -212,7 +212,7 @@ class Supervisor:
         """Which clusters a worker misses, for the live line."""
         return next((str(text) for member in self.members if (text := member.last.get("away"))), "")
 
-    def _start(self, member: Member) -> None:
+    def _start(self, member: WorkerSlot) -> None:
         report_read, report_write = os.pipe()
         lifeline_read, member.lifeline = os.pipe()
         secrets_read, secrets_write = os.pipe()
@@ -248,7 +248,7 @@ class Supervisor:
             else:
                 self._read(key.fileobj, *key.data)
 
-    def _read(self, stream: Any, member: Member, name: str) -> None:
+    def _read(self, stream: Any, member: WorkerSlot, name: str) -> None:
         try:
             data = os.read(stream.fileno(), 1 << 16)
         except BlockingIOError:
@@ -265,7 +265,7 @@ class Supervisor:
             else:
                 self._take_balance(member, line)
 
-    def _hear(self, member: Member, line: str) -> None:
+    def _hear(self, member: WorkerSlot, line: str) -> None:
         """A line of a worker; of a cluster that goes or comes all of them tell at once, and the first is enough."""
         if line.startswith("connect: "):
             now, words = time.monotonic(), re.sub(r" since .*| after .*", "", line)
@@ -275,7 +275,7 @@ class Supervisor:
         self._say(f"worker {member.slot}: {line}")
 
     @staticmethod
-    def _take_balance(member: Member, line: bytes) -> None:
+    def _take_balance(member: WorkerSlot, line: bytes) -> None:
         try:
             told = dict(json.loads(line))
             member.seen = dict(told.pop("more", member.seen))
@@ -300,7 +300,7 @@ class Supervisor:
             if member.process is not None and member.process.poll() is None:
                 member.process.send_signal(number)
 
-    def _look_after(self, member: Member) -> None:
+    def _look_after(self, member: WorkerSlot) -> None:
         if member.process is not None and member.process.poll() is not None:
             if any(key.data is not None and key.data[0] is member for key in self._selector.get_map().values()):
                 return  # its last words are still to be read
@@ -310,7 +310,7 @@ class Supervisor:
         elif member.again_at is not None and time.monotonic() >= member.again_at:
             self._start(member)
 
-    def _judge(self, member: Member, code: int) -> None:
+    def _judge(self, member: WorkerSlot, code: int) -> None:
         """What a worker's end means for the run."""
         member.code = code
         member.book()
@@ -335,7 +335,7 @@ class Supervisor:
             self._kill_at = time.monotonic() + self._stop.drain_timeout + GRACE
             self._send(signal.SIGTERM)
 
-    def _start_again(self, member: Member, code: int) -> None:
+    def _start_again(self, member: WorkerSlot, code: int) -> None:
         now = time.monotonic()
         member.crashes = 1 if now - member.started > HEALTHY else member.crashes + 1
         died = f"worker {member.slot}: died by {signal.Signals(-code).name}"

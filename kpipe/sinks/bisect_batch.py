@@ -24,7 +24,7 @@ PART, PART_BYTES = 500, 250_000
 SLICE = 0.1
 
 
-class Row(NamedTuple):
+class Resent(NamedTuple):
     """One record to be sent: `arguments` for the client (topic, value, key, partition, timestamp, headers)."""
 
     flight: Flight
@@ -55,7 +55,7 @@ class BatchBisection:
         self._idle = idle
         self._gave_up = False
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[Resent]) -> None:
         """Each row is settled or judged; what comes behind the end of the run is judged as unsent."""
         waiting = list(parts_of(rows))[::-1]
         going = True
@@ -77,7 +77,7 @@ class BatchBisection:
             for row in part:
                 self._judge(row.flight, row.entry, Unsent())
 
-    def _send(self, part: Sequence[Row]) -> list[tuple[Row, object]]:
+    def _send(self, part: Sequence[Resent]) -> list[tuple[Resent, object]]:
         """Send the rows and wait for their reports; returns those that failed, in order."""
         outcomes: dict[int, object] = {}
         for place, row in enumerate(part):
@@ -91,7 +91,7 @@ class BatchBisection:
                 break
         return [(row, outcomes[place]) for place, row in enumerate(part) if place in outcomes]
 
-    def _produce(self, row: Row, note: Callable[[object | None, Any], None]) -> None:
+    def _produce(self, row: Resent, note: Callable[[object | None, Any], None]) -> None:
         topic, value, key, partition, timestamp, headers = row.arguments
         while True:
             try:
@@ -112,7 +112,7 @@ def fell_with_its_batch(error: object) -> bool:
     return kind_of(error) is Kind.REFUSED or cause_of(error) is Cause.NEIGHBOUR
 
 
-def _noting(outcomes: dict[int, object], place: int, row: Row) -> Callable[[object | None, Any], None]:
+def _noting(outcomes: dict[int, object], place: int, row: Resent) -> Callable[[object | None, Any], None]:
     def note(error: object | None, message: Any) -> None:
         if error is None:
             row.settle(message)
@@ -122,9 +122,9 @@ def _noting(outcomes: dict[int, object], place: int, row: Row) -> Callable[[obje
     return note
 
 
-def parts_of(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def parts_of(rows: Sequence[Resent]) -> Iterator[list[Resent]]:
     """In parts of at most PART records and PART_BYTES, or one record."""
-    part: list[Row] = []
+    part: list[Resent] = []
     size = 0
     for row in rows:
         if part and (len(part) == PART or size + row.size > PART_BYTES):

@@ -18,7 +18,7 @@ from kpipe.trace import Destination
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.sinks.outlet import Outlet
     from kpipe.sinks.target import Target
     from kpipe.sinks.topic import TopicSink

@@ -16,7 +16,7 @@ from kpipe.record import TIMESTAMP_NONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.record import Batch
     from kpipe.sinks.target import Target
 

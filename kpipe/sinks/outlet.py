@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.kafka.blueprints import Blueprint
     from kpipe.parts import Sink
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.record import Batch
     from kpipe.sinks.away import Away
     from kpipe.sinks.branch import Routes, Tally

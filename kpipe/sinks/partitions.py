@@ -13,7 +13,7 @@ from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.record import Batch
 
     Choice = Callable[[Batch], Iterable[int]]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kpipe.ledger import DeliveryReport, Flight
     from kpipe.parts import Failure, Judge, Sent
     from kpipe.record import Batch
-    from kpipe.sinks.bisect_batch import Row
+    from kpipe.sinks.bisect_batch import Resent
     from kpipe.sinks.epoch import EpochTimes
     from kpipe.sinks.producing import Producing
     from kpipe.sinks.reports import DeliveryLines
@@ -366,7 +366,7 @@ class TopicSink:
     def _renew(self) -> None:
         self._producing.renew()
 
-    def _rows(self, failures: Sequence[Failure]) -> dict[tuple[int, int], list[Row]]:
+    def _rows(self, failures: Sequence[Failure]) -> dict[tuple[int, int], list[Resent]]:
         """What to send again, in the order of sending, by flight and index."""
         wanted: dict[int, set[int]] = {}
         flights: dict[int, Flight] = {}
@@ -374,7 +374,7 @@ class TopicSink:
             if self._is_open(report):
                 flights[id(flight)] = flight
                 wanted.setdefault(id(flight), set()).add(index)
-        rows: dict[tuple[int, int], list[Row]] = {}
+        rows: dict[tuple[int, int], list[Resent]] = {}
         for key, indexes in wanted.items():
             for parcel in flights[key].parcels:
                 if parcel.sink is self:
@@ -383,8 +383,8 @@ class TopicSink:
                             rows.setdefault((key, index), []).append(self._row(flights[key], index, parcel, place))
         return rows
 
-    def _row(self, flight: Flight, index: int, parcel: Parcel, place: int) -> Row:
-        from kpipe.sinks.bisect_batch import Row
+    def _row(self, flight: Flight, index: int, parcel: Parcel, place: int) -> Resent:
+        from kpipe.sinks.bisect_batch import Resent
 
         batch, settled = parcel.batch, flight.settled.append
         note = None if self._lines is None else self._lines.noting(lambda _error, _message: None)
@@ -403,7 +403,7 @@ class TopicSink:
             ms if kind else 0,
             None if batch.headers is None else batch.headers[place],
         )
-        return Row(flight, index, arguments, settle)
+        return Resent(flight, index, arguments, settle)
 
     def in_flight(self) -> int:
         """Records (and unserved reports) in the client's queue."""

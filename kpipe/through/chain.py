@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.through.envelopes import Envelopes
 from kpipe.through.filtering import Filter, Surroundings
-from kpipe.through.limit import Limited
+from kpipe.through.limit import LimitedSink
 from kpipe.through.lines import Lines, refuse_newlines
 from kpipe.transform.through import FilterMark
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.parts import Sink
-    from kpipe.pipeline import Stage as PipelineStage
+    from kpipe.pipeline import PipelineStage
     from kpipe.run_state import RunState
     from kpipe.through.filtering import FilterSink, Note
 
@@ -33,7 +33,7 @@ class Filters:
     stages: list[PipelineStage]
     sink: Sink
     running: Sequence[FilterSink]
-    limited: Limited
+    limited: LimitedSink
 
     def end(self) -> None:
         """End the processes of all filters, at once."""
@@ -54,7 +54,7 @@ def put_filters(
     `state` tells a filter that its input has ended, `limit` is how many records may come out (None: any number),
     `note` hears of what filters leave out, for a preview.
     """
-    limited = Limited(sink, limit)
+    limited = LimitedSink(sink, limit)
     sink = limited
     around = Surroundings(lambda: state.draining, lambda: limited.left)
     if note is not None:

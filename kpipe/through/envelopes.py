@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kpipe.record import Batch, Timestamp
     from kpipe.through.filtering import Filter
 
-Place: TypeAlias = tuple[int, str, int]
+QueueKey: TypeAlias = tuple[int, str, int]
 """Process, topic and partition: what one queue of open records belongs to."""
 
 ANSWERS = 4096
@@ -86,7 +86,7 @@ class Envelopes(FilterSink):
         self._window, self._stall = window, stall
         self._encode = EnvelopeEncoder()
         self._decoders: dict[int, EnvelopeDecoder] = {}
-        self._open: dict[Place, deque[Open]] = {}
+        self._open: dict[QueueKey, deque[Open]] = {}
         self._count = self._bytes = self._serial = 0
         self._ending: set[int] = set()
         self._progress = time.monotonic()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.transform.patterns import Patience
-    from kpipe.transform.results import Answer
+    from kpipe.transform.results import JqAnswer
 
 LIMIT = 5.0
 """Seconds of CPU time for one record."""
@@ -44,9 +44,9 @@ class JqProcess:
         self._child: Child | None = None
         self._said: list[str] = []
 
-    def __call__(self, texts: Sequence[bytes]) -> list[Answer]:
+    def __call__(self, texts: Sequence[bytes]) -> list[JqAnswer]:
         """What the program says of each text. Raises KpipeError when the run must end before."""
-        answers: list[Answer] = []
+        answers: list[JqAnswer] = []
         while len(answers) < len(texts):
             self._ask(texts[len(answers) :], answers)
             if len(answers) < len(texts):  # it ended at the next one
@@ -55,7 +55,7 @@ class JqProcess:
                     answers += [NOT_TRIED] * (len(texts) - len(answers))
         return answers
 
-    def _ask(self, texts: Sequence[bytes], answers: list[Answer]) -> None:
+    def _ask(self, texts: Sequence[bytes], answers: list[JqAnswer]) -> None:
         """Take answers until all are there or the process has ended."""
         child = self._child = self._child or self._start()
         wanted = len(answers) + len(texts)
@@ -77,7 +77,7 @@ class JqProcess:
         child.write(orjson.dumps([self._source, self._limit]) + b"\n")
         return child
 
-    def _bury(self) -> Answer:
+    def _bury(self) -> JqAnswer:
         """The process has ended without an answer; why."""
         code = None if self._child is None else self._child.reap(1.0)
         self.end()

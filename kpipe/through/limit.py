@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
 
 
-class Limited(SinkBefore):
+class LimitedSink(SinkBefore):
     """The sink behind the last filter. `left` records may still be sent; None: any number."""
 
     def __init__(self, inner: Sink, left: int | None = None) -> None:

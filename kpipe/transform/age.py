@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 
-def max_age(step: Step, _context: Context) -> Stage:
+def max_age(step: Step, _context: Context) -> TransformStage:
     """`--max-age DURATION`: keep the records whose timestamp is no older than that."""
     allowed = step.duration() * 1000
 

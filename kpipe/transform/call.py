@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 PLUGIN = "transform"
 """What the function in a --plugin FILE is called."""
@@ -32,7 +32,7 @@ def offer(function: Callable[[Record], object]) -> str:
     return name
 
 
-def call(step: Step, _context: Context) -> Stage:
+def call(step: Step, _context: Context) -> TransformStage:
     """`--call MODULE:FUNCTION`, or a plugin: `--call NAME` and `--call NAME=ARGUMENT`."""
     if step.text in _offered:
         return _stage(step, _offered[step.text])
@@ -52,7 +52,7 @@ def call(step: Step, _context: Context) -> Stage:
     return _stage(step, _callable(step, found, f"{name} has no function {attribute}"))
 
 
-def plugin(step: Step, context: Context) -> Stage:
+def plugin(step: Step, context: Context) -> TransformStage:
     """`--plugin FILE`: its function `transform`."""
     module = types.ModuleType("kpipe_plugin")
     module.__file__ = step.text
@@ -71,7 +71,7 @@ def _callable(step: Step, found: Any, missing: str) -> Callable[[Record], object
     return found  # type: ignore[no-any-return]
 
 
-def _stage(step: Step, function: Callable[[Record], object]) -> Stage:
+def _stage(step: Step, function: Callable[[Record], object]) -> TransformStage:
     def stage(batch: Batch) -> None:
         rows, bad = [], {}
         for place, record in enumerate(records_of(batch)):

@@ -14,14 +14,14 @@ from kpipe.errors import UsageError
 from kpipe.transform.context import Context
 from kpipe.transform.patterns import Patience
 from kpipe.transform.registry import BY_NAME
-from kpipe.transform.step import Stage, Step
+from kpipe.transform.step import Step, TransformStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.transform.results import Evaluator
 
-__all__ = ["Stage", "Step", "build"]
+__all__ = ["Step", "TransformStage", "build"]
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Fusable(Protocol):
     """A transform that becomes one stage together with neighbours of its class."""
 
     @classmethod
-    def fuse(cls, parts: Sequence[Self], context: Context) -> list[Stage]:
+    def fuse(cls, parts: Sequence[Self], context: Context) -> list[TransformStage]:
         """The stages for consecutive parts, in order."""
         ...
 
@@ -41,7 +41,7 @@ def build(
     read_file: Callable[[str], bytes] | None = None,
     patience: Patience | None = None,
     run_apart: Callable[[str, Patience], Evaluator] | None = None,
-) -> list[Stage]:
+) -> list[TransformStage]:
     """Build the stages for `steps`; a UsageError names the step that is wrong and the nearest right form.
 
     `environ` and `read_file` (path -> content, OSError) serve arguments that are references, such as a salt;
@@ -52,13 +52,13 @@ def build(
     outside = (environ or {}, read_file or _read_nothing)
     context = Context(_settings(steps), *outside, patience=patience or Patience(), run_apart=run_apart)
     parts = [_build_one(step, context) for step in steps]
-    stages: list[Stage] = []
+    stages: list[TransformStage] = []
     for kind, group in groupby((part for part in parts if part is not None), key=type):
         neighbours = list(group)
         if issubclass(kind, Fusable):
             stages += kind.fuse(cast("list[Fusable]", neighbours), context)
         else:
-            stages += cast("list[Stage]", neighbours)
+            stages += cast("list[TransformStage]", neighbours)
     return stages
 
 
@@ -82,11 +82,11 @@ def _settings(steps: Sequence[Step]) -> dict[str, list[Step]]:
     return found
 
 
-def _build_one(step: Step, context: Context) -> Stage | Fusable | None:
+def _build_one(step: Step, context: Context) -> TransformStage | Fusable | None:
     """A stage, a part to fuse, or None for a setting."""
     module, _, function = BY_NAME[step.name].builder.partition(":")
     builder = getattr(import_module(f"kpipe.transform.{module}"), function)
-    return cast("Stage | Fusable | None", builder(step, context))
+    return cast("TransformStage | Fusable | None", builder(step, context))
 
 
 def _read_nothing(path: str) -> bytes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
     from kpipe.transform.results import Evaluate
-    from kpipe.transform.step import Stage
+    from kpipe.transform.step import TransformStage
 
 DEFAULT_WINDOW = 100_000
 
@@ -40,7 +40,7 @@ class Window:
         return new or (origin is not None and first == origin)
 
 
-def dedupe_stage(context: Context) -> Callable[[Evaluate], Stage]:
+def dedupe_stage(context: Context) -> Callable[[Evaluate], TransformStage]:
     """How to make the stage of a `--dedupe` from its evaluation, with the window of the chain."""
     setting = context.setting("dedupe-window")
     size = DEFAULT_WINDOW
@@ -49,7 +49,7 @@ def dedupe_stage(context: Context) -> Callable[[Evaluate], Stage]:
             raise setting.usage("not a number of identities; write a positive integer, for example 100000")
         size = int(setting.text)
 
-    def make(evaluate: Evaluate) -> Stage:
+    def make(evaluate: Evaluate) -> TransformStage:
         window = Window(size)
 
         def stage(batch: Batch) -> None:

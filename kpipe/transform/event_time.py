@@ -16,13 +16,13 @@ from kpipe.transform.step import reject
 if TYPE_CHECKING:
     from kpipe.record import Batch, Timestamp
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 _LATEST = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def timestamp_from(step: Step, context: Context) -> Stage:
+def timestamp_from(step: Step, context: Context) -> TransformStage:
     """`--timestamp-from PATH`: a tombstone, which has no fields, keeps its timestamp."""
     try:
         field = Field(parse(step.text), step.text, context.documents)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from kpipe.transform.context import Context
     from kpipe.transform.path import Path
     from kpipe.transform.results import Evaluate, Rows
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
-Write: TypeAlias = "Callable[[Batch, Sequence[bytes | None]], dict[int, str]]"
+PutColumn: TypeAlias = "Callable[[Batch, Sequence[bytes | None]], dict[int, str]]"
 """Puts a column of results into the batch; answers with the places that cannot take theirs, and why."""
 
 _JSON = "tojson"
@@ -55,12 +55,12 @@ class Expression:
     text: str
     path: Path | None
     result: str = _JSON
-    write: Write | None = None
-    alone: Callable[[Evaluate], Stage] | None = None
+    write: PutColumn | None = None
+    alone: Callable[[Evaluate], TransformStage] | None = None
     many: bool = False
 
     @classmethod
-    def fuse(cls, parts: Sequence[Self], context: Context) -> list[Stage]:
+    def fuse(cls, parts: Sequence[Self], context: Context) -> list[TransformStage]:
         """One stage per run of neighbours that can share a program."""
         return [stage for run in _runs(parts) for stage in _stages(run, context)]
 
@@ -116,7 +116,7 @@ def dedupe(step: Step, context: Context) -> Expression:
     return Expression(step, step.text, parse_jq(step.text), "if . == null then . else tojson end", alone=make)
 
 
-def _expression(step: Step, text: str, result: str = _JSON, write: Write | None = None) -> Expression:
+def _expression(step: Step, text: str, result: str = _JSON, write: PutColumn | None = None) -> Expression:
     path = parse_jq(text)
     if path is None:
         program.check(step, text)
@@ -141,7 +141,7 @@ def _changes_input(before: Sequence[Expression], part: Expression) -> bool:
     return program.mentions_meta(part.text) and any(earlier.write not in {None, _write_values} for earlier in before)
 
 
-def _stages(run: Sequence[Expression], context: Context) -> list[Stage]:
+def _stages(run: Sequence[Expression], context: Context) -> list[TransformStage]:
     """Plain paths at the ends of a run leave the program: a lookup costs a tenth of it."""
     programs = [place for place, part in enumerate(run) if part.path is None]
     first, last = (programs[0], programs[-1] + 1) if programs else (len(run), len(run))
@@ -159,7 +159,7 @@ def _looks(part: Expression) -> bool:
     return part.path is not None or looks_at_input(part.text)
 
 
-def _stage(group: Sequence[Expression], context: Context) -> Stage:
+def _stage(group: Sequence[Expression], context: Context) -> TransformStage:
     evaluate = _by_path(group[0], context) if group[0].path is not None else _by_program(group, context)
     if group[0].alone is not None:
         return group[0].alone(evaluate)

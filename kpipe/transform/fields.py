@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kpipe.errors import BadRecord
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 Change: TypeAlias = Callable[[list[Any]], bool]
 """Changes a document, given as the only element of a list; True if it did. A ValueError makes the record bad."""
@@ -39,7 +39,7 @@ class Edit:
     change: Change
 
     @classmethod
-    def fuse(cls, parts: Sequence[Self], context: Context) -> list[Stage]:
+    def fuse(cls, parts: Sequence[Self], context: Context) -> list[TransformStage]:
         """One stage for all of them: a value is parsed and written once."""
         return [lambda batch: _apply(batch, parts, context)]
 

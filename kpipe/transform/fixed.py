@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.record import Batch, Headers
-    from kpipe.transform.step import Stage
+    from kpipe.transform.step import TransformStage
 
 
-def fixed_fields(key: str | None, headers: Sequence[str]) -> list[Stage]:
+def fixed_fields(key: str | None, headers: Sequence[str]) -> list[TransformStage]:
     """`-k` and `-H`: the same key for every record that has none, the same headers behind its own."""
-    stages: list[Stage] = []
+    stages: list[TransformStage] = []
     if key is not None:
         stages.append(_key_setter(os.fsencode(key)))
     if headers:
@@ -41,7 +41,7 @@ def parse_header(text: str) -> tuple[str, bytes | None]:
     return name_in_argument(name), os.fsencode(value) if sign else None
 
 
-def _key_setter(key: bytes) -> Stage:
+def _key_setter(key: bytes) -> TransformStage:
     def set_key(batch: Batch) -> None:
         if batch.keys is None:
             batch.keys = [key] * len(batch)
@@ -51,7 +51,7 @@ def _key_setter(key: bytes) -> Stage:
     return set_key
 
 
-def _header_adder(headers: Headers) -> Stage:
+def _header_adder(headers: Headers) -> TransformStage:
     def add_headers(batch: Batch) -> None:
         if batch.headers is None:
             batch.headers = [headers] * len(batch)
@@ -61,7 +61,7 @@ def _header_adder(headers: Headers) -> Stage:
     return add_headers
 
 
-def fixed_timestamp(text: str, *, keeps: bool) -> list[Stage]:
+def fixed_timestamp(text: str, *, keeps: bool) -> list[TransformStage]:
     """`--timestamp keep|now|TIME`; keep is what happens without a stage."""
     if text == "keep":
         return []

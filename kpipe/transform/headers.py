@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kpipe.record import Batch, Headers
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 # What kpipe itself writes on a record's way (trace.py) and on dead letters.
 _TRACE = re.compile(
@@ -28,29 +28,29 @@ _TRACE = re.compile(
 )
 
 
-def set_header(step: Step, context: Context) -> Stage:
+def set_header(step: Step, context: Context) -> TransformStage:
     """`--set-header NAME=TEMPLATE`: in place of the first header of that name, the other ones of that name leave."""
     return _write_header(step, context, replace_header)
 
 
-def add_header(step: Step, context: Context) -> Stage:
+def add_header(step: Step, context: Context) -> TransformStage:
     """`--add-header NAME=TEMPLATE`: behind the others, whatever their names."""
     return _write_header(step, context, _append_header)
 
 
-def drop_header(step: Step, _context: Context) -> Stage:
+def drop_header(step: Step, _context: Context) -> TransformStage:
     """`--drop-header NAME_OR_GLOB`: every header whose name matches; none is fine."""
     if not step.text:
         raise step.usage('no name; write NAME or a glob, for example --drop-header "x-*"')
     return _drop_matching(re.compile(translate(step.text)).match)
 
 
-def strip_trace(_step: Step, _context: Context) -> Stage:
+def strip_trace(_step: Step, _context: Context) -> TransformStage:
     """`--strip-trace`: the trace and error headers of earlier hops; what this hop adds comes later."""
     return _drop_matching(_TRACE.fullmatch)
 
 
-def rename_header(step: Step, _context: Context) -> Stage:
+def rename_header(step: Step, _context: Context) -> TransformStage:
     """`--rename-header A=B`: every header called A, in its place; none is fine."""
     old, new = map(name_in_argument, split_assignment(step, "OLD=NEW", "id=event-id"))
     if not new:
@@ -78,7 +78,9 @@ def _append_header(headers: Headers | None, name: str, value: bytes | None) -> H
     return [*(headers or ()), (name, value)]
 
 
-def _write_header(step: Step, context: Context, write: Callable[[Headers | None, str, bytes | None], Headers]) -> Stage:
+def _write_header(
+    step: Step, context: Context, write: Callable[[Headers | None, str, bytes | None], Headers]
+) -> TransformStage:
     name, text = split_assignment(step, "NAME=TEMPLATE", "origin={topic}")
     name = name_in_argument(name)
     template = Template(step, text, context.documents)
@@ -92,7 +94,7 @@ def _write_header(step: Step, context: Context, write: Callable[[Headers | None,
     return stage
 
 
-def _drop_matching(matches: Callable[[str], object]) -> Stage:
+def _drop_matching(matches: Callable[[str], object]) -> TransformStage:
     def stage(batch: Batch) -> None:
         if batch.headers is not None:
             batch.headers = [

@@ -15,10 +15,10 @@ from kpipe.transform.template import Template
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 
-def set_key(step: Step, context: Context) -> Stage:
+def set_key(step: Step, context: Context) -> TransformStage:
     """`--set-key TEMPLATE`: an empty result is an empty key, not a null one."""
     template = Template(step, step.text, context.documents)
 
@@ -29,7 +29,7 @@ def set_key(step: Step, context: Context) -> Stage:
     return stage
 
 
-def key_field(step: Step, context: Context) -> Stage:
+def key_field(step: Step, context: Context) -> TransformStage:
     """`--key-field JSON_PATH`: a string raw, anything else as compact JSON; absent or null is bad."""
     try:
         field = Field(path.parse(step.text), step.text, context.documents)
@@ -45,7 +45,7 @@ def key_field(step: Step, context: Context) -> Stage:
     return stage
 
 
-def drop_key(_step: Step, _context: Context) -> Stage:
+def drop_key(_step: Step, _context: Context) -> TransformStage:
     """`--drop-key`: every key is null."""
 
     def stage(batch: Batch) -> None:

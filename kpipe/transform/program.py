@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
     from kpipe.transform.document import Documents
-    from kpipe.transform.results import Answer, Evaluator, Rows
+    from kpipe.transform.results import Evaluator, JqAnswer, Rows
     from kpipe.transform.step import Step
 
 PAUSE = 0.5
@@ -104,7 +104,7 @@ class Program:
         if apart is not None and may_loop(body):
             return apart(source, self._context.patience)
 
-        def evaluate(texts: Sequence[bytes]) -> Iterator[Answer]:
+        def evaluate(texts: Sequence[bytes]) -> Iterator[JqAnswer]:
             due = time.monotonic() + PAUSE
             for text in texts:
                 yield answer(run, text)
@@ -129,7 +129,7 @@ class Program:
         answers = iter(self._run(asked))
         nulls = iter(self._nulls([text for value, text, _ in columns if value is None]))
         for place, (value, _, document) in enumerate(columns):
-            result: Answer
+            result: JqAnswer
             if value is None:
                 result = next(nulls, None)
             else:
@@ -141,7 +141,7 @@ class Program:
                 rows.append(None if result is None else [None if one is None else one.encode() for one in result])
         return rows, bad
 
-    def _nulls(self, texts: Sequence[bytes]) -> Iterable[Answer]:
+    def _nulls(self, texts: Sequence[bytes]) -> Iterable[JqAnswer]:
         """The answers for records without a value; none when they are left alone."""
         return self._run_null(texts) if texts and self._run_null is not None else ()
 
@@ -153,10 +153,10 @@ class Program:
         return self._steps[int(number)].bad(" ".join(what.split())[:_LONGEST_MESSAGE])
 
 
-def answer(run: Any, text: bytes) -> Answer:
+def answer(run: Any, text: bytes) -> JqAnswer:
     """What a compiled program (its `input_text`) says of one text."""
     try:
-        result: Answer = run(text.decode()).first()
+        result: JqAnswer = run(text.decode()).first()
     except StopIteration:
         return "0 it stopped without a result"
     except ValueError as error:  # caught here and not in jq, where an outer try costs 4 us per record

@@ -11,8 +11,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from kpipe.errors import Stage as Way
-from kpipe.errors import UndeliveredError
+from kpipe.errors import Stage, UndeliveredError
 from kpipe.transform.columns import headers_of, key_column, split_place
 from kpipe.transform.patterns import LIMIT, TOO_SLOW, TookTooLong, run_within
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from kpipe.errors import BadRecord
     from kpipe.record import Batch, Headers
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 Entry = TypeVar("Entry")
 Answer = TypeVar("Answer")
@@ -35,7 +34,7 @@ _REPLACEMENT = re.compile(
 )
 
 
-def grep(step: Step, context: Context) -> Stage:
+def grep(step: Step, context: Context) -> TransformStage:
     """`--grep REGEX`: keep the records where it matches."""
     matches = match_column(step, context)
 
@@ -47,7 +46,7 @@ def grep(step: Step, context: Context) -> Stage:
     return stage
 
 
-def grep_not(step: Step, context: Context) -> Stage:
+def grep_not(step: Step, context: Context) -> TransformStage:
     """`--grep-not REGEX`: keep the records where it does not match, so those with null as well."""
     matches = match_column(step, context)
 
@@ -59,7 +58,7 @@ def grep_not(step: Step, context: Context) -> Stage:
     return stage
 
 
-def tombstone_if(step: Step, context: Context) -> Stage:
+def tombstone_if(step: Step, context: Context) -> TransformStage:
     """`--tombstone-if REGEX`: the value becomes null where it matches."""
     matches = match_column(step, context)
 
@@ -70,11 +69,11 @@ def tombstone_if(step: Step, context: Context) -> Stage:
     return stage
 
 
-def regex_replace(step: Step, context: Context) -> Stage:
+def regex_replace(step: Step, context: Context) -> TransformStage:
     """`--regex-replace s/RE/REPL/FLAGS`: as in sed the first match, with the flag g all of them; null stays null."""
     place, name, text = split_place(step.text)
     sub, replacement, count = _parse_substitution(step, text)
-    limited = Limited(step, context)
+    limited = TimeLimited(step, context)
 
     def replace(entries: Sequence[bytes | None]) -> list[bytes | None]:
         return [None if entry is None else sub(replacement, entry, count) for entry in entries]
@@ -110,7 +109,7 @@ def match_column(step: Step, context: Context) -> Callable[[Batch], list[bool]]:
     """
     place, name, text = split_place(step.text)
     search = compile_bytes(step, text).search
-    limited = Limited(step, context)
+    limited = TimeLimited(step, context)
 
     def in_headers(column: Sequence[Headers | None]) -> list[bool]:
         return [
@@ -130,7 +129,7 @@ def match_column(step: Step, context: Context) -> Callable[[Batch], list[bool]]:
     return lambda batch: limited(batch, batch.values, in_entries)
 
 
-class Limited:
+class TimeLimited:
     """Matches a whole column; a record that takes longer than a match may is bad, and its neighbours are not."""
 
     def __init__(self, step: Step, context: Context) -> None:
@@ -171,7 +170,7 @@ class Limited:
     def _end_unless(self, *, goes_on: bool) -> None:
         if not goes_on:
             what = f"{self._step.title}: the run ended while it was matched"
-            raise UndeliveredError(what, stage=Way.TRANSFORM)
+            raise UndeliveredError(what, stage=Stage.TRANSFORM)
 
 
 def compile_bytes(step: Step, text: str, flags: int = 0) -> re.Pattern[bytes]:

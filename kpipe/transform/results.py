@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from kpipe.errors import BadRecord
     from kpipe.record import Batch
 
-Answer: TypeAlias = "list[str | None] | str | None"
+JqAnswer: TypeAlias = "list[str | None] | str | None"
 """What jq says of one text: its results, or `number message` about what is wrong."""
-Evaluator: TypeAlias = "Callable[[Sequence[bytes]], Iterable[Answer]]"
+Evaluator: TypeAlias = "Callable[[Sequence[bytes]], Iterable[JqAnswer]]"
 """The answers to several texts, in order."""
 
 Rows: TypeAlias = "list[Sequence[bytes | None] | None]"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 _LEGAL = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 _CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
@@ -56,7 +56,7 @@ class Router:
         return {place: why for place, why in refusals.items() if why is not None}
 
 
-def rename_topic(step: Step, _context: Context) -> Stage:
+def rename_topic(step: Step, _context: Context) -> TransformStage:
     """`--rename-topic REGEX=REPL`: the source topic, or what a route chose, with the first match replaced.
 
     A topic that does not match leaves the target as it is; the cluster that a route chose stays.

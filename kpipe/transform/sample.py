@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 _RATE = re.compile(r"(?P<number>\d*\.?\d+)(?:(?P<percent>%)|/(?P<divisor>\d+))?", re.ASCII)
 
 
-def sample(step: Step, context: Context) -> Stage:
+def sample(step: Step, context: Context) -> TransformStage:
     """`--sample RATE`: each record with the probability RATE, on its own."""
     rate = _parse_rate(step)
     random = Random(_seed(context)).random  # noqa: S311 - a sample, not a secret

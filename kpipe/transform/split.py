@@ -12,10 +12,10 @@ from kpipe.record import COLUMNS
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.results import Evaluate
-    from kpipe.transform.step import Stage
+    from kpipe.transform.step import TransformStage
 
 
-def split_stage(evaluate: Evaluate) -> Stage:
+def split_stage(evaluate: Evaluate) -> TransformStage:
     """A row of results becomes records with these values; a row of None (a tombstone) stays one record."""
 
     def stage(batch: Batch) -> None:

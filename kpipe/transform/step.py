@@ -12,7 +12,7 @@ from kpipe import errors
 from kpipe.record import Batch
 from kpipe.units import DURATIONS, parse_duration
 
-Stage: TypeAlias = Callable[[Batch], None]
+TransformStage: TypeAlias = Callable[[Batch], None]
 """What a transform becomes: it changes the columns of a batch in place, keeps what passes and rejects what is bad."""
 
 _SHOWN = 60  # characters of an argument that a message repeats

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kpipe.record import Batch
     from kpipe.transform.context import Context
-    from kpipe.transform.step import Stage, Step
+    from kpipe.transform.step import Step, TransformStage
 
 
-def value_null(step: Step, _context: Context) -> Stage:
+def value_null(step: Step, _context: Context) -> TransformStage:
     """`--value-null MARKER`: a value that equals MARKER becomes null; an empty MARKER stands for empty values."""
     marker = step.text.encode(errors="surrogateescape")
 
@@ -24,7 +24,7 @@ def value_null(step: Step, _context: Context) -> Stage:
     return stage
 
 
-def value_empty(_step: Step, _context: Context) -> Stage:
+def value_empty(_step: Step, _context: Context) -> TransformStage:
     """`--value-empty`: null becomes an empty value, for targets that take no tombstones."""
 
     def stage(batch: Batch) -> None:

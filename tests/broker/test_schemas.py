@@ -15,7 +15,7 @@ from uuid import UUID
 import fastavro
 import pytest
 
-from kpipe.codecs.registry import Reference, Registry, SchemaText
+from kpipe.codecs.registry import Registry, SchemaReference, SchemaText
 from tests.broker.lab.apicurio import Apicurio
 from tests.broker.lab.cluster import Rec
 from tests.broker.test_group_safety import members
@@ -283,7 +283,7 @@ def test_ids_are_translated_with_references_and_history(
             for fields in ([{"name": "line", "type": name}],
                            [{"name": "line", "type": name}, {"name": "n", "type": "int", "default": 0}])
         ]  # fmt: skip
-        reference = (Reference(name, line, 2),)
+        reference = (SchemaReference(name, line, 2),)
         ids = [
             client.register(f"{source}-value", SchemaText("AVRO", json.dumps(each), reference)).id for each in values
         ]

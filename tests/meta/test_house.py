@@ -152,6 +152,23 @@ def test_a_file_has_one_idea_and_says_which(path: Path) -> None:
     assert len(text.splitlines()) <= FILE or name in TABLES
 
 
+def test_a_name_of_a_class_means_one_thing() -> None:
+    """What a file keeps to itself (`_Reader`) may be called as its neighbour's; all others are met by readers."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            alias = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
+            if isinstance(node, ast.ClassDef) or alias:
+                name = node.name if isinstance(node, ast.ClassDef) else ast.unparse(node.target)
+                homes.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    twice = {name for name, paths in homes.items() if len(paths) > 1 and not name.startswith("_")}
+    known = {
+        "Failure",  # of a record (`kpipe.parts`), and of a question (`kpipe.kafka.questions`)
+        "Message",  # what a program produces (`kpipe.api.producer`), and what people are told (`kpipe.cli.messages`)
+    }
+    assert twice == known
+
+
 def test_functions_are_small() -> None:
     sizes = functions()
     ordered = sorted(sizes.values())

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from kpipe.codecs.registry import Incompatible, Login, NotFound, Reference, SchemaText
+from kpipe.codecs.registry import Incompatible, Login, NotFound, SchemaReference, SchemaText
 from kpipe.errors import KpipeError, UnreachableError, UsageError
 
 INT = SchemaText("AVRO", '"int"')
@@ -48,7 +48,7 @@ def test_references_and_kinds_come_through(fake_registry, client) -> None:
     fake.add("common", 'syntax = "proto3";', "PROTOBUF")
     number = fake.add("t", "x", "PROTOBUF", [{"name": "common.proto", "subject": "common", "version": 1}])
     found = client([fake.url]).by_id(number)
-    assert found.references == (Reference("common.proto", "common", 1),)
+    assert found.references == (SchemaReference("common.proto", "common", 1),)
     assert found.kind == "PROTOBUF"
 
 

@@ -14,10 +14,10 @@ import orjson
 import pytest
 
 from kpipe.codecs import schema
-from kpipe.codecs.decoder import Decoder, Undecodable
+from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.library import FORGET_NOT_FOUND, Library
 from kpipe.codecs.proto_source import compile_text
-from kpipe.codecs.schema import View
+from kpipe.codecs.schema import ValueStyle
 from kpipe.codecs.stages import Decode
 from kpipe.errors import UsageError
 from kpipe.record import Batch
@@ -34,11 +34,11 @@ def framed(number: int, data: bytes) -> bytes:
 
 
 @pytest.fixture
-def decoder_of(client) -> Callable[..., Decoder]:
+def decoder_of(client) -> Callable[..., SchemaDecoder]:
     """Makes decoders that know a registry."""
 
-    def make(fake, decoding: str = "auto", folder: str | None = None) -> Decoder:
-        return Decoder(decoding, View(), library=Library(client([fake.url]), View(), folder))
+    def make(fake, decoding: str = "auto", folder: str | None = None) -> SchemaDecoder:
+        return SchemaDecoder(decoding, ValueStyle(), library=Library(client([fake.url]), ValueStyle(), folder))
 
     return make
 
@@ -158,8 +158,8 @@ def test_a_zero_byte_that_names_no_schema_is_left_alone_and_the_answer_is_kept_f
 ) -> None:
     fake = fake_registry()
     now = [0.0]
-    library = Library(client([fake.url]), View(), None, clock=lambda: now[0])
-    decoder = Decoder("auto", View(), library=library)
+    library = Library(client([fake.url]), ValueStyle(), None, clock=lambda: now[0])
+    decoder = SchemaDecoder("auto", ValueStyle(), library=library)
     for _ in range(5):
         assert decoder.decode(framed(7, b"x")) is None
     assert len(fake.asked) == 1
@@ -199,7 +199,7 @@ def test_schemas_are_kept_on_disk_for_their_user_alone_and_ids_given_out_again_a
 def test_an_avro_file_in_a_record(codec) -> None:
     out = io.BytesIO()
     fastavro.writer(out, json.loads(RECORD), [{"x": 1}, {"x": 2}], codec=codec)
-    raw, decoder = out.getvalue(), Decoder("auto", View())
+    raw, decoder = out.getvalue(), SchemaDecoder("auto", ValueStyle())
     assert orjson.loads(decoder.decode(raw).text) == [{"x": 1}, {"x": 2}]
     header_end = raw.index(raw[-16:]) + 16
     for end in set(range(4, len(raw))) - {header_end}:  # a file without blocks is whole
@@ -211,12 +211,12 @@ def test_an_avro_file_with_another_compression_is_told() -> None:
     out = io.BytesIO()
     fastavro.writer(out, json.loads(RECORD), [{"x": 1}], codec="bzip2")
     with pytest.raises(Undecodable, match="compressed with bzip2"):
-        Decoder("auto", View()).decode(out.getvalue())
+        SchemaDecoder("auto", ValueStyle()).decode(out.getvalue())
 
 
 def test_glue_data_with_a_schema_at_hand_also_compressed_and_no_bomb() -> None:
-    given = schema.avro(RECORD, (), View())
-    decoder = Decoder("auto", View(), given=given)
+    given = schema.avro(RECORD, (), ValueStyle())
+    decoder = SchemaDecoder("auto", ValueStyle(), given=given)
     start = b"\x03\x00" + b"\1" * 16
     assert decoder.decode(start + b"\x04").text == b'{"x":2}'
     packed = b"\x03\x05" + b"\1" * 16
@@ -228,32 +228,32 @@ def test_glue_data_with_a_schema_at_hand_also_compressed_and_no_bomb() -> None:
 
 
 def test_a_schema_file_reads_what_has_no_frame() -> None:
-    decoder = Decoder("avro", View(), given=schema.avro(RECORD, (), View()))
+    decoder = SchemaDecoder("avro", ValueStyle(), given=schema.avro(RECORD, (), ValueStyle()))
     assert decoder.decode(b"\x04").text == b'{"x":2}'
     files = compile_text("a.proto", PROTO, {})
     from kpipe.codecs.proto import Messages
 
-    named = schema.Proto(Messages(files), View(message="C"), indexed=False)
-    assert Decoder("protobuf", View(), given=named).decode(b"\x0a\x01z").text == b'{"y":"z"}'
+    named = schema.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
+    assert SchemaDecoder("protobuf", ValueStyle(), given=named).decode(b"\x0a\x01z").text == b'{"y":"z"}'
 
 
 def test_messagepack_and_cbor_with_what_json_has_no_word_for() -> None:
-    assert Decoder("msgpack", View()).decode(b"\x81\xa1a\xc4\x01\xff").text == b'{"a":{"base64":"/w=="}}'
-    assert Decoder("cbor", View()).decode(b"\xa1\x61a\x41\xff").text == b'{"a":{"base64":"/w=="}}'
+    assert SchemaDecoder("msgpack", ValueStyle()).decode(b"\x81\xa1a\xc4\x01\xff").text == b'{"a":{"base64":"/w=="}}'
+    assert SchemaDecoder("cbor", ValueStyle()).decode(b"\xa1\x61a\x41\xff").text == b'{"a":{"base64":"/w=="}}'
     for decoding in ("msgpack", "cbor"):
         with pytest.raises(Undecodable):
-            Decoder(decoding, View()).decode(b"\xc1\xff\xff")
+            SchemaDecoder(decoding, ValueStyle()).decode(b"\xc1\xff\xff")
 
 
 def test_without_a_registry_a_frame_is_left_alone_and_a_header_is_told() -> None:
-    decoder = Decoder("auto", View())
+    decoder = SchemaDecoder("auto", ValueStyle())
     assert decoder.decode(framed(7, b"x")) is None
     with pytest.raises(Undecodable, match=r"schema\.registry\.url"):
         decoder.decode(b"x", [("__value_schema_id", b"\0\0\0\0\x07")])
 
 
 def test_protobuf_without_any_schema_shows_field_numbers() -> None:
-    found = Decoder("protobuf", View()).decode(b"\x08\x05\x12\x02hi")
+    found = SchemaDecoder("protobuf", ValueStyle()).decode(b"\x08\x05\x12\x02hi")
     assert orjson.loads(found.text) == [{"field": 1, "varint": 5}, {"field": 2, "text": "hi"}]
     assert "no schema" in found.note
 
@@ -280,14 +280,16 @@ def test_a_schema_that_cannot_be_read_is_asked_for_once_a_minute(fake_registry, 
 def test_a_given_schema_is_for_what_names_none_that_the_registry_has(fake_registry, client) -> None:
     fake = fake_registry()
     number = fake.add("t-value", RECORD)
-    given = schema.avro('{"type":"record","name":"G","fields":[{"name":"g","type":"int"}]}', (), View())
-    decoder = Decoder("avro", View(), library=Library(client([fake.url]), View(), None), given=given)
+    given = schema.avro('{"type":"record","name":"G","fields":[{"name":"g","type":"int"}]}', (), ValueStyle())
+    decoder = SchemaDecoder("avro", ValueStyle(), library=Library(client([fake.url]), ValueStyle(), None), given=given)
     assert decoder.decode(framed(number, b"\x04")).text == b'{"x":2}'
     assert decoder.decode(framed(number + 1, b"\x04")).text == b'{"g":2}'
     assert decoder.decode(b"\x04").text == b'{"g":2}'
     many = ",".join(f'{{"name":"f{place}","type":"int"}}' for place in range(6))
-    wide = schema.avro(f'{{"type":"record","name":"W","fields":[{many}]}}', (), View())
-    unframed = Decoder("avro", View(), given=wide).decode(bytes(6))  # starts like Confluent's prefix, and has none
+    wide = schema.avro(f'{{"type":"record","name":"W","fields":[{many}]}}', (), ValueStyle())
+    unframed = SchemaDecoder("avro", ValueStyle(), given=wide).decode(
+        bytes(6)
+    )  # starts like Confluent's prefix, and has none
     assert orjson.loads(unframed.text) == {f"f{place}": 0 for place in range(6)}
     assert "framing" not in unframed.schema
 

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kpipe.codecs import schema
-from kpipe.codecs.decoder import Decoder
-from kpipe.codecs.encoder import Encoder, framed
+from kpipe.codecs.decoder import SchemaDecoder
+from kpipe.codecs.encoder import SchemaEncoder, framed
 from kpipe.codecs.library import Library
 from kpipe.codecs.proto_source import compile_text
 from kpipe.codecs.registry import Registry, SchemaText
-from kpipe.codecs.schema import View
+from kpipe.codecs.schema import ValueStyle
 from kpipe.codecs.stages import Decode, Encode
 from kpipe.errors import BadRecord
 from kpipe.formats.envelope import EnvelopeDecoder
@@ -45,11 +45,13 @@ class Pipe:
 
     def __init__(self, fake: FakeRegistry, *, tagged: bool = False) -> None:
         self.registry = Registry([fake.url])
-        library = Library(self.registry, View(tagged=tagged), None)
+        library = Library(self.registry, ValueStyle(tagged=tagged), None)
         self.said: list[str] = []
-        decoders = [Decoder("auto", View(tagged=tagged), is_key=is_key, library=library) for is_key in (False, True)]
+        decoders = [
+            SchemaDecoder("auto", ValueStyle(tagged=tagged), is_key=is_key, library=library) for is_key in (False, True)
+        ]
         self._decode = Decode(*decoders, refuses=False, say=self.said.append)
-        self._encode = Encode(Encoder(None, library), Encoder(None, library))
+        self._encode = Encode(SchemaEncoder(None, library), SchemaEncoder(None, library))
 
     def __call__(self, batch: Batch) -> Batch:
         self._decode(batch)
@@ -139,13 +141,13 @@ def test_avro_null_is_no_tombstone(pipe_of) -> None:
 def test_a_frame_of_another_registry_comes_back_with_the_schema_of_the_file() -> None:
     glue = b"\x03\x05" + bytes(range(16)) + zlib.compress(b"\x04")
     azure = b"\0\0\0\0" + b"0" * 32 + b"\x04"
-    codec = schema.avro(RECORD, (), View())
-    decode = Decode(Decoder("auto", View(), given=codec), None, refuses=False, say=print)
+    codec = schema.avro(RECORD, (), ValueStyle())
+    decode = Decode(SchemaDecoder("auto", ValueStyle(), given=codec), None, refuses=False, say=print)
     batch = Batch([glue, azure])
     decode(batch)
     assert [orjson.loads(value) for value in batch.values] == [{"x": 2}] * 2
     batch = EnvelopeDecoder("stdin", encoded=BOTH).feed(EnvelopeEncoder()(batch))
-    Encode(Encoder(None, None, codec), None)(batch)
+    Encode(SchemaEncoder(None, None, codec), None)(batch)
     assert batch.values == [glue, azure]
 
 
@@ -153,8 +155,10 @@ def test_a_prefixed_protobuf_is_read_with_a_file_alone() -> None:
     files = compile_text("a.proto", PROTO, {})
     from kpipe.codecs.proto import Messages
 
-    codec = schema.Proto(Messages(files), View(message="C"), indexed=False)
-    found = Decoder("protobuf", View(message="C"), given=codec).decode(prefixed(3, b"\x04\x02\x00\x0a\x01z"))
+    codec = schema.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
+    found = SchemaDecoder("protobuf", ValueStyle(message="C"), given=codec).decode(
+        prefixed(3, b"\x04\x02\x00\x0a\x01z")
+    )
     assert orjson.loads(found.text) == {"y": "z"}
     assert found.back(b'{"y":"w"}') == prefixed(3, b"\x04\x02\x00\x0a\x01w")
 
@@ -213,12 +217,12 @@ def test_a_member_twice_is_found_beside_a_schema() -> None:
 
 
 def test_a_fixed_schema_writes_prefix_header_or_neither() -> None:
-    codec = schema.load(SchemaText("PROTOBUF", PROTO), {}, View())
+    codec = schema.load(SchemaText("PROTOBUF", PROTO), {}, ValueStyle())
     guid = str(UUID(int=7))
 
     def written(framing: str, message: str = "", *, is_key: bool = False) -> tuple[bytes | None, object]:
         fixed = framed(codec, framing, is_key=is_key, number=9, guid=guid, message=message)
-        return Encoder(fixed).encode(b'{"x":5}' if not message else b'{"y":"z"}', None), fixed.header
+        return SchemaEncoder(fixed).encode(b'{"x":5}' if not message else b'{"y":"z"}', None), fixed.header
 
     assert written("confluent") == (prefixed(9, b"\0\x08\x05"), None)
     assert written("confluent", "B.C") == (prefixed(9, b"\x04\x02\x00\x0a\x01z"), None)
@@ -228,10 +232,10 @@ def test_a_fixed_schema_writes_prefix_header_or_neither() -> None:
 
 
 def test_the_header_replaces_one_that_was_there_and_a_null_gets_none() -> None:
-    fixed = framed(schema.avro(RECORD, (), View()), "header", is_key=False, number=0, guid=str(UUID(int=7)))
+    fixed = framed(schema.avro(RECORD, (), ValueStyle()), "header", is_key=False, number=0, guid=str(UUID(int=7)))
     old = ("__value_schema_id", b"old")
     batch = Batch([b'{"x":1}', None, b"{"], headers=[[("a", b"b"), old], [old], None], file="stdin", lines=[1, 2, 3])
-    Encode(Encoder(fixed), None)(batch)
+    Encode(SchemaEncoder(fixed), None)(batch)
     assert batch.values == [b"\x02", None]
     assert batch.headers == [[("a", b"b"), fixed.header], [old]]
     assert str(batch.bad[0].error) == "encode: stdin:3: the value is not JSON, and its schema wants JSON"

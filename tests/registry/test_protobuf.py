@@ -10,7 +10,7 @@ from kpipe.codecs import schema
 from kpipe.codecs.avro_text import NoFit
 from kpipe.codecs.proto import Messages
 from kpipe.codecs.proto_source import compile_text
-from kpipe.codecs.schema import DataError, View
+from kpipe.codecs.schema import DataError, ValueStyle
 
 THREE = """syntax = "proto3"; package p;
 import "google/protobuf/any.proto"; import "google/protobuf/timestamp.proto";
@@ -39,12 +39,12 @@ SHOWN_ANY = {"@type": "x/y.Z", "value": "YQ=="}
 
 @pytest.fixture(scope="module")
 def codec() -> schema.Proto:
-    return schema.Proto(Messages(compile_text("a.proto", THREE, {})), View(message="p.M"), indexed=False)
+    return schema.Proto(Messages(compile_text("a.proto", THREE, {})), ValueStyle(message="p.M"), indexed=False)
 
 
 @pytest.fixture(scope="module")
 def old() -> schema.Proto:
-    return schema.Proto(Messages(compile_text("b.proto", TWO, {})), View(message="q.G"), indexed=False)
+    return schema.Proto(Messages(compile_text("b.proto", TWO, {})), ValueStyle(message="q.G"), indexed=False)
 
 
 @pytest.mark.parametrize(

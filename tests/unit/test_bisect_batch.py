@@ -9,7 +9,7 @@ import pytest
 
 from kpipe.kafka.troubles import Troubles
 from kpipe.ledger import Flight, Unsent
-from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Row, parts_of
+from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Resent, parts_of
 
 
 class Report:
@@ -68,9 +68,9 @@ class Trial:
         self.judged: list[tuple[bytes, str]] = []
         flight = Flight()
 
-        def row(number: int, value: bytes) -> Row:
+        def row(number: int, value: bytes) -> Resent:
             arguments = ("t", value, None, number % partitions, 0, None)
-            return Row(flight, number, arguments, lambda _message: self.settled.append(value))
+            return Resent(flight, number, arguments, lambda _message: self.settled.append(value))
 
         def judge(_flight: Flight, number: int, report: Any) -> bool:
             self.judged.append((values[number], "unsent" if isinstance(report, Unsent) else report.name()))
@@ -131,7 +131,7 @@ def test_when_nobody_waits_any_longer_what_is_out_is_unknown_and_the_rest_unsent
 def test_parts_are_small_enough_for_one_batch_each() -> None:
     flight = Flight()
     rows = [
-        Row(flight, n, ("t", b"x" * size, None, 0, 0, None), lambda _m: None)
+        Resent(flight, n, ("t", b"x" * size, None, 0, 0, None), lambda _m: None)
         for n, size in enumerate([10] * 600 + [400_000, 10, 200_000])
     ]
     parts = list(parts_of(rows))
@@ -241,7 +241,7 @@ def test_a_full_queue_that_nobody_waits_for_leaves_the_record_unsent() -> None:
 def test_a_record_that_the_client_does_not_take_is_judged_as_it_says(error: Exception) -> None:
     broker, judged = Scripted(), []
     broker.raises = error
-    row = Row(Flight(), 0, ("t", b"v", None, 0, 0, None), lambda _message: None)
+    row = Resent(Flight(), 0, ("t", b"v", None, 0, 0, None), lambda _message: None)
     bisection = BatchBisection(broker, Troubles("c"), lambda *judgement: bool(judged.append(judgement)), lambda: True)
     bisection.run([row])
     assert [report for _, _, report in judged] == [error.args[0] if error.args else error]
@@ -250,13 +250,13 @@ def test_a_record_that_the_client_does_not_take_is_judged_as_it_says(error: Exce
 def test_the_size_of_a_record_is_that_of_key_and_value_and_some_bytes_around() -> None:
     sizes = {(b"abc", b"de"): 55, (None, b"de"): 52, (b"abc", None): 53, (None, None): 50}
     for (value, key), size in sizes.items():
-        assert Row(Flight(), 0, ("t", value, key, 0, 0, None), lambda _m: None).size == size
+        assert Resent(Flight(), 0, ("t", value, key, 0, 0, None), lambda _m: None).size == size
 
 
 def test_a_part_is_filled_to_the_last_byte_and_none_is_empty() -> None:
-    def rows(*sizes: int) -> list[Row]:
+    def rows(*sizes: int) -> list[Resent]:
         return [
-            Row(Flight(), n, ("t", b"x" * (s - 50), None, 0, 0, None), lambda _m: None) for n, s in enumerate(sizes)
+            Resent(Flight(), n, ("t", b"x" * (s - 50), None, 0, 0, None), lambda _m: None) for n, s in enumerate(sizes)
         ]
 
     half = PART_BYTES // 2

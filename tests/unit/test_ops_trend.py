@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpipe.ops.groups import Group, Row
+from kpipe.ops.groups import Group, PartitionLag
 from kpipe.ops.trend import Trend, Trends, margin_ms, smallest
 
 
@@ -55,7 +55,10 @@ def test_an_offset_that_went_back_gives_no_rate(last: tuple[float, int, int]) ->
 def test_a_group_stands_still_when_each_lagging_partition_does() -> None:
     trends = Trends()
     for at, moved in ((0.0, 0), (5.0, 10)):
-        rows = [Row("t", 0, committed=5, start=0, end=9), Row("t", 1, committed=moved, start=0, end=50)]
+        rows = [
+            PartitionLag("t", 0, committed=5, start=0, end=9),
+            PartitionLag("t", 1, committed=moved, start=0, end=50),
+        ]
         group = Group("g", rows=rows)
         trends.look(group, at)
     assert trends.of("g", rows[0]).still  # type: ignore[union-attr]
@@ -63,7 +66,7 @@ def test_a_group_stands_still_when_each_lagging_partition_does() -> None:
 
 
 def test_the_margin_is_what_is_sure() -> None:
-    row = Row("t", 0, waiting_ms=1000)
+    row = PartitionLag("t", 0, waiting_ms=1000)
     assert margin_ms(row, {"cleanup.policy": "delete", "retention.ms": "5000"}, 3000) == 3000
     assert margin_ms(row, {"cleanup.policy": "delete", "retention.ms": "5000"}, 30_000) == 0
     assert margin_ms(row, {"cleanup.policy": "delete", "retention.ms": "-1"}, 0) is None
@@ -74,6 +77,13 @@ def test_the_margin_is_what_is_sure() -> None:
 
 
 def test_sums_leave_out_what_is_not_known() -> None:
-    group = Group("g", rows=[Row("t", 0, committed=2, start=0, end=5), Row("t", 1, start=0, end=9), Row("t", 2)])
+    group = Group(
+        "g",
+        rows=[
+            PartitionLag("t", 0, committed=2, start=0, end=5),
+            PartitionLag("t", 1, start=0, end=9),
+            PartitionLag("t", 2),
+        ],
+    )
     assert (group.lag, group.without_offset, group.behind_ms) == (3, 2, None)
     assert Group("g").lag is None

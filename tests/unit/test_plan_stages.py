@@ -13,10 +13,10 @@ from kpipe.record import Batch
 from kpipe.transform.fixed import fixed_fields, fixed_timestamp, parse_header, refuse_cut_names
 
 if TYPE_CHECKING:
-    from kpipe.pipeline import Stage
+    from kpipe.pipeline import PipelineStage
 
 
-def through(batch: Batch, stages: list[Stage]) -> Batch:
+def through(batch: Batch, stages: list[PipelineStage]) -> Batch:
     for stage in stages:
         stage(batch)
     return batch

@@ -13,7 +13,7 @@ from kpipe.cli import _log_format, as_json
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
 from kpipe.ops.exporter import Exporter
-from kpipe.ops.groups import Group, Row
+from kpipe.ops.groups import Group, PartitionLag
 from kpipe.run.lag import Lag
 from kpipe.run.metrics import TOPICS, Families
 from kpipe.run.seen import Seen, look, merge
@@ -142,9 +142,9 @@ def test_an_old_look_says_nothing() -> None:
 
 def test_the_exporter_shows_what_is_known_and_leaves_out_what_is_not() -> None:
     exporter = Exporter()
-    known = Row("orders", 0, committed=5, start=0, end=15, behind_ms=2500)
+    known = PartitionLag("orders", 0, committed=5, start=0, end=15, behind_ms=2500)
     exporter.show(
-        [("prod", Group("g", rows=[known, Row("orders", 1, end=9)]))],
+        [("prod", Group("g", rows=[known, PartitionLag("orders", 1, end=9)]))],
         {("prod", "orders", 0): 60_000},
         {"prod": (0.2, 1)},
     )

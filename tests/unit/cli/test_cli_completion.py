@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.cli.manual import load
-from kpipe.cli.tab import Answer, _cut_of_bash, choices, complete, read_words, split_line
+from kpipe.cli.tab import Offer, _cut_of_bash, choices, complete, read_words, split_line
 
 
 def offered(*words: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_values_and_options(words: tuple[str, ...], names: list[str]) -> None:
     "words", [("produce", "t", ""), ("produce", "t", "a.txt", "b"), ("consume", "-F", ""), ("broker", "--", "sh", "")]
 )
 def test_files_are_for_the_shell_to_find(words: tuple[str, ...]) -> None:
-    assert complete(words[:-1], words[-1]) == Answer(files=True)
+    assert complete(words[:-1], words[-1]) == Offer(files=True)
 
 
 @pytest.mark.parametrize(

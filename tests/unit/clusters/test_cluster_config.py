@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpipe.clusters.config import STARTER, Row, _quote, import_files, init, paths, show
+from kpipe.clusters.config import STARTER, ShownSetting, _quote, import_files, init, paths, show
 from kpipe.clusters.configfile import read_config
 from kpipe.clusters.profiles import Flags, load_profiles
 from kpipe.clusters.secrets import MASK
@@ -38,14 +38,14 @@ read_only = true
     environ = {"KPIPE_CONFIG": str(config), "KPIPE_CLUSTER": "prod", "KPIPE_SASL_USERNAME": "me"}
     rows = show(load_profiles(Flags(properties=["acks=1"]), environ, tmp_path))
     assert rows == [
-        Row("prod", "acks", "1", "-X acks"),
-        Row("prod", "bootstrap.servers", "p:1", f"{config}:2"),
-        Row("prod", "read_only", "true", f"{config}:6"),
-        Row("prod", "sasl.mechanism", "OAUTHBEARER", f"{config}:5"),
-        Row("prod", "sasl.password", "(from command vault)", f"{config}:4"),
-        Row("prod", "sasl.username", "me", "environment KPIPE_SASL_USERNAME"),
-        Row("prod", "ssl.key.password", MASK, f"{config}:3"),
-        Row("prod", "token", "(from command mint)", f"{config}:5"),
+        ShownSetting("prod", "acks", "1", "-X acks"),
+        ShownSetting("prod", "bootstrap.servers", "p:1", f"{config}:2"),
+        ShownSetting("prod", "read_only", "true", f"{config}:6"),
+        ShownSetting("prod", "sasl.mechanism", "OAUTHBEARER", f"{config}:5"),
+        ShownSetting("prod", "sasl.password", "(from command vault)", f"{config}:4"),
+        ShownSetting("prod", "sasl.username", "me", "environment KPIPE_SASL_USERNAME"),
+        ShownSetting("prod", "ssl.key.password", MASK, f"{config}:3"),
+        ShownSetting("prod", "token", "(from command mint)", f"{config}:5"),
     ]
     assert SECRET not in str(rows)
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpipe.codecs import schema
-from kpipe.codecs.decoder import Decoder, Undecodable
+from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.proto_source import compile_text
-from kpipe.codecs.schema import View
+from kpipe.codecs.schema import ValueStyle
 
 NODE = {
     "type": "record",
@@ -59,19 +59,21 @@ def deep(count: int) -> bytes:
     return data
 
 
-def avro(document: object) -> Decoder:
-    return Decoder("avro", View(), given=schema.avro(json.dumps(document), (), View()))
+def avro(document: object) -> SchemaDecoder:
+    return SchemaDecoder("avro", ValueStyle(), given=schema.avro(json.dumps(document), (), ValueStyle()))
 
 
 @pytest.fixture(scope="module")
-def protobuf() -> Decoder:
+def protobuf() -> SchemaDecoder:
     from kpipe.codecs.proto import Messages
 
     messages = Messages(compile_text("t.proto", PROTO, {}))
-    return Decoder("protobuf", View(message="T"), given=schema.Proto(messages, View(message="T"), indexed=False))
+    return SchemaDecoder(
+        "protobuf", ValueStyle(message="T"), given=schema.Proto(messages, ValueStyle(message="T"), indexed=False)
+    )
 
 
-def decode(decoder: Decoder, payload: bytes, headers: object = None) -> object:
+def decode(decoder: SchemaDecoder, payload: bytes, headers: object = None) -> object:
     """What it says, or why not; anything else it raises fails the test."""
     try:
         found = decoder.decode(payload, headers)  # type: ignore[arg-type]
@@ -93,8 +95,8 @@ def decode(decoder: Decoder, payload: bytes, headers: object = None) -> object:
     is_key=st.booleans(),
 )
 def test_no_frame_hurts(payload, headers, is_key) -> None:
-    for given_codec in (None, schema.avro(json.dumps(NODE), (), View())):
-        decode(Decoder("auto", View(), is_key=is_key, given=given_codec), payload, headers)
+    for given_codec in (None, schema.avro(json.dumps(NODE), (), ValueStyle())):
+        decode(SchemaDecoder("auto", ValueStyle(), is_key=is_key, given=given_codec), payload, headers)
 
 
 @settings(max_examples=100, deadline=None)
@@ -103,7 +105,7 @@ def test_no_bytes_hurt_a_decoder(protobuf, payload, data) -> None:
     decode(avro(data.draw(st.sampled_from(SCHEMAS))), payload)
     decode(protobuf, payload)
     for name in ("msgpack", "cbor", "json", "protobuf", "auto"):
-        decode(Decoder(name, View()), payload)
+        decode(SchemaDecoder(name, ValueStyle()), payload)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_no_bytes_hurt_a_decoder(protobuf, payload, data) -> None:
 )
 def test_depth_and_length_end_with_a_reason(decoding, payload) -> None:
     with pytest.raises(Undecodable):
-        Decoder(decoding, View()).decode(payload)
+        SchemaDecoder(decoding, ValueStyle()).decode(payload)
 
 
 def test_a_cbor_value_that_is_referred_to_again_and_again_is_no_bomb() -> None:
@@ -136,13 +138,13 @@ def test_a_cbor_value_that_is_referred_to_again_and_again_is_no_bomb() -> None:
             + (b"\x18" + bytes([30 - number]) if number < 7 else bytes([30 - number]))
         )
     with pytest.raises(Undecodable):
-        Decoder("cbor", View()).decode(payload)
+        SchemaDecoder("cbor", ValueStyle()).decode(payload)
 
 
 def test_protobuf_in_itself_ends_at_a_depth(protobuf) -> None:
     for count in (99, 101, 20_000):
         decode(protobuf, deep(count))
-        decode(Decoder("protobuf", View()), deep(count))
+        decode(SchemaDecoder("protobuf", ValueStyle()), deep(count))
 
 
 def test_avro_that_nests_or_announces_ends_at_a_limit() -> None:
@@ -168,18 +170,18 @@ def deflated(data: bytes) -> bytes:
 
 
 def test_an_avro_file_may_not_grow_without_end() -> None:
-    assert decode(Decoder("auto", View()), container([(1, deflated(b"\x02a"))], "string")) == "a"
+    assert decode(SchemaDecoder("auto", ValueStyle()), container([(1, deflated(b"\x02a"))], "string")) == "a"
     zeros = deflated(long(30 << 20) + bytes(30 << 20))
     with pytest.raises(Undecodable, match="more than 64 MiB"):
-        Decoder("auto", View()).decode(container([(1, zeros)] * 4, "string"))
+        SchemaDecoder("auto", ValueStyle()).decode(container([(1, zeros)] * 4, "string"))
     with pytest.raises(Undecodable, match="announces"):
-        Decoder("auto", View()).decode(container([(60_000, b"")] * 100, "null", b"null"))
+        SchemaDecoder("auto", ValueStyle()).decode(container([(60_000, b"")] * 100, "null", b"null"))
 
 
 def test_a_compressed_frame_may_not_grow_without_end() -> None:
     bomb = b"\x03\x05" + bytes(16) + zlib.compress(bytes(80 << 20))
     with pytest.raises(Undecodable, match="more than 64 MiB"):
-        Decoder("auto", View(), given=schema.avro('"bytes"', (), View())).decode(bomb)
+        SchemaDecoder("auto", ValueStyle(), given=schema.avro('"bytes"', (), ValueStyle())).decode(bomb)
 
 
 @pytest.mark.parametrize(
@@ -196,12 +198,12 @@ def test_a_compressed_frame_may_not_grow_without_end() -> None:
     ],
 )
 def test_what_json_has_no_word_for_is_not_lost(decoding, payload, shown) -> None:
-    assert decode(Decoder(decoding, View()), payload) == shown
+    assert decode(SchemaDecoder(decoding, ValueStyle()), payload) == shown
 
 
 def test_members_that_json_would_call_the_same_are_refused() -> None:
     with pytest.raises(Undecodable, match="two of its members"):
-        Decoder("msgpack", View()).decode(b"\x82\x01\xc0\xa11\xc0")
+        SchemaDecoder("msgpack", ValueStyle()).decode(b"\x82\x01\xc0\xa11\xc0")
 
 
 def test_data_cut_at_each_byte_end_with_a_reason() -> None:

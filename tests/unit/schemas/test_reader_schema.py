@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from kpipe.codecs import avro_read, avro_resolve, avro_schema, avro_write, schema
-from kpipe.codecs.decoder import Decoder, Undecodable
-from kpipe.codecs.encoder import Encoder
-from kpipe.codecs.schema import View
+from kpipe.codecs.decoder import SchemaDecoder, Undecodable
+from kpipe.codecs.encoder import SchemaEncoder
+from kpipe.codecs.schema import ValueStyle
 from kpipe.errors import BadRecord
 
 
@@ -138,26 +138,26 @@ def test_a_type_in_itself_resolves_and_depth_has_its_limit() -> None:
         avro_resolve.reader(*trees)(b"\x02\x02" * 5000 + b"\x02\x00", 0)
 
 
-def view_of(reader: schema.Codec) -> View:
-    return View(reader=reader, reader_name="new.avsc")
+def view_of(reader: schema.Codec) -> ValueStyle:
+    return ValueStyle(reader=reader, reader_name="new.avsc")
 
 
 def test_what_is_shown_through_a_reader_cannot_be_written_by_its_own_schema() -> None:
-    new = schema.avro(json.dumps(record(field("b", "string", default="d"))), (), View())
+    new = schema.avro(json.dumps(record(field("b", "string", default="d"))), (), ValueStyle())
     old = schema.avro(json.dumps(record(field("a", "int"))), (), view_of(new))
-    found = Decoder("avro", view_of(new), given=old).decode(b"\x02")
+    found = SchemaDecoder("avro", view_of(new), given=old).decode(b"\x02")
     assert (found.text, found.back) == (b'{"b":"d"}', None)
     assert found.schema == {"format": "avro", "reader_schema": "new.avsc"}
     with pytest.raises(BadRecord, match=r"shown through the schema new\.avsc"):
-        Encoder(None).encode(found.text, found.schema)
+        SchemaEncoder(None).encode(found.text, found.schema)
 
 
 def test_json_and_other_formats_through_a_reader() -> None:
     new = schema.Json('{"type":"object","required":["b"]}', {})
     seen = schema.Json("true", {}, view_of(new))
-    assert Decoder("json", view_of(new), given=seen).decode(b'{"b": 1}').text == b'{"b": 1}'
+    assert SchemaDecoder("json", view_of(new), given=seen).decode(b'{"b": 1}').text == b'{"b": 1}'
     with pytest.raises(Undecodable, match="required"):
-        Decoder("json", view_of(new), given=seen).decode(b"{}")
+        SchemaDecoder("json", view_of(new), given=seen).decode(b"{}")
     with pytest.raises(avro_schema.SchemaError, match="it is avro, and the reader's schema is json"):
         schema.avro('"int"', (), view_of(new))
 
@@ -182,7 +182,7 @@ def test_connects_types_are_shown_and_come_back_with_and_without_them(name, kind
             field("y", ["string", {"type": kind, "connect.name": name}]),
         )
     )
-    plain, seen = schema.avro(text, (), View()), schema.avro(text, (), View(connect_types=True))
+    plain, seen = schema.avro(text, (), ValueStyle()), schema.avro(text, (), ValueStyle(connect_types=True))
     data = plain.writer()(orjson.dumps({"x": value, "y": {kind: value}}))
     found = seen.read(data, 0)
     assert found.value["x"] == shown

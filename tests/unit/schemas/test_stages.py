@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from kpipe.codecs import schema
-from kpipe.codecs.decoder import Decoder
-from kpipe.codecs.schema import View
+from kpipe.codecs.decoder import SchemaDecoder
+from kpipe.codecs.schema import ValueStyle
 from kpipe.codecs.stages import Decode, Reencode
 from kpipe.record import Batch
 
@@ -18,7 +18,7 @@ RECORD = '{"type":"record","name":"R","fields":[{"name":"x","type":"int"}]}'
 
 def stage(*, refuses: bool = False, keys: bool = False) -> tuple[Decode, list[str]]:
     said: list[str] = []
-    decoder = Decoder("avro", View(), given=schema.avro(RECORD, (), View()))
+    decoder = SchemaDecoder("avro", ValueStyle(), given=schema.avro(RECORD, (), ValueStyle()))
     return Decode(decoder, decoder if keys else None, refuses=refuses, say=said.append), said
 
 
