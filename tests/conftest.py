@@ -10,12 +10,9 @@ import signal
 import subprocess
 import sysconfig
 import time
-from array import array
 from contextlib import suppress
 from dataclasses import dataclass
-from fcntl import ioctl
 from pathlib import Path
-from termios import FIONREAD
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -110,19 +107,6 @@ class Running:
     def wait_for_stdout(self, data: bytes, timeout: float = 20) -> None:
         self.wait_for(lambda: data in self.out, timeout, f"{data!r} on stdout")
 
-    def wait_until_read(self, timeout: float = 20) -> None:
-        """Wait until it has taken all that was written to its stdin: nothing is left in the pipe (FIONREAD)."""
-        assert self.process.stdin is not None
-        left = array("i", [0])
-        pipe = self.process.stdin.fileno()
-        self.wait_for(lambda: not ioctl(pipe, FIONREAD, left) and not left[0], timeout, "its input is read")
-
-    def wait_until_busy(self, seconds: float, timeout: float = 60) -> None:
-        """Wait until it and its children have used so many seconds of CPU: an endless computation has begun."""
-        self.wait_for(
-            lambda: sum(map(cpu_s, [self.pid, *children_of(self.pid)])) >= seconds, timeout, f"{seconds:g} s of work"
-        )
-
     def end(self) -> None:
         """Kill it if it still lives, and close its pipes."""
         self.process.kill()
@@ -134,25 +118,6 @@ class Running:
 
     def _said(self) -> str:
         return f"\nstderr: {self.err[-2000:]}\nstdout: {self.out[-500:]!r}"
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used; 0 for one that is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that it has started and that are there now."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended meanwhile
-            if int(entry.read_text().rsplit(")", 1)[1].split()[1]) == pid:
-                found.append(int(entry.parent.name))
-    return found
 
 
 class Kpipe:

@@ -268,7 +268,7 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
     until(lambda: len(held(kafka, topic)) == 10_000, "the first lines are there")
     kafka.broker.pause()
     feed(running, 10_000, 5_000)
-    running.wait_until_read()
+    time.sleep(0.3)  # nobody can see from outside that the lines were read
     running.signal(signal.SIGTERM)
     running.wait_for_stderr("waiting for 5,000 records that were read")
     asked = time.monotonic()
@@ -295,7 +295,7 @@ def test_a_full_queue_under_a_frozen_broker_is_given_up(kafka: Cluster, kpipe: K
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     feed(running, 1, 5_000)
-    running.wait_until_read()
+    time.sleep(0.3)
     running.signal(signal.SIGTERM)
     ended = running.wait(10)
     assert ended.code == 1

@@ -163,7 +163,7 @@ def test_steps_of_the_clock(
     course = Course(kpipe, cluster, stock, AT_LEAST_ONCE, 4, options, env=env)
     running = course.start()
     course.under_way(running)
-    running.wait_for(lambda: len(set(mark.read_text().split())) > 3, WAIT, "steps of the clock")
+    time.sleep(0.5)
     took = stop_frozen(cluster, running)
     assert took < 2 + 4, took
     following = course.start()
