@@ -199,7 +199,7 @@ def test_the_order_of_what_produce_does_to_a_record(plan: Planner, lines: str) -
 
 def test_a_filter_stands_between_the_stages_and_the_throttle(plan: Planner, lines: str) -> None:
     wired = plan.produce("a", lines, rate=("5/s",), count=3, steps=(GREP, FILTER))
-    assert wired.sinks == ["Lines", "Limited", "Throttle", "TopicSink"]
+    assert wired.sinks == ["Lines", "LimitedSink", "Throttle", "TopicSink"]
     assert wired.stages == ["grep", "refuse_newlines"]
     assert wired.pipeline.limit is None, "it is counted behind the filter"
     assert not wired.pipeline.enough()
