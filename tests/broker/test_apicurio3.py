@@ -46,7 +46,7 @@ def test_what_it_has_is_decoded_encoded_again_and_brought_elsewhere(
     kafka.write(source, records)
     read, written = pipe(apicurio.url, source, target)
     assert (read.code, written.code, written.err) == (0, 0, "")
-    shown = [json.loads(line)["value"] for line in read.out.splitlines()]
+    shown = [json.loads(line)["value"] for line in read.out.splitlines()[:2]]
     assert (shown[0]["price"], shown[1]) == ("12.34", {"y": "z"})
     assert [(r.value, r.key) for r in kafka.read(target)] == [(r.value, r.key) for r in records]
     kafka.write(target, [Rec(long_prefix + order(7))])
