@@ -136,7 +136,7 @@ class SchemaDecoder:
             if found is None:
                 raise DataError("it is no Protobuf message")
             return Decoded(orjson.dumps(found), {"format": "protobuf"}, "no schema is known: field numbers only")
-        raise DataError("it names no schema; give one with --schema")
+        raise DataError("it names no schema" if self._is_key else "it names no schema; give one with --schema")
 
     def _framed(self, payload: bytes, frame: Frame) -> Decoded | None:
         match frame.kind:
