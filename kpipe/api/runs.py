@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import time
 from collections import deque
 from contextlib import suppress
@@ -297,7 +298,7 @@ class _Hand:
 
 
 def _handed_over(pipeline: Pipeline, hand: _Hand) -> Iterator[Record]:
-    complete = False
+    complete, owner = False, os.getpid()
     try:
         while True:
             while hand.waiting:
@@ -307,7 +308,8 @@ def _handed_over(pipeline: Pipeline, hand: _Hand) -> Iterator[Record]:
             pipeline.turn()
         complete = True
     finally:
-        _leave(pipeline, quiet=not complete)
+        if os.getpid() == owner:  # the child of a fork has the iterator, and not the client's threads
+            _leave(pipeline, quiet=not complete)
     if pipeline.error is not None:
         raise pipeline.error
 

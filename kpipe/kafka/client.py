@@ -19,6 +19,7 @@ from kpipe.clusters.properties import KERBEROS, REFUSED_PROPERTIES, for_admin, f
 from kpipe.clusters.secrets import Reference, Token, fetch_token, reveal, scrub
 from kpipe.errors import UsageError
 from kpipe.kafka.diagnosis import plain_reason
+from kpipe.kafka.forks import known
 from kpipe.kafka.troubles import SECRETS, Troubles, overhearing_logger, silent_logger
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def open_consumer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Consumer, T
     if merged.get("group.protocol") == "consumer" and "partition.assignment.strategy" not in cluster.properties:
         del merged["partition.assignment.strategy"]  # the broker assigns (KIP-848), and the client refuses both
     properties: dict[str, Any] = {**for_consumer(merged), **_callbacks(merged, troubles)}
-    return _construct(Consumer, properties, cluster), troubles
+    return _construct(known(Consumer), properties, cluster), troubles
 
 
 def _callbacks(properties: Mapping[str, Any], troubles: Troubles) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def open_producer(cluster: Cluster, own: Mapping[str, Any]) -> tuple[Producer, T
     merged = _producer_properties(cluster, own)
     troubles = Troubles(label(cluster), merged)
     properties: dict[str, Any] = {**for_producer(merged), **_callbacks(merged, troubles)}
-    return _construct(Producer, properties, cluster, overhearing_logger(troubles)), troubles
+    return _construct(known(Producer), properties, cluster, overhearing_logger(troubles)), troubles
 
 
 def open_column_producer(
@@ -224,7 +225,8 @@ def watched_admin_of(cluster: Cluster) -> tuple[AdminClient, Troubles]:
 
 
 _ADMINS: dict[tuple[object, ...], tuple[AdminClient, Troubles]] = {}
-"""One process serves one command."""
+"""One process serves one command, or a program; the child of a fork opens its own."""
+os.register_at_fork(after_in_child=_ADMINS.clear)  # behind that of `forks`, which keeps them from being destroyed
 
 
 def open_admin(
@@ -236,7 +238,7 @@ def open_admin(
     merged = properties_for(cluster, {}, own)
     troubles = Troubles(label(cluster), merged)
     properties: dict[str, Any] = {**for_admin(merged), "error_cb": troubles.on_error}
-    client: AdminClient = _construct(AdminClient, properties, cluster, logger)
+    client: AdminClient = _construct(known(AdminClient), properties, cluster, logger)
     return client, troubles
 
 

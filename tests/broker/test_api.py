@@ -112,6 +112,29 @@ def test_a_child_of_a_fork_produces_and_ends_as_its_parent_does(
     assert sorted(map(str, found)) == sorted(str(f"{name} {number}".encode()) for name in names for number in range(50))
 
 
+def test_a_child_of_a_fork_leaves_the_clients_of_all_runs_alone(kafka: Cluster, tmp_path: Path) -> None:
+    """What `produce` and `consume` opened in the parent is not destroyed in the child, which would end it by SIGSEGV."""
+    topic = kafka.topic(1)
+    text = """
+        import os, sys
+        from kpipe import api
+        brokers, topic = sys.argv[1:]
+        api.produce(topic, ["parent"], brokers=brokers)
+        next(api.consume(topic, brokers=brokers))
+        left_open = api.consume(topic, brokers=brokers)
+        next(left_open)
+        producer = api.Producer(brokers=brokers, linger_ms=1000)
+        pid = os.fork()
+        if not pid:
+            producer.produce(topic, "child")
+            api.produce(topic, ["run of a child"], brokers=brokers)
+            sys.exit(0)
+        print(os.waitpid(pid, 0)[1])
+    """
+    assert good(program(text, kafka.bootstrap, topic, home=tmp_path)) == "0\n"
+    assert sorted(map(str, values(kafka, topic))) == ["b'child'", "b'parent'", "b'run of a child'"]
+
+
 def test_sigterm_flushes_when_it_is_asked_to(kafka: Cluster, tmp_path: Path) -> None:
     topic = kafka.topic(1)
     text = """
