@@ -6,10 +6,13 @@ line's, with _ for the dashes; what may be repeated there is a sequence here.
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import logging
 import os
+import sys
 import time
+import weakref
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -36,7 +39,7 @@ from kpipe.record import Record, records_of
 from kpipe.shutdown import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from kpipe.api.producer import Bytes
     from kpipe.ledger import Flight, Ledger
@@ -116,6 +119,18 @@ def consume(
     With a group a record is settled when the next one is asked for, and what is settled is committed: a record whose
     work raised comes again, and so does the one at which a loop was left early. Close the iterator, or exhaust it.
     """
+    records = _consumed(_places(sources), group, transform, stop, options)
+    _unfinished.add(records)
+    return records
+
+
+def _consumed(
+    places: Sequence[str],
+    group: str,
+    transform: Callable[[Record], object] | None,
+    stop: Stop | None,
+    options: Mapping[str, object],
+) -> Generator[Record]:
     from kpipe.plan.consume import plan_consume
 
     hand = _Hand()
@@ -123,7 +138,7 @@ def consume(
     steps, others = _split(options, transform)
     built = _build(groups, {"group": group, **others})
     with _stopping(stop) as asked:
-        arguments: list[Any] = [_places(sources), *built, steps, asked, log.info, hand]
+        arguments: list[Any] = [list(places), *built, steps, asked, log.info, hand]
         planned = plan_consume(*arguments)
         yield from _handed_over(planned.pipeline, hand)
 
@@ -253,6 +268,20 @@ def _result(ledger: Ledger) -> Result:
 # --- consume -------------------------------------------------------------------------------------------------------
 
 
+_unfinished: weakref.WeakSet[Generator[Record]] = weakref.WeakSet()
+"""Iterators that somebody may have left open: at the end of the interpreter no thread can be started to close them."""
+
+
+def _finish() -> None:
+    for records in list(_unfinished):
+        with suppress(ValueError):  # another thread is at work on it
+            records.close()
+
+
+atexit.register(_finish)
+os.register_at_fork(after_in_child=_unfinished.clear)
+
+
 class _Hand:
     """A sink that keeps what it is sent until somebody takes it."""
 
@@ -308,7 +337,9 @@ def _handed_over(pipeline: Pipeline, hand: _Hand) -> Iterator[Record]:
             pipeline.turn()
         complete = True
     finally:
-        if os.getpid() == owner:  # the child of a fork has the iterator, and not the client's threads
+        if (
+            os.getpid() == owner and not sys.is_finalizing()
+        ):  # the child of a fork has the iterator, and not the client's threads
             _leave(pipeline, quiet=not complete)
     if pipeline.error is not None:
         raise pipeline.error
