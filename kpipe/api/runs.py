@@ -337,9 +337,8 @@ def _handed_over(pipeline: Pipeline, hand: _Hand) -> Iterator[Record]:
             pipeline.turn()
         complete = True
     finally:
-        if (
-            os.getpid() == owner and not sys.is_finalizing()
-        ):  # the child of a fork has the iterator, and not the client's threads
+        # The child of a fork has the iterator and not the client's threads; at the very end no thread can be started.
+        if os.getpid() == owner and not sys.is_finalizing():
             _leave(pipeline, quiet=not complete)
     if pipeline.error is not None:
         raise pipeline.error

@@ -135,6 +135,20 @@ def test_a_child_of_a_fork_leaves_the_clients_of_all_runs_alone(kafka: Cluster, 
     assert sorted(map(str, values(kafka, topic))) == ["b'child'", "b'parent'", "b'run of a child'"]
 
 
+def test_an_iterator_that_was_left_open_is_closed_at_the_end(kafka: Cluster, tmp_path: Path) -> None:
+    """At the end of the interpreter no thread can be started: the process hung, and nothing was committed."""
+    topic, name = kafka.topic(1), group()
+    kafka.write(topic, [Rec(b"a"), Rec(b"b"), Rec(b"c")])
+    text = """
+        import sys
+        from kpipe import api
+        left_open = api.consume(sys.argv[2], brokers=sys.argv[1], group=sys.argv[3])
+        print([next(left_open).value for _ in range(2)])
+    """
+    assert good(program(text, kafka.bootstrap, topic, name, home=tmp_path)) == "[b'a', b'b']\n"
+    assert kafka.committed(name, topic) == {0: 1}
+
+
 def test_sigterm_flushes_when_it_is_asked_to(kafka: Cluster, tmp_path: Path) -> None:
     topic = kafka.topic(1)
     text = """
