@@ -24,5 +24,10 @@ check "a jq program in a process of its own" \
 grep -qi forward page
 "$kpipe" completion bash --install >/dev/null 2>&1
 find "$HOME" -path '*bash-completion*' -type f | grep -q kpipe
+# A unit starts what is there for every user, not what the one file has unpacked in this user's home.
+"$kpipe" unit systemd -- forward -G g a b:9092/b >unit
+start=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' unit)
+[ -x "$start" ]
+check "a unit starts nothing of this user's" "${start#"$HOME"}" "$start"
 "$kpipe" plugins --json >/dev/null
 echo "smoke: ok: $("$kpipe" --version) from $kpipe as $(id -u)"
