@@ -266,3 +266,15 @@ def test_what_is_lost_is_listed_in_the_order_of_reading_with_what_is_known() -> 
     where = [run.error.where if run.error else "", *(place for place, _ in run.lost)]
     assert where == ["t[0]@0", "t[0]@2"]
     assert run.ledger.unknown == 2
+
+
+def test_a_fault_of_ours_while_a_record_is_judged_is_told_and_the_record_known_not_to_be_written() -> None:
+    class Broken(ListSink):
+        def explain(self, error: object, where: str, _record: Any = None) -> KpipeError:
+            raise ValueError("odd")
+
+    run = pipeline([], sink=Broken())
+    flight = run.ledger.track(batch(5), batch(5))
+    assert run._judge(flight, 0, REFUSED) is False
+    assert "odd" in str(run.error)
+    assert run.state.refused == [(flight, 0)]
