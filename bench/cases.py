@@ -7,6 +7,9 @@ from dataclasses import dataclass
 KCAT = "kcat -q -b {brokers}"
 BARE = "{python} -m bench.bare"
 FORWARD = "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM"
+KCL = "{kcl} -X seed_brokers={brokers}"
+KCL_FORMAT = "%K{{big32}}%k%V{{big32}}%v%H{{big16}}%h{{%K{{big16}}%k%V{{big16}}%v}}"
+AVRO = "KPIPE_SCHEMA_REGISTRY_URL={registry} kpipe consume -b {brokers}"
 SLOW_S = 8
 """Seconds that a slow target is written to; SIGTERM then, which timeout(1) tells by its exit code."""
 MORE = 5
@@ -14,6 +17,10 @@ MORE = 5
 WORKERS = "forward, two workers"
 KEYED_PARTITIONS, TWICE, GROUPS = 8, 2, 1000
 """Of the topic in which a key is looked for, which holds the records twice; and how many groups are asked for."""
+PARTITIONS = (1, 10, 100, 1000)
+HEADERS = (0, 5, 20)
+MEGABYTES = 200
+"""Partitions that hold two records of 1 MB each."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +28,22 @@ class Case:
     """`commands` maps a tool to its command line; the ratios are kpipe's cost over each other tool's.
 
     `records` turns a cost into microseconds per record (0: a start-up time). `fresh` topics are made for each run.
+    A tool in `once` is so slow that it runs only once, before the others.
     """
 
     name: str
     records: int
     commands: dict[str, str]
     fresh: int = 0
+    once: tuple[str, ...] = ()
 
 
-def cases(lines: int, records: int) -> list[Case]:
-    """All cases, for `lines` lines of 100 B and `records` records of 300 B."""
+def cases(lines: int, records: int, few: int) -> list[Case]:
+    """All cases, for `lines` lines of 100 B, `records` records of 300 B, and `few` of them where many rows are shown."""
+    return [*_starts(), *_basics(lines, records), *_answers(records), *_schemas(few), *_scale(few)]
+
+
+def _starts() -> list[Case]:
     return [
         Case(
             "version",
@@ -64,6 +77,19 @@ def cases(lines: int, records: int) -> list[Case]:
             },
         ),
         Case(
+            "tail to first record",
+            0,
+            {
+                "kpipe": "kpipe tail -b {brokers} --no-follow -n 1 {topic} > {out}",
+                "kcat": KCAT + " -C -e -o -1 -t {topic} > {out}",
+            },
+        ),
+    ]
+
+
+def _basics(lines: int, records: int) -> list[Case]:
+    return [
+        Case(
             f"{lines:,} lines of 100 B in",
             lines,
             {
@@ -79,9 +105,9 @@ def cases(lines: int, records: int) -> list[Case]:
             f"{MORE * lines:,} lines of 100 B in",
             MORE * lines,
             {
-                "kpipe": "kpipe produce -b {brokers} {target} < {more_lines}",
-                "kcat": KCAT + " -P -t {target} < {more_lines}",
-                "kcat, idempotent as kpipe": KCAT + " -P -X enable.idempotence=true -t {target} < {more_lines}",
+                "kpipe": "kpipe produce -b {brokers} {target} < {morelines}",
+                "kcat": KCAT + " -P -t {target} < {morelines}",
+                "kcat, idempotent as kpipe": KCAT + " -P -X enable.idempotence=true -t {target} < {morelines}",
             },
             fresh=4,
         ),
@@ -131,9 +157,13 @@ def cases(lines: int, records: int) -> list[Case]:
                 "kpipe": FORWARD + " {topic} {target}",
                 "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
                 "bare loop": BARE + " forward {brokers} {topic} {target}",
-                "librdkafka in C": "{floor} {brokers} {topic} {target} {records}",
+                "librdkafka in C": "{floor} {brokers} {topic} {target} {records} 4",
+                "kcl consume | kcl produce": f"{KCL} consume -o :end -f '{KCL_FORMAT}' {{topic}}"
+                f" | {KCL} produce -f '{KCL_FORMAT}' {{target}}",
+                "MirrorMaker 2": "{mirror}",
             },
             fresh=4,
+            once=("MirrorMaker 2",),
         ),
         Case(
             WORKERS,
@@ -164,6 +194,11 @@ def cases(lines: int, records: int) -> list[Case]:
             },
             fresh=4,
         ),
+    ]
+
+
+def _answers(records: int) -> list[Case]:
+    return [
         Case(
             f"find by key in {TWICE * records:,} records over {KEYED_PARTITIONS} partitions",
             TWICE * records,
@@ -173,13 +208,61 @@ def cases(lines: int, records: int) -> list[Case]:
                 "kcat -C | grep": KCAT + " -C -e -o beginning -f '%k %s\\n' -t {keyed} | grep '^user-4242 ' > {out}",
             },
         ),
+        Case(f"lag of {GROUPS:,} groups", 0, {"kpipe": "kpipe groups -b {brokers} '{groups}*' > {out}"}),
+    ]
+
+
+def _schemas(few: int) -> list[Case]:
+    return [
         Case(
-            "tail to first record",
-            0,
+            f"{few:,} Avro values decoded",
+            few,
             {
-                "kpipe": "kpipe tail -b {brokers} --no-follow -n 1 {topic} > {out}",
-                "kcat": KCAT + " -C -e -o -1 -t {topic} > {out}",
+                "kpipe": AVRO + " -e --decode avro {avro} > {out}",
+                "kpipe, raw bytes": AVRO + " -e {avro} > {out}",
+                "kcat -s value=avro": "{kcatavro} -q -b {brokers} -C -e -o beginning -s value=avro -r {registry}"
+                " -t {avro} > {out}",
             },
         ),
-        Case(f"lag of {GROUPS:,} groups", 0, {"kpipe": "kpipe groups -b {brokers} '{groups}*' > {out}"}),
+        Case(
+            f"{few:,} Avro values decoded and filtered",
+            few,
+            {
+                "kpipe": AVRO + " -e --decode avro --filter '.id > 1000' {avro} > {out}",
+                "kpipe, decoded only": AVRO + " -e --decode avro {avro} > {out}",
+            },
+        ),
+    ]
+
+
+def _scale(few: int) -> list[Case]:
+    """The same work over more partitions, with more headers, with larger records; the target is made once."""
+    sources = [(f"{number:,} partitions", "partitions", number, number) for number in PARTITIONS]
+    sources += [(f"{number} headers", "headers", number, 4) for number in HEADERS]
+    rows = [
+        Case(
+            f"forward, {what}",
+            few,
+            {
+                "kpipe": f"{FORWARD} {{{kind}_{number}}} {{copy_{partitions}}}",
+                "librdkafka in C": f"{{floor}} {{brokers}} {{{kind}_{number}}} {{copy_{partitions}}} {{few}} {partitions}",
+            },
+        )
+        for what, kind, number, partitions in sources
+    ]
+    return [
+        *rows,
+        Case(
+            f"consume, {MEGABYTES} partitions of 1 MB records",
+            2 * MEGABYTES,
+            {
+                "kpipe": "kpipe consume -b {brokers} -e {large} > {out}",
+                "kcat": KCAT + " -C -e -o beginning -t {large} > {out}",
+            },
+        ),
+        Case(
+            f"forward, {MEGABYTES} partitions of 1 MB records",
+            2 * MEGABYTES,
+            {"kpipe": f"{FORWARD} {{large}} {{copy_4}}"},
+        ),
     ]

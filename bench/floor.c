@@ -1,6 +1,7 @@
 /* What librdkafka itself can do: `forward` with its trace headers and gated commits, in C, without any of kpipe's checks.
  *
- * floor BROKERS TOPIC TARGET RECORDS    (bench/__main__.py compiles it against the library inside the Python client)
+ * floor BROKERS TOPIC TARGET RECORDS PARTITIONS    (bench/inputs.py compiles it against the library inside the Python
+ * client; PARTITIONS of the topic are read)
  *
  * Declared by hand, because the wheel has no rdkafka.h; all of it is librdkafka's public, stable API.
  */
@@ -65,7 +66,7 @@ rd_kafka_headers_t *rd_kafka_headers_new(size_t);
 int rd_kafka_header_add(rd_kafka_headers_t *, const char *, ssize_t, const void *, ssize_t);
 int rd_kafka_producev(rd_kafka_t *, ...);
 
-enum { PRODUCER, CONSUMER, DELIVERY = 0x1, COPY = 0x2, QUEUE_FULL = -184, PARTITIONS = 4, BATCH = 500 };
+enum { PRODUCER, CONSUMER, DELIVERY = 0x1, COPY = 0x2, QUEUE_FULL = -184, BATCH = 500 };
 enum { END, RKT = 2, PARTITION, VALUE, KEY, MSGFLAGS = 7, TIMESTAMP, HEADERS = 10 };
 
 static rd_kafka_t *open_client(int type, const char *brokers, const char *const *properties) {
@@ -119,12 +120,14 @@ int main(int argc, char **argv) {
         static const char *const sending[] = {"enable.idempotence", "true", "linger.ms", "5", "partitioner",
                                               "murmur2_random", "queue.buffering.max.messages", "20000",
                                               "compression.type", "lz4", NULL};
-        if (argc != 5) {
-                fprintf(stderr, "floor BROKERS TOPIC TARGET RECORDS\n");
+        if (argc != 6) {
+                fprintf(stderr, "floor BROKERS TOPIC TARGET RECORDS PARTITIONS\n");
                 return 2;
         }
         const char *topic = argv[2];
-        int64_t wanted = atoll(argv[4]), sent = 0, landed = 0, committed = 0, next[PARTITIONS] = {0};
+        int64_t wanted = atoll(argv[4]), sent = 0, landed = 0, committed = 0;
+        int partitions = atoi(argv[5]);
+        int64_t *next = calloc((size_t)partitions, sizeof *next);
         rd_kafka_t *producer = open_client(PRODUCER, argv[1], sending);
         rd_kafka_t *consumer = open_client(CONSUMER, argv[1], reading);
         rd_kafka_poll_set_consumer(consumer);
@@ -133,8 +136,8 @@ int main(int argc, char **argv) {
         for (int again = 0; again < 2; again++) /* the second answer brings the producer its id at once */
                 rd_kafka_metadata(producer, 0, target, &metadata, 5000);
         const char *cluster = rd_kafka_clusterid(producer, 5000);
-        rd_kafka_topic_partition_list_t *places = rd_kafka_topic_partition_list_new(PARTITIONS);
-        for (int number = 0; number < PARTITIONS; number++)
+        rd_kafka_topic_partition_list_t *places = rd_kafka_topic_partition_list_new(partitions);
+        for (int number = 0; number < partitions; number++)
                 rd_kafka_topic_partition_list_add(places, topic, number)->offset = 0;
         rd_kafka_assign(consumer, places);
         rd_kafka_queue_t *records = rd_kafka_queue_get_consumer(consumer);
@@ -165,8 +168,8 @@ int main(int argc, char **argv) {
                 }
                 landed += acknowledged(reports, sent < wanted ? 0 : 20);
                 if (landed == sent && landed - committed > wanted / 10) { /* a barrier, the cheapest gate there is */
-                        rd_kafka_topic_partition_list_t *done = rd_kafka_topic_partition_list_new(PARTITIONS);
-                        for (int number = 0; number < PARTITIONS; number++)
+                        rd_kafka_topic_partition_list_t *done = rd_kafka_topic_partition_list_new(partitions);
+                        for (int number = 0; number < partitions; number++)
                                 rd_kafka_topic_partition_list_add(done, topic, number)->offset = next[number];
                         rd_kafka_commit(consumer, done, 1);
                         committed = landed;
