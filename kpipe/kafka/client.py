@@ -218,10 +218,19 @@ def admin_of(cluster: Cluster) -> AdminClient:
 
 def watched_admin_of(cluster: Cluster) -> tuple[AdminClient, Troubles]:
     """The same, and what it complained about. Asking creates nothing, whatever the configuration says."""
-    key = (cluster.name, tuple(sorted(cluster.properties.items())), cluster.references)
+    key = _key(cluster)
     if key not in _ADMINS:
         _ADMINS[key] = open_admin(cluster, NEVER_CREATE)
     return _ADMINS[key]
+
+
+def share_admin(cluster: Cluster, client: AdminClient, troubles: Troubles) -> None:
+    """An admin client that was opened for a reason of its own serves this run's other questions, too."""
+    _ADMINS.setdefault(_key(cluster), (client, troubles))
+
+
+def _key(cluster: Cluster) -> tuple[object, ...]:
+    return cluster.name, tuple(sorted(cluster.properties.items())), cluster.references
 
 
 _ADMINS: dict[tuple[object, ...], tuple[AdminClient, Troubles]] = {}

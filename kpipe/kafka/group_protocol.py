@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.client import open_admin
+from kpipe.kafka.client import NEVER_CREATE, open_admin, share_admin
 
 if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
@@ -58,7 +58,8 @@ class GroupAdmin:
         self._versions = _ApiVersions()
         logger = logging.Logger("kpipe.group", logging.DEBUG)  # noqa: LOG001  # a registered one would outlive the run
         logger.addHandler(self._versions)
-        client, self.troubles = open_admin(cluster, {"debug": "feature"}, logger)
+        client, self.troubles = open_admin(cluster, {**NEVER_CREATE, "debug": "feature"}, logger)
+        share_admin(cluster, client, self.troubles)
         self.client: Any = client
 
     def speaks_consumer(self) -> bool:

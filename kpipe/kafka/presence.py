@@ -91,6 +91,11 @@ class Presence:
         what = f"our client does not find back to it since {self._time(self._since, self._clock())}, and a new one does"
         raise UnreachableError(f"{what}; start kpipe again", where=self._cluster, stage=Stage.CONNECT)
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a client complained, or records wait, and no answer came since."""
+        return self._since is not None
+
     def hear(self, name: str, text: str) -> None:
         """Take down one complaint; called by the client while it is polled, so it neither raises nor asks."""
         now = self._clock()

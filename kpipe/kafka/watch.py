@@ -33,9 +33,14 @@ class Watch:
 
     def add_source(
         self, cluster: Cluster, troubles: Troubles, client: Callable[[], Any], topic: str, read: Callable[[], int]
-    ) -> None:
-        """A cluster that is read: that the number of records `read` grows says that it is there."""
-        self._presence(cluster, troubles, client, topic).moved = read
+    ) -> Callable[[], bool]:
+        """A cluster that is read: that the number of records `read` grows says that it is there.
+
+        Returns what tells whether it seems not to answer.
+        """
+        presence = self._presence(cluster, troubles, client, topic)
+        presence.moved = read
+        return lambda: presence.is_doubted
 
     def add_target(
         self, cluster: Cluster, troubles: Troubles, client: Callable[[], Any], topic: str, *, letters: bool = False

@@ -93,7 +93,11 @@ class OpenSource:
         """Have its cluster looked after while the run goes on; `topic` is one to ask for."""
         names = self.names([topic])
         asked = names[0] if names else ""
-        watch.add_source(self.cluster, self.troubles, lambda: self.consumer, asked, lambda: self.source.progress.count)
+        source = self.source
+        doubted = watch.add_source(
+            self.cluster, self.troubles, lambda: self.consumer, asked, lambda: source.progress.count
+        )
+        source.ids.is_away = doubted
 
     def tell_apart(self, far: Far) -> None:
         """If the other side's topic has another id than the one of that name here, the clusters are two.

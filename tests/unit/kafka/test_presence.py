@@ -57,10 +57,12 @@ def test_it_is_told_when_it_goes_while_it_is_away_and_when_it_is_back(monkeypatc
     )
     assert AFTER <= run.said[0][0] <= AFTER + 2
     assert run.presence.away.startswith("prod away for ")
+    assert run.presence.is_doubted
     run.there = True
     (back,) = run.until(60)
     assert back.startswith("connect: prod: reachable again after 3")
     assert run.presence.away == ""
+    assert not run.presence.is_doubted
     assert run.until(600) == []
 
 

@@ -1,0 +1,54 @@
+"""A look at the topics' ids asks nothing of a cluster that does not answer: waiting requests keep the client busy."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+from kpipe.kafka.topic_ids import FIRST_LOOK, TopicIds
+
+
+class Description:
+    """What the admin client says of a topic."""
+
+    def __init__(self, topic_id: str) -> None:
+        self.topic_id = topic_id
+
+
+class Admin:
+    """Answers at once; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def describe_topics(self, _topics: object, request_timeout: float) -> dict[str, Future[Description]]:
+        assert request_timeout > 0
+        self.asked += 1
+        answer: Future[Description] = Future()
+        answer.set_result(Description("one"))
+        return {"orders": answer}
+
+
+def test_a_cluster_that_is_away_is_asked_again_only_when_it_is_back() -> None:
+    admin, now, away = Admin(), [0.0], [True]
+    ids = TopicIds(lambda: admin, clock=lambda: now[0])
+    ids.is_away = lambda: away[0]
+    for second in range(60):
+        now[0] = FIRST_LOOK + second
+        assert ids.look(["orders"]) == (set(), set())
+    assert admin.asked == 0
+    away[0] = False
+    ids.look(["orders"])
+    ids.look(["orders"])
+    assert admin.asked == 1
+    assert ids.known == {"orders": "one"}
+
+
+def test_an_answer_that_is_on_its_way_is_taken_although_the_cluster_went() -> None:
+    admin, now, away = Admin(), [0.0], [False]
+    ids = TopicIds(lambda: admin, clock=lambda: now[0])
+    ids.is_away = lambda: away[0]
+    now[0] = FIRST_LOOK
+    ids.look(["orders"])
+    away[0] = True
+    ids.look(["orders"])
+    assert ids.known == {"orders": "one"}
