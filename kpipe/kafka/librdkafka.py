@@ -167,6 +167,8 @@ class ColumnProducer:
         self._on_log = on_log
         self._on_statistics = on_statistics
         self.on_failure: Callable[[int, int, KafkaError], None] = lambda _batch, _place, _error: None
+        self.value_bytes = 0
+        """Of the last call of `produce`, all its values together: known here, and 40 ns a record to count elsewhere."""
         self._places = array("I")
         self._closing = threading.Lock()
         self._client: int | None = None
@@ -217,6 +219,7 @@ class ColumnProducer:
         rows = array("Q", bytes(8 * WORDS * count))
         columns = memoryview(rows)
         held = _point_at(columns, VALUE, values)
+        self.value_bytes = len(held)
         held_keys = b"" if keys is None else _point_at(columns, KEY, keys)
         self._mark(columns.cast("B").cast("I"), batch, first, count)
         address, _ = rows.buffer_info()

@@ -84,8 +84,8 @@ class ColumnSink(TopicSink):
         self._sent += len(batch)
         partition = self._choose(batch)
         flight.keep(Parcel(self, batch, None if partition < 0 else [partition] * len(batch)))
-        self._open_bytes += sum(map(len, filter(None, batch.values)))
         taken = self._queue_columns(batch.values, batch.keys, partition, 0)
+        self._open_bytes += self._columns.value_bytes
         if taken < len(batch):
             self._queue_rest(batch, partition, taken, idle)
         if self._columns is not self._known:

@@ -34,12 +34,14 @@ class Client:
     on_failure: Callable[[int, int, Any], None] = lambda _batch, _place, _error: None
     taken: list[bytes | None] = field(default_factory=list)
     queue: list[tuple[int, int]] = field(default_factory=list)
+    value_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.queue)
 
     def produce(self, values: list[bytes | None], _keys: Any, _partition: int, batch: int, first: int = 0) -> Any:
         refused = []
+        self.value_bytes = sum(len(value or b"") for value in values)
         for place, value in enumerate(values):
             if value in self.refused:
                 refused.append((place, self.refused[value]))
@@ -101,6 +103,22 @@ def test_nothing_is_settled_before_the_queue_is_empty() -> None:
     run.sink.poll()
     run.ledger.settle()
     assert (run.ledger.delivered, run.ledger.in_flight, run.ledger.waiting) == (2, 0, 0)
+
+
+def test_batches_of_so_many_bytes_are_waited_for_before_more_are_kept() -> None:
+    run = Run()
+    run.send(b"x" * (columns.OPEN_BYTES + 1))
+    waited: list[int] = []
+
+    def answer() -> None:
+        waited.append(len(run.client))
+        run.client.deliver()
+
+    run.client.on_poll = answer
+    run.send(b"small")
+    assert waited == [1]
+    run.send(b"small")
+    assert waited == [1]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
