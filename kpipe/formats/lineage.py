@@ -100,11 +100,8 @@ class TraceNames:
         return self._strip(headers, shape)
 
     def _strip(self, headers: Headers, shape: Shape) -> Headers:
-        leaving: set[int | None] = {_count(headers, shape)[0]}
-        if _is_place(headers, shape.numbers):
-            leaving.update(shape.source)
-        kept = zip(shape.moved, map(_value, headers), strict=True)
-        rest = [header for place, header in enumerate(kept) if place not in leaving]
+        # What a further hop would keep, so that a copy and its original are looked at alike, and no origin in it.
+        rest, _ = self.carry_on(headers, shape)
         while True:
             shape = self.shape_of(rest)
             if not _is_place(rest, shape.origin_numbers):

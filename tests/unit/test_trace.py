@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kpipe.errors import Exit
@@ -417,6 +417,13 @@ def test_an_empty_batch_is_no_problem() -> None:
 # --- comparing with the trace left out -----------------------------------------------------------------------------
 
 
+ROWS_OF_THEIR_OWN: Headers = [
+    ("source_topic", b"a"), ("h", None), ("source_partition", b"0"), ("source_offset", b"0"), ("origin_topic", b"b"),
+]  # fmt: skip
+"""An application's own headers under the names of a trace: a row that is interrupted, and an origin behind it."""
+
+
+@example(headers=ROWS_OF_THEIR_OWN, full=False, twice=False)
 @given(any_headers, st.booleans(), st.booleans())
 def test_a_copy_and_its_original_have_the_same_headers_without_the_trace(
     headers: Headers, full: bool, twice: bool
