@@ -7,8 +7,6 @@ from dataclasses import dataclass
 KCAT = "kcat -q -b {brokers}"
 BARE = "{python} -m bench.bare"
 FORWARD = "kpipe forward -b {brokers} -e -G bench-$RANDOM$RANDOM"
-KCL = "{kcl} -X seed_brokers={brokers}"
-KCL_FORMAT = "%K{{big32}}%k%V{{big32}}%v%H{{big16}}%h{{%K{{big16}}%k%V{{big16}}%v}}"
 AVRO = "KPIPE_SCHEMA_REGISTRY_URL={registry} kpipe consume -b {brokers}"
 SLOW_S = 8
 """Seconds that a slow target is written to; SIGTERM then, which timeout(1) tells by its exit code."""
@@ -158,8 +156,6 @@ def _basics(lines: int, records: int) -> list[Case]:
                 "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
                 "bare loop": BARE + " forward {brokers} {topic} {target}",
                 "librdkafka in C": "{floor} {brokers} {topic} {target} {records} 4",
-                "kcl consume | kcl produce": f"{KCL} consume -o :end -f '{KCL_FORMAT}' {{topic}}"
-                f" | {KCL} produce -f '{KCL_FORMAT}' {{target}}",
                 "MirrorMaker 2": "{mirror}",
             },
             fresh=4,

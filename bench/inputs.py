@@ -211,12 +211,6 @@ class Inputs(dict[str, str]):
             raise Absent("floor.c does not compile here")
         return str(program)
 
-    def _make_kcl(self) -> str:
-        found = shutil.which("kcl")
-        if found is None:
-            raise Absent("kcl is not installed")
-        return found
-
     def _make_producer(self) -> str:
         return f"{self._jvm(TOOLS)} org.apache.kafka.tools.ConsoleProducer"
 
