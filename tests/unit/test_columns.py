@@ -13,7 +13,7 @@ from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
-from kpipe.sinks.columns import NO_ROOM, ColumnSink
+from kpipe.sinks.columns import NO_ROOM, OPEN_BYTES, ColumnSink
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import NotSent
 from tests.fakes import ListCommitter, ListSource
@@ -107,7 +107,7 @@ def test_nothing_is_settled_before_the_queue_is_empty() -> None:
 
 def test_batches_of_so_many_bytes_are_waited_for_before_more_are_kept() -> None:
     run = Run()
-    run.send(b"x" * (columns.OPEN_BYTES + 1))
+    run.send(b"x" * (OPEN_BYTES + 1))
     waited: list[int] = []
 
     def answer() -> None:
