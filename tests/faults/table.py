@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from kpipe import __version__
 from tests.broker.lab.jvm import KAFKA
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def render(rows: Iterable[Row], seed: int, seconds: float) -> str:
 
     ordered = sorted(rows, key=lambda row: row.place)
     records, runs = sum(row.records for row in ordered), sum(row.runs for row in ordered)
-    made = f"kpipe {version('kpipe')}, Kafka {KAFKA}, librdkafka {libversion()[0]}"
+    made = f"kpipe {__version__}, Kafka {KAFKA}, librdkafka {libversion()[0]}"
     head = [
         "# What the fault suite did to kpipe",
         "",
