@@ -9,7 +9,7 @@ import importlib
 import types
 from typing import TYPE_CHECKING, Any
 
-from kpipe.plugins import load, split
+from kpipe.plugins import load, said, split
 from kpipe.record import COLUMNS, Record, records_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def call(step: Step, _context: Context) -> TransformStage:
         raise step.usage("write MODULE:FUNCTION, as in --call shop.orders:clean, or the name of a plugin")
     try:
         found: Any = importlib.import_module(name)
-    except Exception as error:
-        raise step.usage(f"cannot import {name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise step.usage(f"cannot import {name}: {said(error)}") from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
     return _stage(step, _callable(step, found, f"{name} has no function {attribute}"))
@@ -60,8 +60,8 @@ def plugin(step: Step, context: Context) -> TransformStage:
         exec(compile(context.read_file(step.text), step.text, "exec"), module.__dict__)  # noqa: S102 - what was asked for
     except OSError as error:
         raise step.usage(f"cannot be read: {error.strerror}") from None
-    except Exception as error:
-        raise step.usage(f"does not load: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise step.usage(f"does not load: {said(error)}") from error
     return _stage(step, _callable(step, getattr(module, PLUGIN, None), f"has no function {PLUGIN}(record)"))
 
 
@@ -77,9 +77,9 @@ def _stage(step: Step, function: Callable[[Record], object]) -> TransformStage:
         for place, record in enumerate(records_of(batch)):
             try:
                 rows.append(_results(function(record)))
-            except Exception as error:  # noqa: BLE001 - whatever the function raises is about this record
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is about this record
                 rows.append([])
-                bad[place] = step.bad(f"{type(error).__name__}: {error}")
+                bad[place] = step.bad(said(error))
         _replace(batch, rows, bad)
 
     return stage

@@ -193,12 +193,27 @@ def test_a_plugin_is_a_file_with_a_transform(tmp_path: Path) -> None:
     assert found.values == [b"!"] * 3
 
 
+def test_a_function_that_exits_is_about_its_record_and_ends_no_run() -> None:
+    def transform(record: Record) -> Record:
+        if record.value == b"2":
+            raise SystemExit(0)  # without this the run ended as if all went well, and said nothing
+        return record
+
+    (stage,) = build([Step("call", offer(transform))])
+    found = Batch([b"1", b"2", b"3"])
+    stage(found)
+    assert found.values == [b"1", b"3"]
+    assert [bad.index for bad in found.bad] == [1]
+    assert "SystemExit: 0" in found.bad[0].error.what
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("x = 1\n", "has no function transform"),
         ("1/0\n", "ZeroDivisionError"),
         ("def :\n", "SyntaxError"),
+        ("import sys; sys.exit()\n", "SystemExit"),
         (None, "No such file"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.errors import GO_ON, BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.ledger import Flight, Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
 from kpipe.sinks.dead_letters import DeadLetterTopic, attempts_so_far, with_error, with_time
@@ -393,3 +393,8 @@ def test_the_client_is_closed() -> None:
     client = Client()
     letters(client).close(1.0)
     assert client.closed == 1
+
+
+def test_a_letter_does_not_advise_what_has_been_done() -> None:
+    headers = dict(with_error([], BadRecord(f"--map .a: the value is not JSON; {GO_ON}")))
+    assert headers["error_message"] == b"--map .a: the value is not JSON"
