@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe import sinks
+from kpipe.codecs import CODECS, WRITTEN
 from kpipe.errors import UsageError
 from kpipe.formats import INPUTS, OUTPUTS
 from kpipe.transform.registry import TRANSFORMS
@@ -38,9 +39,9 @@ BLANK, EMPTY = "blank", "empty"
 
 DUMPS = ("kcat", "kcl", "rpk", "kaf")
 """Inputs that are what other tools print."""
-DECODINGS = ("auto", "avro", "protobuf", "json", "msgpack", "cbor", "plugin:NAME", "none")
+DECODINGS = ("auto", *CODECS, "plugin:NAME", "none")
 """How keys and values are decoded; what ends in capitals is a beginning, and the user fills the rest in."""
-ENCODINGS = ("avro", "protobuf", "json", "same")
+ENCODINGS = (*WRITTEN, "same")
 """How they are encoded."""
 _DELIMITER = "escapes: \\n \\t \\r \\0 \\xNN"
 

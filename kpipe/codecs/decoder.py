@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from kpipe.codecs import framing, schema
+from kpipe.codecs import CODECS, framing, schema
 from kpipe.codecs.avro_read import AvroError
 from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.plain import read_cbor, read_msgpack
+from kpipe.codecs.avro_text import NoFit
 from kpipe.codecs.registry import NotFound
 from kpipe.codecs.schema import DataError
 from kpipe.errors import UsageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kpipe.codecs.schema import Codec, ValueStyle
     from kpipe.record import Headers
 
-FORMATS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
+FORMATS = {row.kind: word for word, row in CODECS.items() if row.kind}
 CONFLUENT = "Confluent"
 LARGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
@@ -84,6 +84,9 @@ class SchemaDecoder:
         self._decoding, self._view, self._is_key = decoding, view, is_key
         self._library, self._given, self._fingerprint = library, given, fingerprint
         self._hot: dict[bytes, Hot] = {}
+        row = CODECS.get(decoding)
+        self._read_plain = row.decoder() if row is not None and not row.kind else None
+        self._back = plain_writer(decoding) if row is not None and row.encode else None
         self.naming = framing.names_in_headers("key" if is_key else "value")
         """Names of headers that may say which schema it is."""
 
@@ -104,8 +107,8 @@ class SchemaDecoder:
         """The JSON of a key or value, None where it is to be taken as it is; Undecodable otherwise."""
         if payload is None or self._decoding == "none":
             return None
-        if self._decoding in _PLAIN:
-            return self._plain(payload)
+        if self._read_plain is not None:
+            return self._plain(payload, self._read_plain)
         try:
             frame = framing.frame_of(payload, headers, is_key=self._is_key)
             if frame is None:
@@ -114,13 +117,13 @@ class SchemaDecoder:
         except (DataError, SchemaError, framing.FramingError) as error:
             raise Undecodable(str(error)) from None
 
-    def _plain(self, payload: bytes) -> Decoded:
+    def _plain(self, payload: bytes, read: Callable[[bytes], bytes]) -> Decoded:
         try:
-            return Decoded(_PLAIN[self._decoding](payload), {"format": self._decoding})
+            return Decoded(read(payload), {"format": self._decoding}, back=self._back)
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001  # each library has its own errors, and all say the same
-            raise Undecodable(f"it is not {_NAMES[self._decoding]} ({str(error)[:200]})") from None
+            raise Undecodable(f"it is not {CODECS[self._decoding].title} ({str(error)[:200]})") from None
 
     def _unframed(self, payload: bytes) -> Decoded | None:
         if self._given is not None:
@@ -279,5 +282,16 @@ def _container(payload: bytes, view: ValueStyle) -> Decoded:
     return Decoded(orjson.dumps(found[0] if len(found) == 1 else found), {"format": "avro", "container": len(found)})
 
 
-_PLAIN = {"msgpack": read_msgpack, "cbor": read_cbor}
-_NAMES = {"msgpack": "MessagePack", "cbor": "CBOR"}
+def plain_writer(word: str) -> Callable[[bytes], bytes]:
+    """What writes JSON text by a codec without a schema; NoFit where that cannot be, as by one with a schema."""
+    write = CODECS[word].encoder()
+
+    def written(text: bytes) -> bytes:
+        try:
+            return write(text)
+        except (UsageError, orjson.JSONDecodeError):
+            raise
+        except Exception as error:  # noqa: BLE001  # each library has its own errors, and all say the same
+            raise NoFit(f"{CODECS[word].title}: {str(error)[:200]}") from None
+
+    return written

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import orjson
 
+from kpipe.codecs import BY_SCHEMA, WRITTEN
 from kpipe.codecs.avro_schema import SchemaError
 from kpipe.codecs.avro_text import NoFit
-from kpipe.codecs.decoder import CONFLUENT
+from kpipe.codecs.decoder import CONFLUENT, plain_writer
 from kpipe.codecs.registry import NotFound
 from kpipe.errors import BadRecord, Stage
 
@@ -46,6 +47,11 @@ def framed(codec: Codec, framing: str, *, is_key: bool, number: int, guid: str, 
     side = "key" if is_key else "value"
     header = (f"__{side}_schema_id", b"\x01" + UUID(guid).bytes + codec.index(message))
     return Fixed(write, header=header, format=codec.format)
+
+
+def plain(word: str) -> Fixed:
+    """How data of a codec without a schema are written: with nothing before or beside them."""
+    return Fixed(plain_writer(word), format=word)
 
 
 class SchemaEncoder:
@@ -105,6 +111,8 @@ class SchemaEncoder:
         form, framing, number, guid, message, prefix, packed, registry, reader, lost, form_of_avro = map(
             schema.get, _NAMES
         )
+        if form in WRITTEN and form not in BY_SCHEMA:
+            return plain(form)
         tagged = form_of_avro == "tagged"
         if reader:
             what = f"it was shown through the schema {reader}, and its own may want another form"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from kpipe.codecs import BY_SCHEMA
 from kpipe.errors import UsageError
 from kpipe.plan.rules import encoded_sides, key_encoding
 from kpipe.plan.schemas import open_library
@@ -67,10 +68,16 @@ class _Side:
 
     def encoder(self, encoding: str, name: str, view: ValueStyle, *, is_key: bool) -> SchemaEncoder:
         from kpipe.codecs.avro_schema import SchemaError
-        from kpipe.codecs.encoder import SchemaEncoder, framed
+        from kpipe.codecs.encoder import SchemaEncoder, framed, plain
         from kpipe.codecs.named import load_named
 
         option = "--key-schema" if is_key else "--schema"
+        if encoding != "same" and encoding not in BY_SCHEMA:
+            if name:
+                raise UsageError(
+                    f"{option} {name}: --encode{'-key' * is_key} {encoding} needs no schema; drop {option}"
+                )
+            return SchemaEncoder(plain(encoding))
         if encoding != "same" and not name:
             name = self._subject(f"--encode{'-key' * is_key} {encoding}", option, is_key=is_key)
         named = load_named(name, view, self._library, option=option) if name else None

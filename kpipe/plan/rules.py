@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from kpipe.codecs import BY_SCHEMA
 from kpipe.errors import UsageError
 from kpipe.options import DUMPS
 
@@ -33,8 +34,6 @@ FILTERS = ("through", "through-json")
 ROUTES = ("route", "rename-topic")
 SPREADING = ("split", *ROUTES, "through-json")
 """Transforms after which one record of the source is none, several, or one elsewhere."""
-BY_SCHEMA = ("avro", "protobuf", "json")
-"""Encodings that ask for a schema."""
 
 EXCLUDES, NEEDS = "excludes", "needs"
 TOGETHER = "{option} and {other} do not go together; drop one"

@@ -76,6 +76,15 @@ class FolderSink(StdoutSink):
                 file.write(self._encode(part))
         flight.settle_sent(batch)
 '''
+CODEC = '''"""JSON backwards: a codec for a test."""
+
+
+def turn(data: bytes) -> bytes:
+    """Both ways."""
+    if data[:1] not in b"{}":
+        raise ValueError("it is no object")
+    return data[::-1]
+'''
 QUESTION = '''"""How many partitions a cluster has."""
 
 
@@ -164,6 +173,26 @@ def test_a_format_is_one_file_and_one_row(copy: Copy) -> None:
     )
     assert shown.split() == ["cba", "fed", "abc|", "def|"]
     assert copy.run("k produce --help; k consume --help").count("|b") == 2
+
+
+def test_a_codec_is_one_file_and_one_row(copy: Copy) -> None:
+    copy.add("codecs/turned.py", CODEC)
+    copy.row(
+        "codecs/__init__.py",
+        '    "cbor": CodecRow("CBOR", "plain", decode="read_cbor"),',
+        '    "turned": CodecRow("turned JSON", "turned", decode="turn", encode="turn"),',
+    )
+    shown = copy.run(
+        """printf '{"a":1}' | k produce -q --encode turned t && k consume -q -e t && k consume -q -e --decode turned t && """
+        "k consume -q -e -J --decode turned t | k produce -q --input json --encode same t && k consume -q -e t && "
+        "echo 1 | k produce -q --encode turned t 2>&1 || k consume -q -e --decode turned t"
+    )
+    lines = shown.split("\n")
+    assert lines[:4] == ['}1:"a"{', '{"a":1}', '}1:"a"{', '}1:"a"{']
+    assert "stdin:1: the value does not fit its schema" in shown
+    assert "turned JSON: it is no object" in shown
+    assert lines[-3:] == ['{"a":1}', '{"a":1}', ""]
+    assert "turned" in copy.run("k produce --help schemas; k consume --help schemas")
 
 
 def test_a_sink_is_one_file_and_one_row(copy: Copy) -> None:
