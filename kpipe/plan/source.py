@@ -157,8 +157,8 @@ def prepare_source(
         own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later
         # A classic group gives added partitions out when its leader's client has seen them; the default is 5 min.
         own["topic.metadata.refresh.interval.ms"] = round(REFRESH * 1000)
-        if not selection.at_end:
-            own |= WAITING
+    if not selection.at_end:
+        own |= WAITING
     if pace is not None and not pace.is_fast:
         own["queued.max.messages.kbytes"] = THROTTLED_QUEUE
     own = {name: value for name, value in own.items() if name not in cluster.properties}

@@ -222,7 +222,7 @@ def test_verify_stat_and_find_look_at_what_is_decoded(
 def test_what_does_not_go_together_is_told(kafka: Cluster, kpipe: Kpipe, fake_registry, words, told) -> None:
     topic, target = kafka.topic(), kafka.topic()
     places = [f"a:{topic}"] + ([] if "--to-origin" in words else [f"a:{target}"])
-    words = [word.replace("b:x", f"b:{topic}") for word in words]
+    words = [word.replace("b:x", f"b:{kafka.topic()}") for word in words]
     settings = two(kafka, fake_registry().url, fake_registry().url)
     result = kpipe("forward", "-e", *words, *places, config=settings)
     assert (result.code, told in result.err) == (2, True), result.err

@@ -19,6 +19,7 @@ import pytest
 
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.lab.leash import leashed
+from tests.broker.lab.runs import close_pipe
 from tests.conftest import COMMAND, Result
 
 if TYPE_CHECKING:
@@ -95,10 +96,9 @@ def drained(pipe: int) -> bytes:
 def slow_pipe() -> Iterator[tuple[int, int]]:
     """Give both ends of a pipe; nobody reads it unless the test does."""
     ends = os.pipe()
+    inode = os.fstat(ends[0]).st_ino
     yield ends
-    for end in ends:
-        with suppress(OSError):
-            os.close(end)
+    close_pipe(ends, inode)
 
 
 def start_piped(kpipe: Kpipe, pipe: tuple[int, int], *args: str) -> Running:

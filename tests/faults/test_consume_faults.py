@@ -13,13 +13,15 @@ import select
 import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.broker.lab.leash import leashed
+from tests.broker.lab.runs import close_pipe
+from tests.broker.lab.runs import group as a_group
 from tests.conftest import COMMAND
 from tests.faults.conftest import LONG, RECORDS, RUNS, Note
 from tests.faults.course import WAIT
@@ -51,15 +53,18 @@ def lines(proxied: tuple[Cluster, Proxy]) -> tuple[str, list[bytes]]:
 
 
 @pytest.fixture
+def group() -> str:
+    return a_group()
+
+
 @contextmanager
 def narrow_pipe() -> Iterator[tuple[int, int]]:
     """A pipe that holds one page."""
     ends = os.pipe()
+    inode = os.fstat(ends[0]).st_ino
     fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
     yield ends
-    for end in ends:
-        with suppress(OSError):
-            os.close(end)
+    close_pipe(ends, inode)
 
 
 def committed(cluster: Cluster, group: str, topic: str) -> int:

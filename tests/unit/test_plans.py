@@ -11,6 +11,7 @@ import pytest
 
 from kpipe.broker import EmbeddedBroker
 from kpipe.errors import KpipeError, UsageError
+from kpipe.kafka import client
 from kpipe.options import (
     ConnectionOptions,
     EncodeOptions,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 def brokers() -> Iterator[str]:
     with EmbeddedBroker(topics={"a": 3, "b": 3, "c": 2, "letters": 1, "__consumer_offsets": 1}) as broker:
         yield broker.bootstrap
+    client._ADMINS.clear()  # their threads would look for the broker as long as this process lives
 
 
 class Wired:
