@@ -182,6 +182,21 @@ def check_segments(folder: Path, segments: list[Segment], stopped: Callable[[], 
             raise _damaged(path, f"is damaged: {size:,} bytes that are not the {segment.bytes:,} that were written")
 
 
+def check_sizes(folder: Path, segments: list[Segment]) -> None:
+    """That every file is there in the size that was written, for a run that goes on behind them; KpipeError if not.
+
+    What is in them is compared when they are loaded: to read a year of segments for a day more would be too dear.
+    """
+    for segment in segments:
+        path = folder / segment.file
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise _damaged(path, f"is missing or cannot be read: {error.strerror}") from None
+        if size != segment.bytes:
+            raise _damaged(path, f"is damaged: {size:,} bytes that are not the {segment.bytes:,} that were written")
+
+
 def _damaged(path: Path, what: str) -> KpipeError:
     return KpipeError(f"{what}; fetch it again from where the dump was kept", where=str(path), stage=Stage.READ)
 

@@ -47,7 +47,7 @@ def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: 
         show_moves([reset], change)
     for problem in reset.problems:
         tell(f"not moved: {problem}")
-    if not confirmed(group, change):
+    if not reset.moves or not confirmed(group, change):
         return 1 if reset.problems else 0
     undo = options.undo or default_undo(os.environ, group, time.strftime("%Y%m%dT%H%M%S"))
     write_undo(undo, cluster.label, [(group, reset.moves)])

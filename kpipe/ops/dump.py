@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.archive.compression import check_codec
-from kpipe.archive.manifest import Contents, Journal, write_manifest
+from kpipe.archive.manifest import Contents, Journal, check_sizes, write_manifest
 from kpipe.archive.writing import SegmentSink
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka import blueprints, questions
@@ -129,6 +129,7 @@ def plan_dump(
     path = Path(folder)
     journal = Journal(path)
     resumed = journal.resume(contents)
+    check_sizes(path, contents.segments)
     ranges = _ranges(cluster, contents, journal, lows, ends, say)
     if resumed:
         say(f"read: {folder}: going on behind {_count(contents.records, 'record')} that are there")
