@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kpipe.cli import leave, tell
 from kpipe.errors import Exit, Interrupted, KpipeError
 from kpipe.ledger import Ledger
-from kpipe.run.notify import notifiers
+from kpipe.run.observers import open_observers
 from kpipe.run.summary import SHOWN, Summary
 from kpipe.shutdown import Stop, die_by
 from kpipe.sinks.outputs import check_outputs
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kpipe.options import RunOptions
     from kpipe.pipeline import Pipeline
     from kpipe.plan import Planned
-    from kpipe.run.telemetry import Telemetry
+    from kpipe.run.observers import Observer
 
 
 def execute(
@@ -45,12 +45,12 @@ def execute(
     stop.install()
     ending = Ending(options, stop)
     stop.watch(ending.abandon)
-    telemetry = ending.telemetry = open_telemetry(options, stop)
+    observers = ending.observers = open_observers(options, stop, tell)
     try:
         planned = plan(stop, tell)
     except KpipeError as error:
         _write_summary(Summary(Ledger()), options, stop)
-        finish_telemetry(telemetry, error.exit_code)
+        finish_observers(observers, error.exit_code)
         if isinstance(error, Interrupted):
             die_by(stop.signal or signal.SIGINT)
         raise
@@ -62,10 +62,9 @@ def execute(
     live = _live_line(summary, planned, options)
     if live is not None:
         pipeline.observers.append(live)
-    if telemetry is not None:
-        telemetry.begin(planned, summary)
-        pipeline.observers.append(telemetry)
-    pipeline.observers += notifiers(os.environ, summary.line, stop)
+    for observer in observers:
+        observer.begin(planned, summary)
+        pipeline.observers.append(observer)
     ending.planned, ending.summary = planned, summary
     gc.freeze()  # what start-up left is never looked at again; `kpipe.__main__` makes looks rare (bench: 5-22 %)
     try:
@@ -74,27 +73,19 @@ def execute(
         if live is not None:
             live.close()
     ending.claim()
-    return _conclude(planned, summary, options, stop, telemetry, fail_if_empty=fail_if_empty)
+    return _conclude(planned, summary, options, stop, observers, fail_if_empty=fail_if_empty)
 
 
-def open_telemetry(options: RunOptions, stop: Stop) -> Telemetry | None:
-    """What --metrics and --metrics-file ask for; nothing is loaded for them otherwise."""
-    if not (options.metrics or options.metrics_file):
-        return None
-    from kpipe.run.telemetry import Telemetry
-
-    return Telemetry(options, stop, tell)
-
-
-def finish_telemetry(telemetry: Telemetry | None, code: int) -> Exit:
-    """Write the metrics' file; how that went."""
-    try:
-        if telemetry is not None:
-            telemetry.finish(code)
-    except KpipeError as error:
-        tell(str(error), error.id)
-        return Exit.UNDELIVERED
-    return Exit.OK
+def finish_observers(observers: list[Observer], code: int) -> Exit:
+    """Let each write what it leaves behind; how that went."""
+    ended = Exit.OK
+    for observer in observers:
+        try:
+            observer.finish(code)
+        except KpipeError as error:
+            tell(str(error), error.id)
+            ended = Exit.UNDELIVERED
+    return ended
 
 
 class Ending:
@@ -102,7 +93,7 @@ class Ending:
 
     def __init__(self, options: RunOptions, stop: Stop) -> None:
         self.planned: Planned | None = None
-        self.telemetry: Telemetry | None = None
+        self.observers: list[Observer] = []
         self.summary = Summary(Ledger())
         self._options, self._stop = options, stop
         self._claim = threading.Lock()
@@ -119,7 +110,7 @@ class Ending:
             leave(128 + (self._stop.signal or signal.SIGINT))  # nothing was read
         self.planned.pipeline.abandon()
         self.planned.end_filters()
-        leave(_conclude(self.planned, self.summary, self._options, self._stop, self.telemetry, fail_if_empty=False))
+        leave(_conclude(self.planned, self.summary, self._options, self._stop, self.observers, fail_if_empty=False))
 
 
 def _live_line(summary: Summary, planned: Planned, options: RunOptions) -> LiveLine | None:
@@ -144,14 +135,14 @@ def _conclude(
     summary: Summary,
     options: RunOptions,
     stop: Stop,
-    telemetry: Telemetry | None,
+    observers: list[Observer],
     *,
     fail_if_empty: bool,
 ) -> int:
     pipeline, ledger, error = planned.pipeline, planned.pipeline.ledger, planned.pipeline.error
     code = _exit_code(planned, fail_if_empty=fail_if_empty)
     unsaved = _write_summary(summary, options, stop)
-    unsaved = unsaved or finish_telemetry(telemetry, code or unsaved)
+    unsaved = unsaved or finish_observers(observers, code or unsaved)
     # What stdout did not take is still in the topic: one line (or none, for a reader that had enough) says it all.
     unwritten = isinstance(error, WriteError) and _prints_records(pipeline)
     if isinstance(error, ReaderGone) and (unwritten or ledger.complete):

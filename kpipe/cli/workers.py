@@ -5,16 +5,15 @@ It runs no pipeline itself.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.cli.run import finish_telemetry, open_telemetry
+from kpipe.cli.run import finish_observers
 from kpipe.clusters.environment import WORKER, add_hidden, given, hide
 from kpipe.errors import Exit, KpipeError
-from kpipe.run.notify import notifiers
+from kpipe.run.observers import open_observers
 from kpipe.run.summary import Summary
 from kpipe.run.workers import Supervisor, Worker, worker_command
 from kpipe.shutdown import Stop, die_by
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kpipe.options import RunOptions, SelectionOptions
-    from kpipe.run.telemetry import Telemetry
+    from kpipe.run.observers import Observer
 
 
 def as_worker(selection: SelectionOptions, run: RunOptions) -> tuple[Worker | None, SelectionOptions, RunOptions]:
@@ -42,7 +41,7 @@ def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_i
     """Run the workers to their end; returns the exit code, or dies by the signal that ended them well."""
     stop = Stop(run.drain_timeout)
     stop.install()
-    telemetry = open_telemetry(run, stop)
+    observers = open_observers(run, stop, tell)
     supervisor = Supervisor(worker_command(arguments), workers, stop, tell)
     summary = Summary(supervisor.ledger, facts=supervisor.facts)
     live: Any = None
@@ -51,16 +50,15 @@ def supervise(workers: int, arguments: Sequence[str], run: RunOptions, *, fail_i
     if not run.quiet and may_draw():
         live = LiveLine(summary, sys.stderr, lambda: 0.0, lambda: None, supervisor.away)
         supervisor.observers.append(live)
-    if telemetry is not None:
-        telemetry.begin_workers(supervisor, summary)
-        supervisor.observers.append(telemetry)
-    supervisor.observers += notifiers(os.environ, summary.line, stop)
+    for observer in observers:
+        observer.begin_workers(supervisor, summary)
+        supervisor.observers.append(observer)
     try:
         code = supervisor.run()
     finally:
         if live is not None:
             live.close()
-    return _conclude(supervisor, summary, run, stop, telemetry, code, fail_if_empty=fail_if_empty)
+    return _conclude(supervisor, summary, run, stop, observers, code, fail_if_empty=fail_if_empty)
 
 
 def _conclude(
@@ -68,7 +66,7 @@ def _conclude(
     summary: Summary,
     run: RunOptions,
     stop: Stop,
-    telemetry: Telemetry | None,
+    observers: list[Observer],
     code: int,
     *,
     fail_if_empty: bool,
@@ -79,7 +77,7 @@ def _conclude(
     if not ledger.complete or run.verbose or (sys.stderr.isatty() and not run.quiet):
         tell(summary.line())
     code = _write(summary, run, stop) or code
-    code = finish_telemetry(telemetry, code) or code
+    code = finish_observers(observers, code) or code
     if stop.signal is not None and not code:
         die_by(stop.signal)
     if not code and fail_if_empty and not ledger.read:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
+    from kpipe.options import RunOptions
+    from kpipe.run.summary import Summary
     from kpipe.shutdown import Stop
 
 STATUS = 5.0
@@ -42,6 +44,16 @@ class Notifier:
         self._alive_at = self._told_at = clock()
         self._stopping = False
 
+    def begin(self, _planned: object, summary: Summary) -> None:
+        """Records can move: ready is told at once."""
+        self._status = summary.line
+        self.ready()
+
+    begin_workers = begin
+
+    def finish(self, _code: int) -> None:
+        """The end of the process says it."""
+
     def ready(self) -> None:
         """What was asked for is open, and records can move."""
         self._send("READY=1")
@@ -66,14 +78,14 @@ class Notifier:
             self._socket.sendto("\n".join(lines).encode(), self._address)
 
 
-def notifiers(environ: MutableMapping[str, str], status: Callable[[], str], stop: Stop) -> list[Notifier]:
-    """The observer for the service manager, where one asks for it; ready is told at once."""
+def open_notifier(
+    _run: RunOptions, stop: Stop, _say: Callable[[str], None], environ: MutableMapping[str, str] = os.environ
+) -> Notifier | None:
+    """The observer for the service manager, where one asks for it."""
     address = environ.pop("NOTIFY_SOCKET", "")
     microseconds, process = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     if not address.startswith(("/", "@")):
-        return []
+        return None
     ours = not process or process == str(os.getpid())
     watchdog = int(microseconds) / 1e6 if microseconds.isdigit() and ours else None
-    notifier = Notifier(address, watchdog, status, stop)
-    notifier.ready()
-    return [notifier]
+    return Notifier(address, watchdog, str, stop)

@@ -76,6 +76,31 @@ class FolderSink(StdoutSink):
                 file.write(self._encode(part))
         flight.settle_sent(batch)
 '''
+OBSERVER = '''"""What was heard of a run: an observer for a test."""
+
+from pathlib import Path
+
+
+class Diary:
+    """Writes a word for whatever is called."""
+
+    def __init__(self, run, stop, say):
+        self._file, self._heard = Path(run.diary), ["opened"]
+
+    def begin(self, planned, summary):
+        """With the run."""
+        self._heard.append("begun")
+
+    begin_workers = begin
+
+    def __call__(self):
+        """A turn."""
+        self._heard.append("turn")
+
+    def finish(self, code):
+        """All of it."""
+        self._file.write_text(" ".join([*self._heard, str(code)]))
+'''
 CODEC = '''"""JSON backwards: a codec for a test."""
 
 
@@ -213,6 +238,24 @@ def test_a_command_about_a_cluster_is_two_files_and_a_row(copy: Copy) -> None:
     copy.row("cli/commands.py", '    "check": ', '    "partitions": "Count partitions.",')
     assert copy.run("k partitions") == "3 partitions\n"
     assert "partitions  " in copy.run("k --help")
+
+
+def test_an_observer_is_one_file_one_option_and_one_row(copy: Copy) -> None:
+    copy.add("run/diary.py", OBSERVER)
+    copy.row(
+        "options.py",
+        "    metrics: str = option(\n",
+        '    diary: str = option(MESSAGES, "--diary", default="", metavar="FILE", help="Keep a diary.")',
+    )
+    copy.row(
+        "run/observers.py",
+        '    ObserverRow((), "notify", "open_notifier"),',
+        '    ObserverRow(("diary",), "diary", "Diary"),',
+    )
+    copy.run("echo a | k produce -q --diary one t && k consume -q -e --diary two t && k consume -q -e t >rest")
+    for name in ("one", "two"):
+        opened, begun, *turns, code = (copy.folder / name).read_text().split()
+        assert (opened, begun, set(turns), code) == ("opened", "begun", {"turn"}, "0")
 
 
 def test_an_observer_is_anything_that_can_be_called() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from kpipe.run.notify import Notifier, notifiers
+from kpipe.options import RunOptions
+from kpipe.run.notify import Notifier, open_notifier
 from kpipe.shutdown import Stop
 
 
@@ -67,7 +69,8 @@ def test_stopping_is_told_once_with_the_time_that_the_drain_may_take(manager) ->
 
 def test_the_variables_are_taken_so_that_no_child_speaks_for_us(manager) -> None:
     environ = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1", "HOME": "/"}
-    (notifier,) = notifiers(environ, lambda: "s", Stop())
+    notifier = open_notifier(RunOptions(), Stop(), print, environ)
+    notifier.begin(None, SimpleNamespace(line=lambda: "s"))
     assert environ == {"HOME": "/"}
     assert manager.heard() == ["READY=1", "STATUS=s"]
     notifier()
@@ -77,7 +80,7 @@ def test_the_variables_are_taken_so_that_no_child_speaks_for_us(manager) -> None
 
 @pytest.mark.parametrize("address", ["", "relative", "vsock:1"])
 def test_nothing_happens_when_nobody_asks(address) -> None:
-    assert notifiers({"NOTIFY_SOCKET": address}, str, Stop()) == []
+    assert open_notifier(RunOptions(), Stop(), print, {"NOTIFY_SOCKET": address}) is None
 
 
 def test_a_manager_that_is_gone_is_no_error(tmp_path) -> None:
