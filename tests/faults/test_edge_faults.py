@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.conftest import Kpipe
     from tests.faults.proxy import Proxy
 
+PLAIN = ("-X", "target.compression.type=none")
+"""150 MB that are all alike go through a thin line in seconds once they are compressed."""
 PATIENCE = 25.0 if LONG else 4.0
 """Seconds for which a run may wait for a target that vanished."""
 
@@ -154,7 +156,7 @@ def test_memory_before_a_target_that_does_not_take(
 ) -> None:
     """More than fits anywhere waits in the source; what is held is bounded, and all arrives in the end."""
     cluster, proxy = lab
-    course = Course(kpipe, cluster, backlog, FLAT_OUT, target_address=proxy.address)
+    course = Course(kpipe, cluster, backlog, FLAT_OUT, target_address=proxy.address, options=PLAIN)
     running = course.start()
     course.under_way(running)
     with disturbed(cluster, proxy, target):
