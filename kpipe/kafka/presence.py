@@ -135,6 +135,9 @@ class Presence:
         self._next = now + (LATER if self._told else SOON)
         since = self._since if self._since is not None else now
         if not self._told and self._failures > 1 and now - since >= AFTER:
+            if self._heard and self._ask_anew() and self._tell_of_an_address(now, lasting=True):
+                self._next = now + ANEW
+                return
             self._told, self._again, self._anew = True, now + self._pause, now + ANEW
             reason = f" ({self._reason})" if self._reason else ""
             self._tell(
@@ -169,13 +172,19 @@ class Presence:
     def _time(self, since: float, now: float) -> str:
         return time.strftime("%H:%M:%S", time.localtime(self._wall() - (now - since)))
 
-    def _tell_of_an_address(self, now: float) -> None:
-        """The cluster answers, but sends us to an address that does not: told once."""
+    def _tell_of_an_address(self, now: float, *, lasting: bool = False) -> bool:
+        """The cluster answers, but sends us to an address that does not: told once; whether that is so.
+
+        `lasting`: our own client has not been answered all the while. It says nothing of the same error for 10 s.
+        """
         for since, last, text in self._heard.values():
             finding = from_listeners([("", text)])
-            if finding is not None and not self._address_told and last - since >= AFTER and now - last < GAP:
-                self._address_told = True
-                self._say(f"connect: {self._cluster}: {finding.text}; still trying")
+            if finding is not None and now - last < GAP and (lasting or last - since >= AFTER):
+                if not self._address_told:
+                    self._address_told = True
+                    self._say(f"connect: {self._cluster}: {finding.text}; still trying")
+                return True
+        return False
 
 
 def _seconds_tried(text: str) -> float:

@@ -80,7 +80,7 @@ def test_it_is_told_again_once_a_minute_at_most() -> None:
 def test_a_client_that_does_not_find_back_to_a_cluster_that_is_there_is_given_up() -> None:
     """Else a forwarder would wait for ever beside a cluster that works; its service manager can start it again."""
     run = Run(there=False, anew=True)
-    run.until(AFTER + ANEW, (0.1, REFUSED))
+    run.until(AFTER + ANEW, (0.1, BOOTSTRAP))
     run.presence.check()
     run.until(AFTER + ANEW + LATER)
     assert run.said[1][1].endswith("; a new connection reaches it; if ours does not soon, the run ends")
@@ -92,7 +92,7 @@ def test_a_client_that_does_not_find_back_to_a_cluster_that_is_there_is_given_up
 
 def test_a_client_that_finds_back_in_time_is_not_given_up() -> None:
     run = Run(there=False, anew=True)
-    run.until(AFTER + ANEW + 3, (0.1, REFUSED))
+    run.until(AFTER + ANEW + 3, (0.1, BOOTSTRAP))
     run.there = True
     run.until(200)
     run.presence.check()
@@ -150,3 +150,12 @@ def test_an_address_that_only_its_cluster_knows_is_told_of_once(
     (line,) = Run().until(60, *complaints)
     assert line.startswith(f"connect: prod: {words}")
     assert line.endswith("; make that address reachable, or correct advertised.listeners; still trying")
+
+
+def test_an_address_that_only_its_cluster_knows_is_told_of_also_when_our_client_knows_no_other() -> None:
+    """Once it has the list of brokers, the client forgets the address that was typed, and asks at theirs alone."""
+    run = Run(there=False, anew=True)
+    (line,) = run.until(60, (0.1, REFUSED), (11, REFUSED))
+    assert line.startswith("connect: prod: broker 1 sends clients to 10.0.0.1:9092: ")
+    assert run.said[0][0] <= AFTER + 2
+    run.presence.check()
