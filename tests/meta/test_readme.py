@@ -95,7 +95,7 @@ def test_sessions_print_what_they_show(kpipe: Kpipe, tmp_path: Path, path: str, 
 def plain(text: str) -> str:
     """Without what differs from run to run: the broker's port, and how fast it was."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
-    return re.sub(r"in \d+\.\d s \([\d,]+/s\)", "in TIME", text)
+    return re.sub(r"in \d+\.\d s \([\d.,]+k?/s\)", "in TIME", text)
 
 
 def test_no_page_with_sessions_is_forgotten() -> None:
