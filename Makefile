@@ -36,12 +36,13 @@ demo: $(VENV)/.runs ## run the main job, visibly, on the embedded broker
 
 test: venv ## run all tests; those of the broker on a real Kafka
 	$(BIN)/python -m tests.broker.lab.prepare
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not long' $(ARGS)
 
-faults: venv ## run the whole fault suite, and write what happened to docs/faults.md
+faults: venv ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
 	$(BIN)/python -m tests.broker.lab.prepare
 	@mkdir -p docs
 	@FAULT_RUNS=100 FAULT_TABLE=docs/faults.md $(BIN)/python -m pytest --timeout 3600 tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m long tests/broker tests/process
 
 unit: venv ## run the tests that need no broker
 	@$(BIN)/python -m pytest tests/unit tests/golden tests/meta $(ARGS)

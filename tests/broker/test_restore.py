@@ -6,6 +6,8 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.broker.lab.cluster import Rec
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def write_spill(path: Path, *values: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_spill_holds_what_the_target_would_have_got(
     kafka: Cluster, new_kafka: NewKafka, kpipe: Kpipe, tmp_path: Path
 ) -> None:

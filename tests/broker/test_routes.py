@@ -287,6 +287,7 @@ def test_what_one_cluster_refuses_is_told_with_its_name_and_can_be_a_dead_letter
 # --- a cluster that is away ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_frozen_cluster_of_a_route_holds_the_commit_and_loses_nothing(
     kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe, config: str, stem: str
 ) -> None:

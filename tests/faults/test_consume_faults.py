@@ -137,6 +137,7 @@ def test_reader_had_enough(
     note("consume", "reader leaves: head -n 1000", happened, "commits only what was handed over", records=RECORDS)
 
 
+@pytest.mark.long
 def test_reader_sleeps(
     lab: tuple[Cluster, Proxy],
     backlog: tuple[str, list[Rec]],

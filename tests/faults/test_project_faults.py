@@ -114,7 +114,7 @@ def test_no_secret_reaches_the_address_of_a_project_file(start, listener: Listen
     assert PASSWORD.encode() not in listener.heard
     happened = "told, ignored; exit 2 or 4, no secret on the wire"
     note(
-        command.split(maxsplit=1)[0],
+        "forward --on-error dlq" if command.startswith("dead") else command.split(maxsplit=1)[0],
         "a project file with an address of its own",
         happened,
         "no secret leaves",

@@ -7,6 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.broker.conftest import kafka_b  # noqa: F401 - a fixture
 from tests.broker.lab.cluster import until
 from tests.faults.conftest import RUNS, Note
@@ -29,6 +31,7 @@ def goes_far(record: Rec) -> bool:
     return record.key is not None and record.key[-1:] in b"13579"
 
 
+@pytest.mark.long
 def test_a_routed_cluster_stands_still_while_forward_is_killed(
     lab: tuple[Cluster, Proxy],
     kafka_b: Cluster,  # noqa: F811

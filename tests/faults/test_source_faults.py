@@ -82,6 +82,7 @@ def test_partitions_added_while_nobody_read_are_read_from_their_beginning(
     assert values(cluster, target) == [b"0", b"1", b"2", b"3"]
 
 
+@pytest.mark.long
 def test_added_partitions_are_read_under_load(lab: tuple[Cluster, Proxy], kpipe: Kpipe) -> None:
     """They are looked for by the clock, not only when there is nothing to read."""
     cluster, _ = lab

@@ -75,11 +75,16 @@ def wait_until_it_reads(kpipe: Kpipe, run: Running, words: list[str], address: s
     ("command", "stdin", "waits"),
     [
         (["consume", "--on-gap", "earliest", "AWAY/t"], b"", ""),
-        (["consume", "-G", "g", "--on-gap", "earliest", "AWAY/t"], b"", ""),
+        pytest.param(["consume", "-G", "g", "--on-gap", "earliest", "AWAY/t"], b"", "", marks=pytest.mark.long),
         (["produce", "AWAY/t"], b"one\n", ", 1 record waits for it"),
         (["forward", "-G", "g", "--on-gap", "earliest", "AWAY/s", "THERE/t"], b"", ""),
         (["forward", "-G", "g", "THERE/s", "AWAY/t"], b"", ", 1 record waits for it"),
-        (["forward", "-G", "g", "--workers", "2", "--on-gap", "earliest", "AWAY/s", "THERE/t"], b"", ""),
+        pytest.param(
+            ["forward", "-G", "g", "--workers", "2", "--on-gap", "earliest", "AWAY/s", "THERE/t"],
+            b"",
+            "",
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["consume", "consume in a group", "produce", "source", "target", "workers"],
 )

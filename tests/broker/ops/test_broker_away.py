@@ -42,6 +42,7 @@ def pair(new_kafka: NewKafka, tmp_path: Path) -> Iterator[tuple[Cluster, Broker]
     second.kill()
 
 
+@pytest.mark.long
 def test_what_a_frozen_broker_has_is_marked_and_the_rest_is_shown(pair: tuple[Cluster, Broker], kpipe: Kpipe) -> None:
     """Each looking command answers in about --timeout, however many questions it asks, with exit code 1."""
     cluster, second = pair
