@@ -31,10 +31,14 @@ AGAIN, LONGEST = 60.0, 600.0
 """Seconds until it is told again; doubled each time, up to the second."""
 ANEW = 60.0
 """Seconds between two questions, through a new client, to a cluster that ours does not reach."""
+SILENT = 40.0
+"""Seconds without a complaint after which a client tries no address any more: librdkafka tells of the same error again
+after 30 s (`rkb_suppress.fail_error`), and a try comes every few seconds (reconnect.backoff.max.ms)."""
 PROOFS = 3
-"""Answers to new clients in a row, LATER seconds apart, after which ours is given up. A broker that has just come back
-and tells of no brokers makes librdkafka forget all that it knew (confluentinc/librdkafka#5301): seen after 3 s of a
-frozen single broker with `metadata.recovery.strategy=none`; with `rebootstrap` it takes several brokers."""
+"""Answers to new clients in a row, LATER seconds apart, after which a silent one of ours is given up. A broker that has
+just come back and tells of no brokers makes librdkafka forget all that it knew (confluentinc/librdkafka#5301): seen
+after 3 s of a frozen single broker with `metadata.recovery.strategy=none`; with `rebootstrap` it takes several brokers.
+"""
 GAP = 15.0
 """Seconds between two complaints of one address after which it has answered in between: a client that needs a broker
 tries again at least every 10 s (reconnect.backoff.max.ms)."""
@@ -72,6 +76,8 @@ class Presence:
         self._again, self._pause = 0.0, AGAIN
         self._anew, self._proofs = 0.0, 0
         self._reason = ""
+        self._complained = clock()
+        """When a client told of something that it tried."""
         self._life: tuple[int, float] = (0, clock())
         self._heard: dict[str, tuple[float, float, str]] = {}
         """Of each address: since when there was no answer, when that was complained of last, and how."""
@@ -85,7 +91,7 @@ class Presence:
         return f"{self._cluster} away for {clock_time(self._clock() - self._since)}"
 
     def check(self) -> None:
-        """UnreachableError once a client of ours is lost: only a new one reaches the cluster."""
+        """UnreachableError once a client of ours is lost: it tries nothing, and a new one reaches the cluster."""
         if self._proofs < PROOFS or self._since is None:
             return
         what = f"our client does not find back to it since {self._time(self._since, self._clock())}, and a new one does"
@@ -101,7 +107,7 @@ class Presence:
         now = self._clock()
         tried = now - _seconds_tried(text)
         if cause_of(name) is not Cause.NOBODY_UP:
-            self._reason = plain_reason(text)
+            self._reason, self._complained = plain_reason(text), now
         if from_listeners([(name, text)]) is not None:
             address = text.partition(": ")[0]
             since, last, _ = self._heard.get(address, (tried, now, ""))
@@ -154,6 +160,9 @@ class Presence:
                 self._tell(f"still not reachable, since {self._time(since, now)}", then)
 
     def _look_anew(self, now: float) -> None:
+        if now - self._complained < SILENT:  # it tries: an address that only its cluster knows, say, is waited for
+            self._proofs = 0
+            return
         if not self._proofs and now < self._anew:
             return
         self._anew = now + ANEW
@@ -175,11 +184,11 @@ class Presence:
     def _tell_of_an_address(self, now: float, *, lasting: bool = False) -> bool:
         """The cluster answers, but sends us to an address that does not: told once; whether that is so.
 
-        `lasting`: our own client has not been answered all the while. It says nothing of the same error for 10 s.
+        `lasting`: our own client has not been answered all the while.
         """
         for since, last, text in self._heard.values():
             finding = from_listeners([("", text)])
-            if finding is not None and now - last < GAP and (lasting or last - since >= AFTER):
+            if finding is not None and (now - last < SILENT if lasting else now - last < GAP and last - since >= AFTER):
                 if not self._address_told:
                     self._address_told = True
                     self._say(f"connect: {self._cluster}: {finding.text}; still trying")
