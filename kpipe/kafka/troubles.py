@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from kpipe.kafka.diagnosis import Finding
 
+CAUSE, CAUSE_SLICE = 1.0, 0.05
+"""Seconds that are waited for why a producer died, and of each look."""
 SECRETS: set[str] = set()
 """All that this process must not print; one process serves one command."""
 
@@ -66,6 +69,12 @@ class Troubles:
 
     def _scrubbed(self, name: str, text: str) -> tuple[str, str]:
         return name, scrub(text, secret_values(self.properties))
+
+    def learn_cause(self, poll: Callable[[float], object]) -> None:
+        """Wait for why a producer died: its `produce` says that it is dead before a poll says why."""
+        deadline = time.monotonic() + CAUSE
+        while self.fatal is None and time.monotonic() < deadline:
+            self.serve(poll, CAUSE_SLICE)
 
     def serve(self, call: Callable[[float], object], timeout: float) -> None:
         """Call a producer's poll or flush: the client raises a fatal error there, and never gives it to `on_error`.

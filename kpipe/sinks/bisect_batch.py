@@ -89,6 +89,8 @@ class BatchBisection:
                 self._producer.purge()
                 self._troubles.serve(self._producer.flush, SLICE)
                 break
+        if any(cause_of(error) is Cause.FATAL for error in outcomes.values()):
+            self._troubles.learn_cause(self._producer.poll)
         return [(row, outcomes[place]) for place, row in enumerate(part) if place in outcomes]
 
     def _produce(self, row: Resent, note: Callable[[object | None, Any], None]) -> None:

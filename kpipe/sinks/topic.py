@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FIRST_ANSWER = 30.0
 """Seconds that the answer to a new producer's first batches is waited for before the next one is sent all the same."""
-CAUSE = 1.0  # seconds that are waited for why a producer died
 UNKNOWN_BATCHES = 100
 """Batches after which a producer counts as known in partitions that are never written to."""
 NO_ROOM = "not sent: the run ended while the queue was full"
@@ -302,7 +301,7 @@ class TopicSink:
     def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
         """Whether a refused batch is among them; what is still on its way is waited for."""
         if any(cause_of(report) is Cause.FATAL for _, _, report in failures):
-            learn_cause(self._producer, self._troubles)
+            self._troubles.learn_cause(self._producer.poll)
         if self._producing.open_one is None or self._producing.fatal is not None:
             return False
         if not any(self._is_open(report) for _, _, report in failures):
@@ -336,21 +335,19 @@ class TopicSink:
         with self._producing.careful() as (producer, troubles):
 
             def judge_there(flight: Flight, index: int, report: object) -> bool:
-                return judge(flight, index, self._cause_there(report, producer, troubles))
+                return judge(flight, index, self._cause_there(report, troubles))
 
             BatchBisection(producer, troubles, judge_there, idle).run([row for same in rows.values() for row in same])
         if torn:
             self._renew()
         return ()
 
-    def _cause_there(self, report: object, producer: Any, troubles: Troubles) -> object:
+    def _cause_there(self, report: object, troubles: Troubles) -> object:
         """Why the producer for doubtful records took one no more: the report itself says only that it is dead.
 
         A right to write that was withdrawn is told to the batch, and to a new producer before it takes any record.
         """
         cause = cause_of(report)
-        if cause is Cause.FATAL:
-            learn_cause(producer, troubles)
         if troubles.fatal is None or cause not in (Cause.FATAL, Cause.PURGED):
             return report
         failure = self._beyond_repair(*troubles.fatal, "")
@@ -427,13 +424,6 @@ class TopicSink:
         if len(self._producer):
             self.purge()
         run_bounded(self._producer.close, timeout)
-
-
-def learn_cause(producer: Any, troubles: Troubles) -> None:
-    """`produce` says that the producer is dead before a poll says why."""
-    deadline = time.monotonic() + CAUSE
-    while troubles.fatal is None and time.monotonic() < deadline:
-        troubles.serve(producer.poll, ROOM_SLICE)
 
 
 def _resource(cause: Cause, topic: str) -> str:
