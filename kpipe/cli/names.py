@@ -18,7 +18,7 @@ from kpipe.clusters.secrets import SecretSource
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 PATIENCE_S = 0.7
 TOPIC = re.compile(r"[A-Za-z0-9._-]+")
@@ -50,26 +50,24 @@ def places(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
 
 def groups(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
     """`[cluster:]group`: as `places`, with the groups of a cluster in place of its topics."""
-    profiles = _profiles(values)
-    name, colon, _ = incomplete.partition(":")
-    if colon and name in profiles.names:
-        return [f"{name}:{group}" for group in _groups(profiles.resolve(name))]
-    named = [f"{other}:" for other in profiles.names]
-    try:
-        return named + _groups(profiles.resolve(None))
-    except UsageError:
-        return named
+    return _of_cluster(incomplete, values, _groups)
 
 
 def subjects(incomplete: str, values: Mapping[str, Sequence[str]]) -> list[str]:
     """`[cluster:]subject`: as `places`, with the subjects of a cluster's registry in place of its topics."""
+    return _of_cluster(incomplete, values, _subjects)
+
+
+def _of_cluster(
+    incomplete: str, values: Mapping[str, Sequence[str]], find: Callable[[Cluster], list[str]]
+) -> list[str]:
     profiles = _profiles(values)
     name, colon, _ = incomplete.partition(":")
     if colon and name in profiles.names:
-        return [f"{name}:{subject}" for subject in _subjects(profiles.resolve(name))]
+        return [f"{name}:{found}" for found in find(profiles.resolve(name))]
     named = [f"{other}:" for other in profiles.names]
     try:
-        return named + _subjects(profiles.resolve(None))
+        return named + find(profiles.resolve(None))
     except UsageError:
         return named
 
