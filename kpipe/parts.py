@@ -114,6 +114,39 @@ class SinkBefore:
         self.inner.close(timeout)
 
 
+class SinkAtOnce:
+    """A sink whose `send` settles what it wrote: nothing is reported later, so nothing is in flight or sent again."""
+
+    def poll(self) -> None:
+        """Nothing to collect: a write is its own acknowledgement."""
+
+    def refused(self, error: object) -> bool:
+        """Whether it is a judgement on the record; nothing is reported that could be one."""
+        return False
+
+    def unwritten(self, error: object) -> bool:
+        """What failed was not written."""
+        return True
+
+    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+        """No batch is refused as a whole."""
+        return False
+
+    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+        """All failures stand."""
+        return failures
+
+    def flush(self, timeout: float) -> bool:
+        """Everything was written when `send` returned."""
+        return True
+
+    def purge(self) -> None:
+        """Nothing is in flight."""
+
+    def close(self, timeout: float) -> None:
+        """What is written to belongs to the process."""
+
+
 class Committer(Protocol):
     """Turns settled prefixes into committed offsets."""
 

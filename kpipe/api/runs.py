@@ -35,6 +35,7 @@ from kpipe.options import (
     TraceOptions,
     declared,
 )
+from kpipe.parts import SinkAtOnce
 from kpipe.record import Record, records_of
 from kpipe.shutdown import Stop
 
@@ -282,7 +283,7 @@ atexit.register(_finish)
 os.register_at_fork(after_in_child=_unfinished.clear)
 
 
-class _Hand:
+class _Hand(SinkAtOnce):
     """A sink that keeps what it is sent until somebody takes it."""
 
     def __init__(self) -> None:
@@ -292,24 +293,9 @@ class _Hand:
         """Keep it."""
         self.waiting.append((batch, flight))
 
-    def poll(self) -> None:
-        """Nothing comes by itself."""
-
     def explain(self, error: object, where: str, record: object = None) -> KpipeError:
         """There are no delivery reports."""
         raise AssertionError(error)
-
-    def took_along(self, failures: object, idle: object) -> bool:
-        """There are no delivery reports."""
-        return False
-
-    def resend(self, failures: Sequence[Any], judge: object, idle: object) -> Sequence[Any]:
-        """There are no delivery reports."""
-        return failures
-
-    def refused(self, error: object) -> bool:
-        """There are no delivery reports."""
-        return False
 
     def unwritten(self, error: object) -> bool:
         """There are no delivery reports."""
@@ -318,12 +304,6 @@ class _Hand:
     def flush(self, timeout: float) -> bool:
         """A rebalance does not wait for records that nobody has taken: their next owner reads them."""
         return True
-
-    def purge(self) -> None:
-        """Nothing is on its way."""
-
-    def close(self, timeout: float) -> None:
-        """Nothing is open."""
 
 
 def _handed_over(pipeline: Pipeline, hand: _Hand) -> Iterator[Record]:

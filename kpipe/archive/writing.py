@@ -11,15 +11,16 @@ from kpipe.archive.compression import check_codec, write_to
 from kpipe.archive.manifest import Segment, sync_folder
 from kpipe.errors import Stage, UndeliveredError
 from kpipe.formats.envelope_output import EnvelopeEncoder
+from kpipe.parts import SinkAtOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from kpipe.archive.manifest import Contents, Journal
     from kpipe.errors import KpipeError
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent
+    from kpipe.parts import Sent
     from kpipe.record import Batch
 
 RECORDS = 100_000
@@ -45,7 +46,7 @@ class _Counted:
         self.file.flush()
 
 
-class SegmentSink:
+class SegmentSink(SinkAtOnce):
     """Writes batches of one partition after the other; `size` is how many bytes of envelopes a segment holds at most.
 
     What is written is in a `.part` file until it is whole; a file of that name is a leftover of a run that was killed.
@@ -148,31 +149,9 @@ class SegmentSink:
             raise self._give_up(error) from None
         return True
 
-    def poll(self) -> None:
-        """Nothing is reported later."""
-
     def explain(self, error: object, where: str, record: Sent | None = None) -> KpipeError:
         """Only the disk fails, and it has been told."""
         return UndeliveredError(str(error), where=where)
-
-    def refused(self, error: object) -> bool:
-        """Files refuse no record."""
-        return False
-
-    def unwritten(self, error: object) -> bool:
-        """What failed is in no segment."""
-        return True
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """Nothing is sent again."""
-        return False
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """All failures stand."""
-        return failures
-
-    def purge(self) -> None:
-        """Nothing is in flight elsewhere."""
 
     def close(self, timeout: float) -> None:
         """Let the next run in."""

@@ -16,13 +16,14 @@ import orjson
 
 from kpipe.errors import BadRecord, KpipeError, Stage, visible
 from kpipe.formats.envelope_output import EnvelopeEncoder
+from kpipe.parts import SinkAtOnce
 from kpipe.sinks.stdout import Stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent
+    from kpipe.parts import Sent
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
 
@@ -32,7 +33,7 @@ WIDEST = 2000
 """Characters of one line that are shown."""
 
 
-class Preview:
+class Preview(SinkAtOnce):
     """A sink that writes to `write` instead of sending. `target` is the topic of records without one of their own.
 
     `enter` and `leave` are the first and the last stage: what left between them was filtered or bad.
@@ -156,28 +157,10 @@ class Preview:
         """Nothing is sent, so nothing is refused."""
         return True
 
-    def unwritten(self, error: object) -> bool:
-        """Nothing is sent, so nothing is refused."""
-        return True
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """Nothing is sent, so nothing is refused."""
-        return False
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """Nothing is sent, so nothing is refused."""
-        return failures
-
     def flush(self, timeout: float) -> bool:
         """Show what is left to be shown."""
         self.poll()
         return True
-
-    def purge(self) -> None:
-        """Nothing is in flight."""
-
-    def close(self, timeout: float) -> None:
-        """Stdout belongs to the process."""
 
 
 def _lines(record: dict[str, object]) -> list[str]:

@@ -14,12 +14,13 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
+from kpipe.parts import SinkAtOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent
+    from kpipe.parts import Sent
     from kpipe.record import Batch
 
 
@@ -102,7 +103,7 @@ class ReaderWatch:
                 raise ReaderGone("the reader of stdout went away")
 
 
-class StdoutSink:
+class StdoutSink(SinkAtOnce):
     """Records as bytes on file descriptor `fd`; a record is settled when its last byte was written."""
 
     prints = True
@@ -139,9 +140,6 @@ class StdoutSink:
         """No further record will come; the reader may know."""
         self._stdout.end()
 
-    def poll(self) -> None:
-        """Nothing to collect: a write is its own acknowledgement."""
-
     def explain(self, error: object, where: str, _record: Sent | None = None) -> KpipeError:
         """Stdout has no delivery reports that could fail."""
         return KpipeError(str(error), where=where, stage=Stage.SEND)
@@ -149,28 +147,6 @@ class StdoutSink:
     def refused(self, error: object) -> bool:
         """Stdout has no delivery reports that could fail."""
         return True
-
-    def unwritten(self, error: object) -> bool:
-        """Stdout has no delivery reports that could fail."""
-        return True
-
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
-        """Stdout has no delivery reports that could fail."""
-        return False
-
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
-        """Stdout has no delivery reports that could fail."""
-        return failures
-
-    def flush(self, timeout: float) -> bool:
-        """Everything was written when `send` returned."""
-        return True
-
-    def purge(self) -> None:
-        """Nothing is in flight."""
-
-    def close(self, timeout: float) -> None:
-        """Stdout belongs to the process."""
 
 
 def _never_blocking(fd: int) -> tuple[int, int | None]:
