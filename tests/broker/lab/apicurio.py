@@ -78,6 +78,8 @@ def _jar(version: str) -> Path:
             archive = component.artifact(classifier="all", packaging="tar.gz").resolve()
             unfinished = folder.with_suffix(".part")
             with tarfile.open(archive) as packed:
-                packed.extractall(unfinished, filter="data")
+                # Debian 12 has Python 3.11.2; filters came with 3.11.4.
+                packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+                packed.extractall(unfinished)
             unfinished.rename(folder)
     return folder / ("quarkus-run.jar" if version == THREE else f"apicurio-registry-app-{version}-runner.jar")
