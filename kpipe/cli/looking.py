@@ -83,8 +83,8 @@ class SchemaDecoding:
         quiet: bool = False,
         left: str = "shown",
     ) -> None:
+        from kpipe.plan.decoding import decoding, keys_with
         from kpipe.plan.rules import check_decode
-        from kpipe.plan.schemas import decoding, keys_with
 
         check_decode(options, ())
         self._stages: dict[str, Decode] = {}

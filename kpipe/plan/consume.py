@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe import sinks
 from kpipe.ledger import Ledger
+from kpipe.plan.decoding import decoding, internal_topics, keys_with, looks_at_values
 from kpipe.plan.delivery import acknowledged, at_least_once
 from kpipe.plan.formats import make_encoder
 from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
-from kpipe.plan.schemas import decoding, internal_topics, keys_with, looks_at_values
 from kpipe.plan.selection import make_selection
 from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages

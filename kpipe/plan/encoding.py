@@ -1,17 +1,19 @@
-"""How produce writes keys and values by a schema: which one, named how; nothing of `kpipe.codecs` is imported before.
+"""How keys and values are written by a schema: which one, named how; by produce, and by forward where it changes them.
 
-A schema is registered only where that was asked for.
+A schema is registered only where that was asked for, and nothing of `kpipe.codecs` is imported where none is used.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kpipe.codecs import BY_SCHEMA
 from kpipe.errors import UsageError
+from kpipe.options import EncodeOptions
+from kpipe.plan.decoding import open_library
 from kpipe.plan.rules import encoded_sides, key_encoding
-from kpipe.plan.schemas import open_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from kpipe.codecs.named import Named
     from kpipe.codecs.registry import SchemaText
     from kpipe.codecs.schema import ValueStyle
-    from kpipe.options import EncodeOptions
+    from kpipe.options import ReencodeOptions, SchemaOptions
     from kpipe.pipeline import PipelineStage
+    from kpipe.plan.wiring import Wiring
+
+_URL = "schema.registry.url"
 
 
 def encoding(
@@ -147,3 +152,46 @@ class _Side:
         except Incompatible as error:
             raise UsageError(f"{option} {named.path}: {error.what}", where=error.where) from None
         return made if made.guid or self._options.framing != "header" else registry.lookup(subject, named.text)
+
+
+# --- what forward writes again ------------------------------------------------------------------------------------
+
+
+def decoded_by(schemas: SchemaOptions, writing: ReencodeOptions) -> SchemaOptions:
+    """How records are read: `--schema` and `--message` are those of `--encode` where that is given."""
+    if not (writing.encode or writing.encode_key):
+        return schemas
+    keys = schemas.decode_key or ("auto" if writing.encode_key else "")
+    if not writing.encode:
+        return replace(schemas, decode_key=keys)
+    values = schemas.decode or "auto"
+    return replace(schemas, decode=values, decode_key=keys, schema=writing.decode_schema, message="")
+
+
+def reencoders(
+    schemas: SchemaOptions,
+    writing: ReencodeOptions,
+    cluster: Cluster,
+    topic: str,
+    wiring: Wiring,
+    keep_alive: Callable[[], None],
+) -> tuple[SchemaEncoder | None, SchemaEncoder | None]:
+    """The encoders of values and keys for the target; UsageError where a further target has another registry."""
+    if not (writing.encode or writing.encode_key):
+        return None, None
+    for each in (*wiring.also_clusters, *wiring.routed_clusters):
+        if each.registry.get(_URL, "") != cluster.registry.get(_URL, "") and writing.framing == "confluent":
+            what = "--encode writes ids of the target's registry, and a further target has another registry"
+            raise UsageError(f"{what}; send there with a forward of its own, or with --framing header", where=each.name)
+    options = EncodeOptions(
+        encode=writing.encode,
+        encode_key=writing.encode_key,
+        schema=schemas.schema if writing.encode else "",
+        key_schema=writing.key_schema,
+        register=writing.register,
+        framing=writing.framing,
+        message=schemas.message if writing.encode else "",
+        avro_json=schemas.avro_json,
+        no_schema_cache=schemas.no_schema_cache,
+    )
+    return encoders(options, cluster, topic, wiring.stopped, wiring.say, keep_alive)

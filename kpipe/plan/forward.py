@@ -15,11 +15,11 @@ from kpipe.kafka.client import admin_of
 from kpipe.ledger import Ledger
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.copying import Copying
+from kpipe.plan.decoding import around, decoding
 from kpipe.plan.delivery import Ends, check_routed_clusters, choose_way, delivery_properties
+from kpipe.plan.encoding import decoded_by, reencoders
 from kpipe.plan.places import also_places, source_places, split_home, target_place
-from kpipe.plan.reencoding import decoded_by, reencoders
 from kpipe.plan.rules import check_forward, check_reencode, translated_sides
-from kpipe.plan.schemas import around, decoding
 from kpipe.plan.selection import make_selection
 from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages, hop_to

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
+from kpipe.plan.decoding import open_registry_of
 from kpipe.plan.rules import translated_sides
-from kpipe.plan.schemas import open_registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

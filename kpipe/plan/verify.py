@@ -12,9 +12,9 @@ from kpipe.clusters.address import parse_partitions, place_name
 from kpipe.errors import Interrupted, UsageError
 from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
+from kpipe.plan.decoding import decoding, keys_with, open_registry_of
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.rules import check_verify
-from kpipe.plan.schemas import decoding, keys_with, open_registry_of
 from kpipe.plan.selection import parse_range
 from kpipe.plan.source import OpenSource, prepare_source
 from kpipe.sources.topic import BEGINNING, Selection
