@@ -5,11 +5,9 @@ It asks no registry.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
-from kpipe.kafka.client import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,16 +16,11 @@ if TYPE_CHECKING:
     from kpipe.codecs.encoder import SchemaEncoder
     from kpipe.codecs.library import Library
     from kpipe.codecs.plugin import PluginDecoder
-    from kpipe.codecs.registry import Registry
     from kpipe.codecs.schema import Codec, ValueStyle
     from kpipe.codecs.stages import Decode
-    from kpipe.options import EncodeOptions, SchemaOptions
+    from kpipe.options import SchemaOptions
     from kpipe.pipeline import PipelineStage
     from kpipe.transform.step import Step
-
-BETWEEN_LOOKS = 0.05
-"""Seconds between two looks at the group and at signals while a registry is waited for."""
-
 
 LOOKS_ELSEWHERE = (
     "drop-key", "drop-header", "rename-header", "strip-trace", "sample", "max-age", "rename-topic",
@@ -86,6 +79,7 @@ def decoding(
     if not (values or keys):
         return None
     from kpipe.codecs.decoder import SchemaDecoder
+    from kpipe.codecs.opening import open_library
     from kpipe.codecs.schema import ValueStyle
     from kpipe.codecs.stages import Decode
 
@@ -99,7 +93,7 @@ def decoding(
         )
 
     view, key_view = view_of(options.message), view_of()
-    library = open_library(options, view, cluster, stopped, say, keep_alive)
+    library = open_library(cluster, view, stopped, say, keep_alive, keeps=not options.no_schema_cache)
     key_library = library and library.seen(key_view)
     if options.reader_schema:  # of values only: keys have a schema of their own
         from kpipe.codecs.named import load_named
@@ -141,58 +135,6 @@ def around(
     from kpipe.codecs.stages import Reencode
 
     return [*([] if decode is None else [decode]), *stages, Reencode(*encoders, marks=marks)]
-
-
-def open_library(
-    options: SchemaOptions | EncodeOptions,
-    view: ValueStyle,
-    cluster: Cluster,
-    stopped: Callable[[], bool],
-    say: Callable[[str], None],
-    keep_alive: Callable[[], None],
-) -> Library | None:
-    """The schemas of a cluster's registry, None where it names none; `keep_alive` is called while it is away."""
-    if not (cluster.registry or cluster.registry_references):
-        return None
-    from kpipe.codecs.connect import cache_folder
-    from kpipe.codecs.library import Library
-
-    registry = open_registry_of(cluster, stopped, say, keep_alive)
-    return None if registry is None else Library(registry, view, None if options.no_schema_cache else cache_folder())
-
-
-def open_registry_of(
-    cluster: Cluster, stopped: Callable[[], bool], say: Callable[[str], None], keep_alive: Callable[[], None]
-) -> Registry | None:
-    """The client of a cluster's registry, which waits for it as long as nobody stops the run."""
-    from kpipe.codecs.connect import open_registry
-
-    return open_registry(
-        cluster,
-        where=label(cluster),
-        patience=None,
-        stopped=stopped,
-        waiting=_once_a_minute(say),
-        sleep=lambda seconds: _sleep(seconds, stopped, keep_alive),
-    )
-
-
-def _sleep(seconds: float, stopped: Callable[[], bool], keep_alive: Callable[[], None]) -> None:
-    end = time.monotonic() + seconds
-    while not stopped() and time.monotonic() < end:
-        keep_alive()
-        time.sleep(min(BETWEEN_LOOKS, seconds))
-
-
-def _once_a_minute(say: Callable[[str], None]) -> Callable[[str], None]:
-    told: list[float] = []
-
-    def tell(line: str) -> None:
-        if not told or time.monotonic() - told[0] >= 60:
-            told[:] = [time.monotonic()]
-            say(line)
-
-    return tell
 
 
 def _given(name: str, view: ValueStyle, library: Library | None) -> tuple[Codec | None, bytes]:

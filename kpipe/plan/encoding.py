@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from kpipe.codecs import BY_SCHEMA
 from kpipe.errors import UsageError
 from kpipe.options import EncodeOptions
-from kpipe.plan.decoding import open_library
 from kpipe.plan.rules import encoded_sides, key_encoding
 
 if TYPE_CHECKING:
@@ -54,12 +53,13 @@ def encoders(
 
     A registry that is away is waited for. UsageError for a schema that is not there or of another kind.
     """
+    from kpipe.codecs.opening import open_library
     from kpipe.codecs.schema import ValueStyle
 
     keys, values = key_encoding(options), options.encode
     tagged = options.avro_json == "tagged"
     view, key_view = ValueStyle(message=options.message, tagged=tagged), ValueStyle(tagged=tagged)
-    library = open_library(options, view, cluster, stopped, say, keep_alive)
+    library = open_library(cluster, view, stopped, say, keep_alive, keeps=not options.no_schema_cache)
     side = _Side(options, topic, library)
     value_encoder = side.encoder(values, options.schema, view, is_key=False) if values else None
     return value_encoder, side.encoder(keys, options.key_schema, key_view, is_key=True) if keys else None

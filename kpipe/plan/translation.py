@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UsageError
-from kpipe.plan.decoding import open_registry_of
 from kpipe.plan.rules import translated_sides
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def translating(
         from kpipe.codecs.translate import WarnOnce
 
         return [WarnOnce(_bare(both[0]), _bare(both[1]), wiring.warn)]
+    from kpipe.codecs.opening import open_registry_of
     from kpipe.codecs.translate import MARK, Marking, Side, Translator
 
     one, other = (

@@ -12,7 +12,7 @@ from kpipe.clusters.address import parse_partitions, place_name
 from kpipe.errors import Interrupted, UsageError
 from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
-from kpipe.plan.decoding import decoding, keys_with, open_registry_of
+from kpipe.plan.decoding import decoding, keys_with
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.rules import check_verify
 from kpipe.plan.selection import parse_range
@@ -161,6 +161,7 @@ def _settle(
     if not options.translated_schemas:
         return None
     from kpipe.codecs.fingerprints import Fingerprints
+    from kpipe.codecs.opening import open_registry_of
     from kpipe.codecs.translate import MARK
 
     registry = open_registry_of(cluster, lambda: stop.requested, say, lambda: None)
