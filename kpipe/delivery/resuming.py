@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.delivery.resume import Resume
-    from kpipe.delivery.way import GroupListener
     from kpipe.ledger import Ledger, TopicPartition
     from kpipe.parts import Committer
     from kpipe.record import Batch
+    from kpipe.sources.selection import GroupListener
 
 LEAST = 0.1
 """Seconds for the commit when all time is used up."""

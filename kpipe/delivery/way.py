@@ -1,4 +1,4 @@
-"""The face that every way of delivering has: what stands in the run for it, and what it wants to hear of its group.
+"""The face that every way of delivering has: what stands in the run for it, and who hears of its group.
 
 It decides nothing: the plan builds one way, and the pipeline runs it.
 """
@@ -6,32 +6,14 @@ It decides nothing: the plan builds one way, and the pipeline runs it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from confluent_kafka import TopicPartition as ClientPartition
-
-    from kpipe.ledger import TopicPartition
     from kpipe.parts import Committer, Sink, Source, Transaction
     from kpipe.pipeline import PipelineStage
-
-
-class GroupListener(Protocol):
-    """What hears of a consumer group's partitions (Kafka's ConsumerRebalanceListener). It may raise KpipeError."""
-
-    def began(self, starts: dict[TopicPartition, int]) -> None:
-        """Partitions are read here from now on, from these offsets."""
-
-    def revoked(self, places: list[TopicPartition]) -> None:
-        """Partitions are about to go to another member: the last moment to deliver and to commit."""
-
-    def lost(self, places: list[TopicPartition]) -> None:
-        """Partitions went away; their offsets are somebody else's."""
-
-    def committed(self, error: Any, partitions: list[ClientPartition]) -> None:
-        """What became of a commit that was not waited for; called by the client, so it never raises."""
+    from kpipe.sources.selection import GroupListener
 
 
 @dataclass(slots=True, frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.delivery.commit import Commits
     from kpipe.kafka.troubles import Troubles
     from kpipe.pipeline import Pipeline
     from kpipe.plan.source import OpenSource
@@ -24,6 +25,8 @@ class Watched:
     target: str = ""
     opened: OpenSource | None = None
     """The topics that are read, if any are."""
+    commits: Commits | None = None
+    """What became of the commits of its group, if it has one."""
     writers: Callable[[], list[Troubles]] = list
     """What the producers said of themselves."""
 

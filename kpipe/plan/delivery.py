@@ -108,7 +108,7 @@ def at_least_once(
         return Way(source, sink, stages)
     where = place_name(label(opened.cluster), f"group {group}")
     tail = {} if resume is None else {"tail": resume.note}
-    committer = group_committer(opened.consumer, source, where, opened.commits, **tail)
+    committer = group_committer(opened.consumer, source, where, wiring.commits, **tail)
     listener = AtLeastOnceGroup(state.ledger, both(sink, wiring.letters), committer, wiring.stop, wiring.say)
     return Way(source, sink, stages, committer=committer, group=listener)
 
@@ -127,7 +127,7 @@ def acknowledged(
 
     source, stop = opened.source, wiring.stop
     where = place_name(label(opened.cluster), f"group {group}")
-    committer = group_committer(opened.consumer, source, where, opened.commits)
+    committer = group_committer(opened.consumer, source, where, wiring.commits)
     channel = Channel(
         options.commit_acked,
         encode,
@@ -230,7 +230,7 @@ def _exactly_once(
         letters=wiring.letters,
         takes_letters=topic is not None and topic.cluster_id == ready.cluster_id,
         note=opened.source.note,
-        commits=opened.commits,
+        commits=wiring.commits,
     )
     return Way(
         opened.source, once, stages, behind=[once.leave_out_refused], committer=once, group=once, transaction=once

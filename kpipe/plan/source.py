@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kpipe.delivery.commit import Commits
 from kpipe.kafka.client import EMBEDDED, WAITING, admin_of, label, open_consumer
 from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.group_protocol import GroupAdmin, choose_protocol, classic_assignor
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.delivery.way import GroupListener
     from kpipe.kafka.troubles import Troubles
     from kpipe.kafka.watch import Watch
     from kpipe.pace import Pace
+    from kpipe.sources.selection import GroupListener
 
 
 THROTTLED_QUEUE = 4096
@@ -61,7 +60,6 @@ class OpenSource:
         self.cluster = cluster
         self.consumer = consumer
         self.troubles = troubles
-        self.commits = Commits()
         self.cluster_id = str(metadata.cluster_id or "")
         self.metadata = metadata
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import parse_target, place_name
+from kpipe.delivery.commit import Commits
 from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
 from kpipe.options import TargetOptions
@@ -152,6 +153,7 @@ class Wiring:
         self.patience = Patience()
         self.pace = _pace(self.sending.rate, stop)
         self.watch = Watch(self.warn, self.stopped)
+        self.commits = Commits()
         self.letters: DeadLetterTopic | None = None
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
@@ -392,4 +394,4 @@ class Wiring:
             return list({id(troubles): troubles for troubles in found}.values())
 
         target = "stdout" if outlet is None else outlet.ready.where
-        return Watched(reading.name, target, reading.opened, writers)
+        return Watched(reading.name, target, reading.opened, self.commits, writers)

@@ -57,8 +57,9 @@ def look(watched: Watched, ledger: Ledger, lag: Lag | None, input_bytes: float) 
         seen.read_bytes["stdin"] = int(input_bytes)
     else:
         _add_consumer(seen, opened.troubles)
-        commits = opened.commits
-        seen.commits = [commits.made, commits.failed, commits.last or 0]
+        if watched.commits is not None:
+            commits = watched.commits
+            seen.commits = [commits.made, commits.failed, commits.last or 0]
         if lag is not None:
             seen.lag = lag.by_topic(set(opened.source.owned), next_offsets(opened, ledger))
     for troubles in watched.writers():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UsageError
@@ -85,6 +85,22 @@ class Selection:
     def has_patterns(self) -> bool:
         """Whether a topic is a pattern, of which there may be more tomorrow."""
         return any(is_pattern(topic) for topic in self.topics)
+
+
+class GroupListener(Protocol):
+    """What hears of a consumer group's partitions (Kafka's ConsumerRebalanceListener). It may raise KpipeError."""
+
+    def began(self, starts: dict[TopicPartition, int]) -> None:
+        """Partitions are read here from now on, from these offsets."""
+
+    def revoked(self, places: list[TopicPartition]) -> None:
+        """Partitions are about to go to another member: the last moment to deliver and to commit."""
+
+    def lost(self, places: list[TopicPartition]) -> None:
+        """Partitions went away; their offsets are somebody else's."""
+
+    def committed(self, error: Any, partitions: list[ClientPartition]) -> None:
+        """What became of a commit that was not waited for; called by the client, so it never raises."""
 
 
 @dataclass(slots=True)
