@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kpipe.delivery.commit import Commits
     from kpipe.kafka.troubles import Troubles
     from kpipe.pipeline import Pipeline
-    from kpipe.plan.source import OpenSource
+    from kpipe.sources.opening import OpenSource
 
 
 @dataclass(slots=True)

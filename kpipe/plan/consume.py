@@ -16,10 +16,10 @@ from kpipe.plan.formats import make_encoder
 from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
 from kpipe.plan.selection import make_selection
-from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
+from kpipe.sources.opening import prepare_source
 from kpipe.trace import Hop
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from kpipe.options import ConnectionOptions, OutputOptions, RunOptions, SchemaOptions, SelectionOptions
     from kpipe.parts import Sink
     from kpipe.plan import Planned
-    from kpipe.plan.source import OpenSource
     from kpipe.shutdown import Stop
+    from kpipe.sources.opening import OpenSource
     from kpipe.transform.step import Step
 
 ALL_COLUMNS = {"keys", "headers", "timestamps", "positions"}

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster
-    from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
     from kpipe.sinks.partitions import Choice
     from kpipe.sinks.target import Target
+    from kpipe.sources.opening import OpenSource
 
 
 class Copying:

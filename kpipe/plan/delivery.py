@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from kpipe.options import ForwardOptions, OutputOptions, SelectionOptions
     from kpipe.parts import Sink
     from kpipe.pipeline import PipelineStage
-    from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
     from kpipe.record import Batch
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
     from kpipe.sinks.target import Target
+    from kpipe.sources.opening import OpenSource
     from kpipe.sources.selection import Selection
 
 TRANSACTION_TIMEOUT_MS = 60_000  # librdkafka's default; a broker allows up to transaction.max.timeout.ms, 15 min

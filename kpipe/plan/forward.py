@@ -21,13 +21,13 @@ from kpipe.plan.encoding import decoded_by, reencoders
 from kpipe.plan.places import also_places, source_places, split_home, target_place
 from kpipe.plan.rules import check_forward, check_reencode, translated_sides
 from kpipe.plan.selection import make_selection
-from kpipe.plan.source import prepare_source
 from kpipe.plan.stages import build_stages, hop_to
 from kpipe.plan.translation import check_registries, notes_of, translating
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
 from kpipe.sinks.partitions import check_partition_word, key_keyless, refuse_missing
+from kpipe.sources.opening import prepare_source
 from kpipe.transform.fixed import fixed_timestamp
 from kpipe.transform.step import Step
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
     from kpipe.options import ForwardOptions, TraceOptions
     from kpipe.pipeline import PipelineStage
-    from kpipe.plan.source import OpenSource
     from kpipe.plan.wiring import Wiring
     from kpipe.sinks.target import Target
+    from kpipe.sources.opening import OpenSource
 
 _URL = "schema.registry.url"
 

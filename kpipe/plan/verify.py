@@ -16,7 +16,7 @@ from kpipe.plan.decoding import decoding, keys_with
 from kpipe.plan.places import open_profiles, read_profiles, source_places
 from kpipe.plan.rules import check_verify
 from kpipe.plan.selection import parse_range
-from kpipe.plan.source import OpenSource, prepare_source
+from kpipe.sources.opening import OpenSource, prepare_source
 from kpipe.sources.topic import BEGINNING, Selection
 from kpipe.units import parse_size
 from kpipe.verify.compare import Comparison, Verdict

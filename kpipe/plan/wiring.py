@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from kpipe.pace import Pace
     from kpipe.parts import Sink, Spill
     from kpipe.pipeline import PipelineStage
-    from kpipe.plan.source import OpenSource
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
     from kpipe.sinks.dead_letters import DeadLetterTopic
     from kpipe.sinks.outlet import Choose
     from kpipe.sinks.target import Target
+    from kpipe.sources.opening import OpenSource
     from kpipe.through.chain import Filters
     from kpipe.through.filtering import Note
     from kpipe.trace import Hop

@@ -51,6 +51,7 @@ class OpenSource:
         troubles: Troubles,
         cluster: Cluster,
         metadata: Any,
+        *,
         hooks: Hooks,
         selection: Selection,
     ) -> None:
@@ -168,7 +169,7 @@ def prepare_source(
 
         resolver.find_time = reading_with(lambda: open_consumer(cluster, {"group.id": "kpipe-without-group"})[0])
     source = TopicSource(consumer, selection, resolver, hooks, ids, pace=pace)
-    return OpenSource(source, consumer, troubles, cluster, metadata, hooks, selection)
+    return OpenSource(source, consumer, troubles, cluster, metadata, hooks=hooks, selection=selection)
 
 
 def _reader(cluster: Cluster) -> Callable[[], Consumer] | None:
