@@ -17,12 +17,11 @@ from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.copying import Copying
 from kpipe.plan.decoding import around, decoding
 from kpipe.plan.delivery import Ends, check_routed_clusters, choose_way, delivery_properties
-from kpipe.plan.encoding import decoded_by, reencoders
+from kpipe.plan.encoding import check_registries, decoded_by, notes_of, reencoders, translating
 from kpipe.plan.places import also_places, source_places, split_home, target_place
 from kpipe.plan.rules import check_forward, check_reencode, translated_sides
 from kpipe.plan.selection import make_selection
 from kpipe.plan.stages import build_stages, hop_to
-from kpipe.plan.translation import check_registries, notes_of, translating
 from kpipe.plan.wiring import Wiring, read_topics
 from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
