@@ -5,7 +5,6 @@ It builds one `Way`; the records move in `kpipe.pipeline`.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from kpipe.clusters.address import place_name
 from kpipe.delivery.at_least_once import AtLeastOnceGroup, both, group_committer
 from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
-from kpipe.kafka.client import EMBEDDED, label, open_consumer, open_producer
+from kpipe.kafka.client import EMBEDDED, label, open_consumer
 from kpipe.kafka.metadata import find_all_partitions
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.delivery.resume import Resume
-    from kpipe.delivery.transaction import TransactionLine
-    from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import TopicPartition
     from kpipe.options import ForwardOptions, OutputOptions, SelectionOptions
     from kpipe.parts import Sink
@@ -38,14 +35,8 @@ if TYPE_CHECKING:
     from kpipe.sources.opening import OpenSource
     from kpipe.sources.selection import Selection
 
-TRANSACTION_TIMEOUT_MS = 60_000  # librdkafka's default; a broker allows up to transaction.max.timeout.ms, 15 min
-INIT_TIMEOUT = 30.0
-"""Seconds for the first transaction of a cluster: it makes the topic __transaction_state."""
 METADATA_TIMEOUT = 30.0
 """Seconds for the list of the source's partitions."""
-
-SLOT = "KPIPE_SLOT"
-"""Environment: the number of this worker on this machine; part of the default instance."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,6 +80,8 @@ def delivery_properties(forward: ForwardOptions, selection: SelectionOptions, cl
     """
     own: dict[str, Any] = {} if "compression.type" in cluster.properties else {"compression.type": "lz4"}
     if forward.exactly_once:
+        from kpipe.delivery.transactional import transaction_properties
+
         return own | transaction_properties(selection.group, selection.instance, cluster)
     return own if "delivery.timeout.ms" in cluster.properties else {**own, "delivery.timeout.ms": 0}
 
@@ -161,7 +154,7 @@ def _resuming(way: Way, resume: Resume, ends: Ends) -> Way:
     )
 
 
-def open_resume(ends: Ends, limit: int, prefix: str, stop: Stop, properties: Mapping[str, Any] = {}) -> Resume:
+def open_resume(ends: Ends, limit: int, prefix: str, stop: Stop) -> Resume:
     """The reader of the target's tail; UsageError where the trace cannot tell sources apart."""
     from kpipe.delivery.member import GroupMember
     from kpipe.delivery.resume import Resume
@@ -172,7 +165,7 @@ def open_resume(ends: Ends, limit: int, prefix: str, stop: Stop, properties: Map
         raise UsageError("--resume-by-trace needs the clusters' ids, and one of them has none", where=ready.where)
 
     def consumer(isolation: str) -> Consumer:
-        own = {"group.id": "kpipe-without-group", "isolation.level": isolation, **properties}
+        own = {"group.id": "kpipe-without-group", "isolation.level": isolation}
         return open_consumer(ready.cluster, own)[0]
 
     tail = TargetTail(ready.topic, ready.where, consumer, limit, lambda: stop.requested, stop.remaining)
@@ -207,6 +200,7 @@ def _exactly_once(
     """Transactions; dead letters of the same cluster go into them."""
     from kpipe.delivery.exactly_once import ExactlyOnce
     from kpipe.delivery.member import GroupMember
+    from kpipe.delivery.transactional import open_line
 
     opened, ready, stop, topic = ends.opened, ends.ready, wiring.stop, wiring.letter_topic
     check_one_cluster(opened, ready, ends.chosen.topics)
@@ -237,12 +231,6 @@ def _exactly_once(
     )
 
 
-def transactional_id(group: str, instance: str) -> str:
-    """`kpipe:GROUP:INSTANCE`: the same for a restarted process, so that it ends what its predecessor left open."""
-    slot = os.environ.get(SLOT, "0")
-    return f"kpipe:{group}:{instance or f'{os.uname().nodename}-{slot}'}"
-
-
 def membership(selection: Selection) -> Selection:
     """How a named instance is in its group: so that it can come back at once after a kill -9.
 
@@ -252,22 +240,6 @@ def membership(selection: Selection) -> Selection:
     if selection.protocol == "consumer":
         return replace(selection, instance="")
     return replace(selection, protocol="classic")
-
-
-def transaction_properties(group: str, instance: str, cluster: Cluster) -> dict[str, Any]:
-    """What makes a producer transactional; a record may wait no longer than its transaction."""
-    timeout = int(cluster.properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
-    own: dict[str, Any] = {
-        "transactional.id": transactional_id(group, instance),
-        "transaction.timeout.ms": timeout,
-    }
-    if "delivery.timeout.ms" not in cluster.properties:
-        own["delivery.timeout.ms"] = timeout
-    # When all connections break, librdkafka forgets its brokers, but not that one of them was the group's coordinator,
-    # and offsets sent to it hang until the transaction times out (confluentinc/librdkafka#5511).
-    if "metadata.recovery.strategy" not in cluster.properties:
-        own["metadata.recovery.strategy"] = "none"
-    return own
 
 
 def check_one_cluster(opened: OpenSource, ready: Target, topics: Sequence[str]) -> None:
@@ -286,29 +258,3 @@ def check_routed_clusters(target: Cluster, routed: Mapping[str, Cluster]) -> Non
         if label(cluster) != label(target):
             what = f"--exactly-once: a transaction spans one cluster, and --route-allow names another one, {name}"
             raise UsageError(f"{what}; drop it, or forward without --exactly-once")
-
-
-def open_line(ready: Target, stop: Stop) -> TransactionLine:
-    """Take the transactional id over; before the group is joined, so that committed offsets are stable when read."""
-    from kpipe.delivery.transaction import TransactionLine
-
-    properties = ready.properties
-    timeout = int(properties["transaction.timeout.ms"]) / 1000
-
-    def reopen() -> tuple[Any, Troubles]:
-        producer, troubles = open_producer(ready.cluster, properties)
-        troubles.listener = ready.troubles.listener
-        return producer, troubles
-
-    where = place_name(label(ready.cluster), properties["transactional.id"])
-    line = TransactionLine(
-        ready.producer,
-        ready.troubles,
-        reopen,
-        where,
-        timeout,
-        given_up=lambda: stop.forced,
-        remaining=stop.remaining,
-    )
-    line.start(INIT_TIMEOUT)
-    return line

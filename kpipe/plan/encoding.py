@@ -260,7 +260,7 @@ def translating(
 
 
 def notes_of(stages: Sequence[PipelineStage]) -> list[str]:
-    """What stages of this file have to say at the end."""
+    """What stages have to say at the end."""
     return [line for stage in stages if hasattr(stage, "notes") for line in stage.notes()]
 
 
