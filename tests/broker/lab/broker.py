@@ -35,6 +35,9 @@ SETTINGS = {
     "inter.broker.listener.name": "PLAINTEXT",
     "super.users": "User:ANONYMOUS",  # who the lab is on the plaintext listener, should a test set an authorizer
     "auto.create.topics.enable": "true",  # a typo must be caught by kpipe, not by the broker
+    # Retention looks 30 s after the start, then every 5 minutes, and took the records of tests that write old times.
+    "log.initial.task.delay.ms": "86400000",
+    "log.retention.check.interval.ms": "86400000",
     "default.replication.factor": "1",
     "min.insync.replicas": "1",
     "offsets.topic.replication.factor": "1",

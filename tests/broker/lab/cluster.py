@@ -189,10 +189,8 @@ class Cluster:
         return producer
 
     def _producing(self) -> dict[str, str | int | float | bool]:
-        client = self._client()
-        del client["allow.auto.create.topics"]
         return {
-            **client,
+            **self._client(),
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "linger.ms": 5,
@@ -216,7 +214,7 @@ class Cluster:
             # Absolute offsets: resolving OFFSET_BEGINNING costs the client half a second.
             starts = [TopicPartition(topic, each, _low(consumer, topic, each)) for each in partitions]
             consumer.assign(starts)
-            records = _drain(consumer, topic, set(partitions), deadline)
+            records = _drain(consumer, topic, set(partitions), deadline, settled=isolation == "read_committed")
         return sorted(records, key=lambda record: (record.partition, record.offset))
 
     def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
@@ -294,8 +292,15 @@ def _acknowledged(record: Rec, message: Message) -> Rec:
     )
 
 
-def _drain(consumer: Consumer, topic: str, open_partitions: set[int], deadline: float) -> list[Rec]:
+MARKERS = 5.0
+"""Seconds for a transaction that stands open at the end of a partition. `commit_transaction` returns once the coordinator
+has written down that it will commit; the markers, which make its records visible, follow."""
+
+
+def _drain(consumer: Consumer, topic: str, open_partitions: set[int], deadline: float, *, settled: bool) -> list[Rec]:
+    """Read to the end; with `settled`, wait a moment where a transaction holds the end back."""
     records: list[Rec] = []
+    held: dict[int, float] = {}
     while open_partitions:
         if time.monotonic() > deadline:
             raise LabError(
@@ -306,10 +311,22 @@ def _drain(consumer: Consumer, topic: str, open_partitions: set[int], deadline: 
             if error is None:
                 records.append(_received(message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                open_partitions.discard(_known(message.partition()))
+                place = _known(message.partition())
+                if settled and _known(message.offset()) < _high(consumer, topic, place):
+                    held[place] = time.monotonic() + MARKERS
+                else:
+                    held.pop(place, None)
+                    open_partitions.discard(place)
             else:
                 raise LabError(f"read: {topic}: {error}")
+        open_partitions -= {place for place, until_then in held.items() if time.monotonic() > until_then}
     return records
+
+
+def _high(consumer: Consumer, topic: str, partition: int) -> int:
+    """The end as the last fetch told it, whatever is committed."""
+    bounds = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+    return bounds[1] if bounds else -1
 
 
 def _received(message: Message) -> Rec:
