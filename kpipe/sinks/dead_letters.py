@@ -175,6 +175,10 @@ class DeadLetterTopic:
                     self.refused.append((flight, index))
                     return
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record was not taken
+                client_error = error.args[0] if error.args else None
+                if hasattr(client_error, "name"):  # such as that the transaction broke a moment ago
+                    arguments[4](client_error, None)
+                    return
                 self._pending -= 1
                 what = f"the dead-letter topic did not take a record: {error}"
                 self.refused.append((flight, index))

@@ -133,6 +133,26 @@ def test_a_client_that_raises_took_nothing() -> None:
     assert (sink.refused, sink.flush(0.0)) == ([(flight, 0)], True)
 
 
+def test_what_the_client_says_at_once_counts_as_what_it_reports_later() -> None:
+    """The last batch of a transaction may break it before the next letter is sent: librdkafka takes no more then."""
+    client = Client(error=Exception(Report("_STATE")))
+    flight, sink = flight_of(b"0"), letters(client)
+    sink.send_with(lambda: client, lambda _timeout: None, lambda: None)  # type: ignore[arg-type,return-value]
+    sink.send(flight, 0, bad(), lambda: True)
+    sink.poll()
+    assert [(index, report.name()) for index, report in flight.failures] == [(0, "_STATE")], "it is read again"  # type: ignore[attr-defined]
+    assert (sink.refused, sink.flush(0.0)) == ([], True)
+
+
+def test_outside_of_a_transaction_such_a_word_ends_the_run_in_our_words() -> None:
+    client = Client(error=Exception(Report("_FATAL")))
+    flight, sink = flight_of(b"0"), letters(client)
+    sink.send(flight, 0, bad(), lambda: True)
+    with pytest.raises(UndeliveredError, match="did not take a record: because of _FATAL; the record had failed with"):
+        sink.poll()
+    assert (sink.refused, flight.failures) == ([(flight, 0)], [])
+
+
 def test_a_full_queue_is_waited_for() -> None:
     client, waits = Client(full=3), []
     sink = letters(client, serve=waits.append)
