@@ -28,8 +28,9 @@ from kpipe.ops.load_groups import chosen_groups, stood_at
 from kpipe.ops.load_retention import warn_of_retention
 from kpipe.ops.reset import refuse_members
 from kpipe.options import TargetOptions, TraceOptions
+from kpipe.plan.assembly import Reading, assemble
 from kpipe.plan.places import target_place
-from kpipe.plan.wiring import Reading, Wiring
+from kpipe.plan.wiring import Wiring
 from kpipe.run_state import RunState
 from kpipe.sinks.opening import prepare_target
 from kpipe.sinks.partitions import choose_partition, refuse_missing
@@ -276,7 +277,8 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
     ]
     state = RunState(Ledger())
     stages, sink = wiring.through_filters(stages, outlet.sink(), state)
-    load.planned = wiring.plan(
+    load.planned = assemble(
+        wiring,
         Way(source, sink, stages),
         state,
         Reading(lambda: float(source.count), lambda: float(contents.records) or None),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe import sinks
 from kpipe.ledger import Ledger
+from kpipe.plan.assembly import assemble, read_topics
 from kpipe.plan.decoding import decoding, internal_topics, keys_with, looks_at_values
 from kpipe.plan.delivery import acknowledged, at_least_once
 from kpipe.plan.formats import make_encoder
@@ -17,7 +18,7 @@ from kpipe.plan.places import source_places
 from kpipe.plan.rules import check_consume
 from kpipe.plan.selection import make_selection
 from kpipe.plan.stages import build_stages
-from kpipe.plan.wiring import Wiring, read_topics
+from kpipe.plan.wiring import Wiring
 from kpipe.run_state import RunState
 from kpipe.sources.opening import prepare_source
 from kpipe.trace import Hop
@@ -73,7 +74,8 @@ def plan_consume(
     else:
         stages, sink = wiring.through_filters(stages, hand or sinks.open_sink(options.output, encode), state)
         way = at_least_once(wiring, opened, state, chosen.group, stages, sink)
-    planned = wiring.plan(
+    planned = assemble(
+        wiring,
         way,
         state,
         read_topics(opened),

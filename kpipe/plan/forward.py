@@ -13,6 +13,7 @@ from kpipe.clusters.address import Place, check_cluster_name
 from kpipe.errors import UsageError
 from kpipe.kafka.client import admin_of
 from kpipe.ledger import Ledger
+from kpipe.plan.assembly import assemble, read_topics
 from kpipe.plan.consume import ALL_COLUMNS
 from kpipe.plan.copying import Copying
 from kpipe.plan.decoding import around, decoding
@@ -22,7 +23,7 @@ from kpipe.plan.places import also_places, source_places, split_home, target_pla
 from kpipe.plan.rules import check_forward, check_reencode, translated_sides
 from kpipe.plan.selection import make_selection
 from kpipe.plan.stages import build_stages, hop_to
-from kpipe.plan.wiring import Wiring, read_topics
+from kpipe.plan.wiring import Wiring
 from kpipe.run_state import RunState
 from kpipe.sinks.partition_growth import PartitionGrowth
 from kpipe.sinks.partitions import check_partition_word, key_keyless, refuse_missing
@@ -132,7 +133,9 @@ def plan_forward(
     state = RunState(Ledger(keeps_offsets=chosen.group is not None, keeps_records=keeps_records))
     make_sink = outlet.sink if homes is None else homes.sink
     way = choose_way(wiring, Ends(opened, ready, chosen), state, forward, trace.trace_prefix, stages, make_sink)
-    planned = wiring.plan(way, state, read_topics(opened), notes=lambda: notes_of(stages), flush_timeout=END_TIMEOUT)
+    planned = assemble(
+        wiring, way, state, read_topics(opened), notes=lambda: notes_of(stages), flush_timeout=END_TIMEOUT
+    )
     wiring.warn(*_compaction_warning(ready, steps, sending.keyless))
     opened.start(way.group)
     return planned

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from kpipe.delivery.way import Way
 from kpipe.errors import UsageError
 from kpipe.ledger import Ledger
+from kpipe.plan.assembly import Reading, assemble
 from kpipe.plan.encoding import encoding
 from kpipe.plan.formats import make_decoder
 from kpipe.plan.places import also_places, target_place
 from kpipe.plan.rules import check_produce, encoded_sides
 from kpipe.plan.stages import build_stages, hop_to
-from kpipe.plan.wiring import Reading, Wiring
+from kpipe.plan.wiring import Wiring
 from kpipe.run_state import RunState
 from kpipe.sinks.opening import as_by_itself, prepare_target
 from kpipe.sinks.partitions import check_partition_word, choose_partition, refuse_missing
@@ -128,7 +129,8 @@ def plan_produce(
         by_column = ready.column_sink(record.partition, state.ledger) if columns else None
         target_sink = by_column or outlet.sink(_delivery_lines(stop) if record.report else None)
         stages, sink = wiring.through_filters(stages, target_sink, state)
-    planned = wiring.plan(
+    planned = assemble(
+        wiring,
         Way(source, sink, stages, committer=acks or rest),
         state,
         Reading(lambda: float(source.read_bytes), lambda: source.total_bytes),

@@ -1,21 +1,18 @@
-"""A run put together: what produce, consume and forward wire in the same way, and the one place that makes a Planned.
+"""What produce, consume and forward open and wire in the same way: clusters, targets, dead letters, filters.
 
-It moves no record.
+It moves no record; `kpipe.plan.assembly` makes a run of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.address import parse_target, place_name
+from kpipe.clusters.address import parse_target
 from kpipe.delivery.commit import Commits
-from kpipe.kafka.client import label
 from kpipe.kafka.watch import Watch
 from kpipe.options import TargetOptions
-from kpipe.pipeline import Pipeline
-from kpipe.plan import Planned, Watched
 from kpipe.plan.places import Policy, also_sides, open_profiles, parse_policy, read_profiles
 from kpipe.plan.rules import FILTERS, ROUTES, first_step
 from kpipe.plan.target import (
@@ -37,12 +34,10 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster, Role
-    from kpipe.delivery.way import Way
     from kpipe.kafka.blueprints import Blueprint
-    from kpipe.kafka.troubles import Troubles
     from kpipe.options import ConnectionOptions, RunOptions, TraceOptions
     from kpipe.pace import Pace
-    from kpipe.parts import Sink, Spill
+    from kpipe.parts import Sink
     from kpipe.pipeline import PipelineStage
     from kpipe.run_state import RunState
     from kpipe.shutdown import Stop
@@ -54,34 +49,6 @@ if TYPE_CHECKING:
     from kpipe.through.filtering import Note
     from kpipe.trace import Hop
     from kpipe.transform.step import Step
-
-FLUSH_TIMEOUT = 150.0
-"""Seconds at the end of the input without a single delivery report, above the delivery timeout of one record."""
-
-
-@dataclass(slots=True)
-class Reading:
-    """How far that has come: `done` of `total`, in bytes or records (None: nobody knows)."""
-
-    done: Callable[[], float]
-    total: Callable[[], float | None]
-    facts: Callable[[], dict[str, object]] = dict
-    opened: OpenSource | None = None
-    name: str = "stdin"
-    """What people call it."""
-
-
-def read_topics(opened: OpenSource) -> Reading:
-    """Topics."""
-    source = opened.source
-    return Reading(
-        done=lambda: float(source.progress.count),
-        total=lambda: float(source.progress.expected()) or None,
-        facts=source.gaps.facts,
-        opened=opened,
-        name=place_name(label(opened.cluster), ",".join(source.topics)),
-    )
-
 
 UNASKED = TargetOptions(buffer="8M")
 """How dead letters are sent by a command that has no options for sending."""
@@ -103,15 +70,6 @@ def _routed_clusters(steps: Sequence[Step]) -> list[str]:
     from kpipe.transform.route import clusters_in
 
     return clusters_in(steps)
-
-
-def _spill(path: str) -> Spill | None:
-    """The file of --spill, if one is asked for."""
-    if not path:
-        return None
-    from kpipe.sinks.spill import open_spill
-
-    return open_spill(path)
 
 
 UNSENT: dict[str, Any] = {"enable.idempotence": False}
@@ -158,15 +116,15 @@ class Wiring:
         self.letter_topic: Target | None = None
         self._quiet = run.quiet
         self._measures = bool(run.metrics or run.metrics_file)
-        self._limit = limit
-        self._filters: Filters | None = None
-        self._epoch = EpochTimes(self.warn)
+        self.limit = limit
+        self.filters: Filters | None = None
+        self.epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []
         self.also_clusters: list[Cluster] = []
         self.routed = _routed_clusters(steps)
         self.routed_clusters: list[Cluster] = []
-        self._outlet: Outlet | None = None
+        self.outlet: Outlet | None = None
 
     def warn(self, *warnings: str) -> None:
         """Tell people now, for what comes next may fail; --quiet asks for errors only."""
@@ -225,9 +183,9 @@ class Wiring:
         for target in outlet.targets:
             self._tell_made(target)
         for target in (*outlet.targets, *outlet.clusters.values()):
-            target.epoch = self._epoch
+            target.epoch = self.epoch
             target.watched_by(self.watch)
-        self._outlet = outlet
+        self.outlet = outlet
         return outlet
 
     def blueprint(self) -> Callable[[str], Blueprint] | None:
@@ -308,90 +266,5 @@ class Wiring:
             return list(stages), sink
         from kpipe.through.chain import put_filters
 
-        filters = self._filters = put_filters(stages, sink, self.say, state, self._limit, note)
+        filters = self.filters = put_filters(stages, sink, self.say, state, self.limit, note)
         return filters.stages, filters.sink
-
-    def plan(
-        self,
-        way: Way,
-        state: RunState,
-        reading: Reading,
-        *,
-        notes: Callable[[], list[str]] = list,
-        spill: Spill | None = None,
-        flush_timeout: float = FLUSH_TIMEOUT,
-        prints: bool = False,
-    ) -> Planned:
-        """The run; `spill` is in place of the file that --spill names, `prints` says that stdout has a reader."""
-        filters = self._filters
-        limited = None if filters is None else filters.limited
-        pipeline = Pipeline(
-            way.source,
-            [*way.before, *way.stages, *way.behind],
-            way.sink,
-            way.committer,
-            state.ledger,
-            self.stop,
-            on_error=self.policy.name,
-            limit=self._limit if limited is None else None,  # behind filters it is counted there
-            enough=None if limited is None else limited.enough,
-            state=state,
-            dead_letters=self.letters,
-            transaction=way.transaction,
-            say=self.say,
-            spill=spill or _spill(self.sending.spill),
-            flush_timeout=flush_timeout,
-        )
-        reader: Callable[[], None] | None = None
-        if prints or self.sending.dry_run:
-            from kpipe.sinks.stdout import ReaderWatch
-
-            reader = ReaderWatch()
-        self.patience.is_over = lambda: self.stop.forced
-        self.patience.go_on, self.patience.first_bad_ends = pipeline.idle, self.policy.name == "stop"
-        dry: dict[str, object] = {"dry_run": True} if self.sending.dry_run else {}
-        if dry:  # the summary's words would mislead without it
-            self.warn("dry run: nothing is produced, committed or joined")
-        outlet = self._outlet
-
-        def facts() -> dict[str, object]:
-            return {**dry, **reading.facts(), **self._epoch.facts(), **(outlet.facts() if outlet else {})}
-
-        def all_notes() -> list[str]:
-            return [*way.notes(), *notes(), *(outlet.notes() if outlet else [])]
-
-        self.watch.start(state.ledger)
-        planned = Planned(pipeline, reading.done, reading.total, all_notes, facts, away=self.watch.away)
-        planned.fell_short = lambda: self._epoch.count > 0
-        if filters is not None:
-            planned.end_filters = filters.end
-        planned.watched = self._watched(reading)
-        pipeline.observers.append(self.watch)
-        pipeline.watch = self._purpose(reader)
-        if dry:
-            planned.outcome = "shown"
-        return planned
-
-    def _purpose(self, reader: Callable[[], None] | None) -> Callable[[], None]:
-        """Ends a run that nobody reads, or that no longer reaches its cluster."""
-        clusters = self.watch.check
-        if reader is None:
-            return clusters
-
-        def check() -> None:
-            reader()
-            clusters()
-
-        return check
-
-    def _watched(self, reading: Reading) -> Watched:
-        outlet = self._outlet
-        topics = [] if outlet is None else [*outlet.targets, *outlet.clusters.values()]
-        letters = [] if self.letter_topic is None else [self.letter_topic]
-
-        def writers() -> list[Troubles]:
-            found = [target.troubles for target in (*topics, *letters)]  # a transaction may have renewed them
-            return list({id(troubles): troubles for troubles in found}.values())
-
-        target = "stdout" if outlet is None else outlet.ready.where
-        return Watched(reading.name, target, reading.opened, self.commits, writers)
