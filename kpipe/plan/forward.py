@@ -129,13 +129,10 @@ def plan_forward(
     ]
 
     # How it is made to count.
-    keeps_records = bool(sending.spill) or sending.dry_run
-    state = RunState(Ledger(keeps_offsets=chosen.group is not None, keeps_records=keeps_records))
+    state = RunState(Ledger(keeps_offsets=chosen.group is not None, keeps_records=wiring.keeps_records))
     make_sink = outlet.sink if homes is None else homes.sink
     way = choose_way(wiring, Ends(opened, ready, chosen), state, forward, trace.trace_prefix, stages, make_sink)
-    planned = assemble(
-        wiring, way, state, read_topics(opened), notes=lambda: notes_of(stages), flush_timeout=END_TIMEOUT
-    )
+    planned = assemble(wiring, way, state, read_topics(opened), partial(notes_of, stages), flush_timeout=END_TIMEOUT)
     wiring.warn(*_compaction_warning(ready, steps, sending.keyless))
     opened.start(way.group)
     return planned

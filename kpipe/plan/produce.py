@@ -121,8 +121,7 @@ def plan_produce(
     traced = _traced(outlet, ready, trace, times=times)
     # Routes look at JSON. The timestamp changes behind the trace, which tells the one at the source.
     stages += [*outlet.route_stages(), *encode, *traced, *stamping, *outlet.limits(), *missing]
-    keeps_records = bool(sending.spill) or sending.dry_run
-    state = RunState(Ledger(keeps_records=keeps_records, on_settled=acks.note if acks is not None else None))
+    state = RunState(Ledger(keeps_records=wiring.keeps_records, on_settled=acks.note if acks is not None else None))
     if sending.dry_run:
         stages, sink = wiring.preview(stages, ready.topic, state)
     else:

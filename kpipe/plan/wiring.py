@@ -135,6 +135,11 @@ class Wiring:
         """Whether a signal has come."""
         return self.stop.requested
 
+    @property
+    def keeps_records(self) -> bool:
+        """Whether records are looked at once they are judged: by the file of --spill, or in a preview."""
+        return bool(self.sending.spill) or self.sending.dry_run
+
     def properties(self, cluster: Cluster, own: dict[str, Any]) -> dict[str, Any]:
         """What a producer on that cluster is opened with; `own` is what this run asks of it beside the options."""
         return producer_properties(self.sending, cluster, own | UNSENT if self.sending.dry_run else own)
