@@ -41,7 +41,8 @@ CALM = 6.0, 16.0
 LIVES = 20
 """How often a process that ended by itself is started again."""
 REST = 20.0
-"""Seconds without work, at the end."""
+"""Seconds without work, several times in a long run and at the end: what waiting costs must not grow either."""
+RESTS = 6
 STAY = 12.0, 40.0
 """Seconds that the second member stays, from and to."""
 
@@ -89,9 +90,10 @@ class Soak:
         self._faults: Counter[str] = Counter()
         self._ends: list[int] = []
         self._told: list[str] = []
+        self._kept = max(1, round(options.minutes / 12))
         self._second: subprocess.Popen[bytes] | None = None
         self._leaves = 0.0
-        self._idle = 0.0
+        self._idle: list[tuple[float, float]] = []
         self._errors = (home / "stderr").open("wb")
         self._load.start()
         while self._load.written < BURST:
@@ -105,6 +107,8 @@ class Soak:
         end = began + minutes * 60
         fault = began + min(max(CALM), minutes * 6)
         sample = began
+        parts = min(RESTS, max(1, int(minutes / 5)))
+        rests = [began + (end - began) * number / parts for number in range(1, parts)]
         while (now := time.monotonic()) < end:
             if now >= sample:
                 self._sample(now - began)
@@ -112,23 +116,31 @@ class Soak:
             if now >= fault:
                 self._disturb()
                 fault = time.monotonic() + self._chance.uniform(*CALM)
+            if rests and now >= rests[0]:
+                rests.pop(0)
+                self._rest(began)
+                self._load.resting.clear()
             time.sleep(0.1)
             self._revive()
             self._end_second(now)
-        self._end_second(float("inf"))
-        self._heal()
+        self._rest(began)
         self._load.over.set()
         self._load.join(CATCH_UP)
+
+    def _rest(self, began: float) -> None:
+        """No faults, no second member, no work: once all is committed, what does waiting cost?"""
+        self._end_second(float("inf"))
+        self._heal()
+        self._load.resting.set()
         deadline = time.monotonic() + CATCH_UP
         while self._lag() != 0 and time.monotonic() < deadline:
             self._revive()
             time.sleep(0.5)
-        self._rest()
-
-    def _rest(self) -> None:
-        before = self._meter.cpu_s()
+        before, meter = self._meter.cpu_s(), self._meter
         time.sleep(REST)
-        self._idle = 100 * (self._meter.cpu_s() - before) / REST
+        self._revive()
+        if meter is self._meter:
+            self._idle.append((time.monotonic() - began, 100 * (meter.cpu_s() - before) / REST))
 
     def _start(self, *more: str) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).parent / "kpipe"), "forward", "-b", self._proxy.address, "-G", GROUP, *more]
@@ -161,9 +173,9 @@ class Soak:
                 return
             last = self._meter.sample(at, lag)
             self._samples.append(last)
-            if len(self._samples) % 12 == 0:
+            if len(self._samples) % 12 == 0:  # once a minute
                 text = f"{last.memory:.0f} MiB, {last.files} files, {last.threads} threads, {last.cpu:.0f} % CPU, lag {last.lag:,}, {self._faults.total()} faults"
-                self._say(f"{last.at:.0f} s: {text}")
+                self._say(f"{last.at:.0f} s: {text}", kept=len(self._samples) % (12 * self._kept) == 0)
 
     def _lag(self) -> int | None:
         """Records that were written and are not committed; None while nobody answers."""
@@ -240,7 +252,8 @@ class Soak:
         problems += [f"kpipe ended by itself: {self._ends}"] if self._ends else []
         problems += [f"kpipe ended with {code} on SIGTERM: {self._last_words()}"] if code != -15 else []
         problems += growth(self._samples, self._options.minutes)
-        problems += [f"{self._idle:.1f} % of a core without work"] if self._idle > IDLE_CPU else []
+        idle = max((cpu for _, cpu in self._idle), default=100.0)
+        problems += [f"{idle:.1f} % of a core without work"] if idle > IDLE_CPU else []
         self._say(f"{self._load.written:,} records, {', '.join(f'{n:,} {kind}' for kind, n in found.items())}")
         self._say(
             f"{self._faults.total()} faults: {', '.join(f'{n} {name}' for name, n in self._faults.most_common())}"
@@ -249,7 +262,7 @@ class Soak:
         if self._options.report and self._samples:
             options = self._options
             command = f"--minutes {options.minutes:g} --rate {options.rate}{' --exactly-once' * options.exactly_once}"
-            write(Path("docs"), self._told, self._samples, options.minutes, self._idle, command)
+            write(Path("docs"), self._told, self._samples, self._idle, options.minutes, command)
         return 1 if problems else 0
 
     def _is_allowed(self, kind: str) -> bool:
@@ -291,8 +304,10 @@ class Soak:
         told: dict[str, int] = json.loads(done.stdout)
         return {kind: told[kind] for kind in ("missing", "duplicated", "reordered", "altered")}
 
-    def _say(self, text: str) -> None:
-        self._told.append(text)
+    def _say(self, text: str, *, kept: bool = True) -> None:
+        """`kept` for the page; on the terminal once a minute, too."""
+        if kept:
+            self._told.append(text)
         print(f"soak: {text}", flush=True)
 
     def close(self) -> None:

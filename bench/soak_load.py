@@ -37,7 +37,7 @@ class Load(threading.Thread):
         )
         self._topic, self._rate = topic, rate
         self._next = [0] * PARTITIONS
-        self.over = threading.Event()
+        self.over, self.resting = threading.Event(), threading.Event()
         self.failed = 0
 
     @property
@@ -46,9 +46,11 @@ class Load(threading.Thread):
         return sum(self._next)
 
     def run(self) -> None:
-        began = time.monotonic()
+        owed, before = float(BURST), time.monotonic()
         while not self.over.is_set():
-            due = BURST + int((time.monotonic() - began) * self._rate) - self.written
+            now = time.monotonic()
+            owed += 0 if self.resting.is_set() else (now - before) * self._rate
+            before, due = now, int(owed) - self.written
             for _ in range(min(due, 1000)):
                 if not self._write():
                     break

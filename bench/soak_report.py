@@ -19,6 +19,7 @@ PLOTTED = (
     ("cpu", "CPU, % of a core", "#c53030"),
     ("lag", "records not committed", "#6b46c1"),
 )
+WITHOUT_WORK = ("CPU without work, % of a core", "#4a5568")
 WIDTH, HEIGHT, LEFT = 640, 90, 90
 
 
@@ -87,8 +88,8 @@ def growth(samples: list[Sample], minutes: float) -> list[str]:
     return found
 
 
-def table(samples: list[Sample], minutes: float, idle: float) -> list[str]:
-    """Medians of the quarters, and the most there was."""
+def table(samples: list[Sample], idle: list[tuple[float, float]], minutes: float) -> list[str]:
+    """Medians of the quarters, and the most there was; without work, the first and the last rest."""
     first, last = quarters(samples, minutes)
     lines = ["| | first quarter | last quarter | at most | flat when |", "| --- | --- | --- | --- | --- |"]
     rules = {rule.what: rule for rule in RULES}
@@ -98,51 +99,55 @@ def table(samples: list[Sample], minutes: float, idle: float) -> list[str]:
             f"{statistics.median(getattr(each, name) for each in part):,.0f}" if part else "" for part in (first, last)
         ]
         rule = rules.get(name)
-        flat = f"≤ {rule.factor:g} × the first + {rule.more:g}" if rule else ""
+        flat = (f"≤ {rule.factor:g} × the first" + f" + {rule.more:g}" * bool(rule.more)) if rule else ""
         lines.append(f"| {title} | {' | '.join(parts)} | {max(values):,.0f} | {flat} |")
-    return [*lines, f"| CPU without work, % of a core | | {idle:.1f} | | ≤ {IDLE_CPU:g} |"]
+    rests = [f"{cpu:.1f}" for _, cpu in idle] or ["", ""]
+    most = max((cpu for _, cpu in idle), default=0.0)
+    return [*lines, f"| {WITHOUT_WORK[0]} | {rests[0]} | {rests[-1]} | {most:.1f} | ≤ {IDLE_CPU:g} |"]
 
 
-def write(folder: Path, told: list[str], samples: list[Sample], minutes: float, idle: float, command: str) -> None:
-    """docs/soak.md and the plot beside it."""
+def write(
+    folder: Path, told: list[str], samples: list[Sample], idle: list[tuple[float, float]], minutes: float, command: str
+) -> None:
+    """docs/soak.md and the plot beside it; `idle`: seconds since the start, and percent of a core, of each rest."""
     text = [
         "# How it runs for long",
         "",
         '`make soak ARGS="--minutes 60"` forwards through a real broker at a steady rate, while connections break, answers stay',
         "out, the broker freezes and is killed, and a second member of the group comes, leaves and is killed. Then every",
         "record of the target is judged, and the process that was there all the time is looked at: memory, open files,",
-        "threads, and what it takes without work. With `--report` it writes this page. The last run that did:",
+        "threads, and, in pauses, what it takes without work. With `--report` it writes this page. The last run that did:",
         "",
         f'    $ make soak ARGS="{command}"',
         *(f"    soak: {line}" for line in told),
         "",
-        *table(samples, minutes, idle),
+        *table(samples, idle, minutes),
         "",
-        "![Memory, files, threads, CPU and lag over time](soak.svg)",
+        "![Memory, files, threads, CPU, lag, and CPU without work over time](soak.svg)",
     ]
     (folder / "soak.md").write_text("\n".join(text) + "\n")
-    (folder / "soak.svg").write_text(plot(samples))
+    (folder / "soak.svg").write_text(plot(samples, idle))
 
 
-def plot(samples: list[Sample]) -> str:
-    """One curve under another, each from zero to its own most."""
-    end, rows = max(each.at for each in samples), []
-    for number, (name, title, colour) in enumerate(PLOTTED):
+def plot(samples: list[Sample], idle: list[tuple[float, float]]) -> str:
+    """One curve under another, each from zero to its own most; the last one is measured in the pauses."""
+    curves = [(title, colour, [(each.at, getattr(each, name)) for each in samples]) for name, title, colour in PLOTTED]
+    curves += [(*WITHOUT_WORK, idle)] if idle else []
+    end, rows = max(at for _, _, points in curves for at, _ in points), []
+    for number, (title, colour, curve) in enumerate(curves):
         top = 24 + number * (HEIGHT + 34)
-        values = [float(getattr(each, name)) for each in samples]
-        most = max(values) or 1.0
+        most = max(value for _, value in curve) or 1.0
         points = " ".join(
-            f"{LEFT + WIDTH * each.at / end:.1f},{top + HEIGHT - HEIGHT * value / most:.1f}"
-            for each, value in zip(samples, values, strict=True)
+            f"{LEFT + WIDTH * at / end:.1f},{top + HEIGHT - HEIGHT * value / most:.1f}" for at, value in curve
         )
         rows += [
             f'<text x="{LEFT}" y="{top - 6}">{title}</text>',
             f'<path d="M{LEFT} {top}V{top + HEIGHT}H{LEFT + WIDTH}" fill="none" stroke="#a0aec0"/>',
-            f'<text x="{LEFT - 6}" y="{top + 10}" text-anchor="end">{most:,.0f}</text>',
+            f'<text x="{LEFT - 6}" y="{top + 10}" text-anchor="end">{most:,.{0 if most >= 10 else 1}f}</text>',
             f'<text x="{LEFT - 6}" y="{top + HEIGHT}" text-anchor="end">0</text>',
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>',
         ]
-    bottom = 24 + len(PLOTTED) * (HEIGHT + 34)
+    bottom = 24 + len(curves) * (HEIGHT + 34)
     rows.append(f'<text x="{LEFT + WIDTH}" y="{bottom - 14}" text-anchor="end">{end / 60:.1f} minutes</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 20}" height="{bottom}" '

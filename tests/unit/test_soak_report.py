@@ -8,6 +8,8 @@ import pytest
 
 from bench.soak_report import Sample, growth, plot, table
 
+RESTS = [(50.0, 0.2), (100.0, 0.4), (300.0, 0.3)]
+
 
 def samples(**each: float) -> list[Sample]:
     """Five minutes; `each` names what grows, from its start to this, beside a saw tooth."""
@@ -36,6 +38,13 @@ def test_too_few_samples_are_no_proof() -> None:
 
 
 def test_the_plot_is_a_picture_of_all_curves_and_the_table_has_a_row_for_each() -> None:
-    curves = [each for each in ET.fromstring(plot(samples())).iter() if each.tag.endswith("polyline")]
-    assert [len(curve.attrib["points"].split()) for curve in curves] == [60] * 5
-    assert len(table(samples(), 5.0, 1.0)) == 2 + 5 + 1
+    curves = [each for each in ET.fromstring(plot(samples(), RESTS)).iter() if each.tag.endswith("polyline")]
+    assert [len(curve.attrib["points"].split()) for curve in curves] == [60] * 5 + [3]
+    *rows, idle = table(samples(), RESTS, 5.0)
+    assert len(rows) == 2 + 5
+    assert idle == "| CPU without work, % of a core | 0.2 | 0.3 | 0.4 | ≤ 5 |"
+
+
+def test_a_run_that_never_rested_has_no_such_curve() -> None:
+    curves = [each for each in ET.fromstring(plot(samples(), [])).iter() if each.tag.endswith("polyline")]
+    assert len(curves) == 5
