@@ -1,4 +1,4 @@
-"""`python -m release build|check|lock`."""
+"""`python -m release build|check|lock|publishable`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from release import deb, formula, locked, onefile, sbom, tree
 def main() -> int:
     """Do what was asked for; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m release")
-    parser.add_argument("action", choices=("build", "check", "lock"))
+    parser.add_argument("action", choices=("build", "check", "lock", "publishable"))
     parser.add_argument("--out", type=Path, default=tree.ROOT / "dist")
     parser.add_argument("--allow-dirty", action="store_true", help="build HEAD although files differ from it")
     parser.add_argument("--no-smoke", action="store_true", help="compare two builds, install nothing")
@@ -26,6 +26,11 @@ def main() -> int:
     if options.action == "lock":
         locked.write()
         return 0
+    problems = tree.unnamed(tree.project(), os.environ.get("GITHUB_REPOSITORY"))
+    for problem in problems:
+        tell(f"not to be published: {problem}")
+    if options.action == "publishable":
+        return 1 if problems else 0
     if not options.allow_dirty:
         tree.require_clean()
     return build(options.out) if options.action == "build" else check(options.out, smoke=not options.no_smoke)
@@ -35,7 +40,8 @@ def build(out: Path) -> int:
     """Everything, into an empty folder."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    about = {"version": tree.version(), "epoch": tree.epoch()}
+    project = tree.project()
+    about = {"version": tree.version(), "epoch": tree.epoch(), "maintainer": tree.maintainer(project)}
     with tempfile.TemporaryDirectory(prefix="kpipe-dist-") as folder:
         scratch = Path(folder)
         source = tree.export(scratch)
@@ -60,7 +66,7 @@ def build(out: Path) -> int:
                 )
         tell("formula, bill of materials, sums")
         digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
-        (out / "kpipe.rb").write_text(formula.formula(found, sdist.name, digest))
+        (out / "kpipe.rb").write_text(formula.formula(found, sdist.name, digest, project["urls"]["Source"]))
         own = wheels / f"{sys.version_info.minor}-{os.uname().machine}"
         text = sbom.build(sorted(own.glob("*.whl")), tree.PROJECT, about["version"])
         (out / f"kpipe-{about['version']}.cdx.json").write_text(text)

@@ -91,7 +91,6 @@ kpipe: extra-license-file
 # It is no package of the archive.
 kpipe: initial-upload-closes-no-bugs
 """
-MAINTAINER = os.environ.get("KPIPE_MAINTAINER", "kpipe's maintainers <kpipe@example.org>")
 
 
 def launcher(python: str, home: str, paths: Iterable[str]) -> str:
@@ -100,7 +99,7 @@ def launcher(python: str, home: str, paths: Iterable[str]) -> str:
 
 
 def build(into: Path, suite: Suite, architecture: str, *, wheels: Path, tree: Path, about: dict[str, str]) -> Path:
-    """One package. `wheels` holds the wheels of this Python and machine; `about` has version and epoch."""
+    """One package. `wheels` holds the wheels of this Python and machine; `about` has version, epoch and maintainer."""
     root = into / f"deb-{suite.name}-{architecture}"
     _install(root / HOME, suite, architecture, wheels)
     _share(root, tree, about)
@@ -149,9 +148,8 @@ def _share(root: Path, tree: Path, about: dict[str, str]) -> None:
     )
     (root / "usr/share/doc/kpipe/copyright").write_text(notice)
     stamp = run(["date", "--utc", "--rfc-email", f"--date=@{about['epoch']}"]).strip()
-    entry = (
-        f"kpipe ({about['version']}-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- {MAINTAINER}  {stamp}\n"
-    )
+    entry = f"kpipe ({about['version']}-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n"
+    entry += f" -- {about['maintainer']}  {stamp}\n"
     (root / "usr/share/doc/kpipe/changelog.Debian.gz").write_bytes(
         gzip.compress(entry.encode(), 9, mtime=int(about["epoch"]))
     )
@@ -176,7 +174,7 @@ def _describe(root: Path, suite: Suite, architecture: str, about: dict[str, str]
     control = root / "DEBIAN"
     control.mkdir()
     fields = {"version": about["version"], "suite": suite.name, "architecture": architecture, "size": size}
-    text = CONTROL.format(**fields, minor=suite.minor, next=suite.minor + 1, maintainer=MAINTAINER)
+    text = CONTROL.format(**fields, minor=suite.minor, next=suite.minor + 1, maintainer=about["maintainer"])
     (control / "control").write_text(text)
     for name, script in (("postinst", POSTINST), ("prerm", PRERM)):
         (control / name).write_text(script)

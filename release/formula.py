@@ -5,7 +5,6 @@ The client is built against Homebrew's librdkafka, which must be of the client's
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,13 +50,12 @@ RESOURCE = """\
 """
 
 
-def formula(found: Iterable[Package], sdist: str, sha256: str) -> str:
-    """The formula's text; `sdist` is the file's name. GITHUB_REPOSITORY (owner/name) gives the home page."""
+def formula(found: Iterable[Package], sdist: str, sha256: str, homepage: str) -> str:
+    """The formula's text; `sdist` is the file's name."""
     missing = [each.name for each in found if each.sdist is None]
     if missing:
         raise ValueError(f"no sdist in the lock: {', '.join(missing)}")
     resources = [
         RESOURCE.format(name=each.name, url=each.sdist[0], sha256=each.sdist[1]) for each in found if each.sdist
     ]
-    homepage = f"https://github.com/{os.environ.get('GITHUB_REPOSITORY', 'OWNER/kpipe')}"
     return FORMULA.format(homepage=homepage, sdist=sdist, sha256=sha256, resources="\n".join(resources))

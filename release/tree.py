@@ -7,8 +7,9 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,34 @@ def version() -> str:
     if tags and f"v{found[1]}" not in tags:
         sys.exit(f"release: HEAD is tagged {', '.join(tags)}, and kpipe/__init__.py says {found[1]}")
     return found[1]
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of it."""
+    found: dict[str, Any] = tomllib.loads(run(["git", "show", "HEAD:pyproject.toml"], cwd=ROOT))["project"]
+    return found
+
+
+def maintainer(found: dict[str, Any]) -> str:
+    """`Name <address>`, as Debian writes it."""
+    first = found["maintainers"][0]
+    return f"{first['name']} <{first['email']}>"
+
+
+def unnamed(found: dict[str, Any], repository: str | None) -> list[str]:
+    """Why this must not be published: what in pyproject.toml is a placeholder still, or somebody else's.
+
+    `repository` is owner/name of where the release is made, as GITHUB_REPOSITORY has it; None elsewhere.
+    """
+    source = found["urls"]["Source"]
+    problems = []
+    if "OWNER" in source:
+        problems.append(f"project.urls.Source is {source}: put the owner there, then `make gen`")
+    elif repository and not source.endswith(f"/{repository}"):
+        problems.append(f"project.urls.Source is {source}, and this is {repository}")
+    if re.search(r"@example\.\w+>$", maintainer(found)):
+        problems.append(f"project.maintainers is {maintainer(found)}: put an address there at which somebody reads")
+    return [f"pyproject.toml: {problem}" for problem in problems]
 
 
 def epoch() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def _read(path: Path) -> str | None:
 
 def generate(root: Path) -> dict[Path, str | None]:
     """Every generated file and its text; None for one that must go."""
+    source = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    owner = source.split("/")[-2]
     files: dict[Path, str | None] = dict.fromkeys((root / "man").glob("*.1"))
     files[root / "man" / "kpipe.1"] = overview_page()
     for name in COMMANDS:
@@ -63,7 +66,7 @@ def generate(root: Path) -> dict[Path, str | None]:
     for shell, script in SCRIPTS.items():
         files[root / "completions" / FILE_NAMES[shell]] = script
     for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
-        files[page] = fill_blocks(page.read_text())
+        files[page] = fill_blocks(page.read_text(), owner)
     return files
 
 

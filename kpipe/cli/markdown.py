@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 TRANSFORM_PANEL = "Transforms: "
 
 
-def fill_blocks(text: str) -> str:
-    """A Markdown page with the text between `<!-- generated: NAME -->` and `<!-- end -->` made anew."""
+OWNER = re.compile(r"(?:(?<=ghcr\.io/)|(?<=--repo )|(?<=brew install ))[\w.-]+(?=/(?:kpipe|tap/))")
+"""Where a page names the owner of the repository."""
+
+
+def fill_blocks(text: str, owner: str) -> str:
+    """A Markdown page with the text between `<!-- generated: NAME -->` and `<!-- end -->` made anew.
+
+    `owner` is the repository's, who is named in addresses of images, taps and attestations.
+    """
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{BLOCKS[match[2]]()}\n{match[3]}"
 
+    text = OWNER.sub(owner, text)
     return re.sub(r"(<!-- generated: ([a-z-]+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -14,7 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
-from release import checks, formula, locked, onefile, sbom
+from kpipe.cli.markdown import fill_blocks
+from release import checks, formula, locked, onefile, sbom, tree
 from tests.meta.conftest import ROOT
 
 FOUND = locked.packages()
@@ -48,11 +50,11 @@ def test_every_file_of_the_lock_has_a_hash_and_an_address_that_everybody_can_rea
 
 
 def test_the_formula_has_every_dependency_by_hash() -> None:
-    text = formula.formula(FOUND, "kpipe_cli-1.0.tar.gz", "0" * 64)
+    text = formula.formula(FOUND, "kpipe_cli-1.0.tar.gz", "0" * 64, "https://example.org/kpipe")
     assert re.findall(r'  resource "(.*)" do', text) == [each.name for each in FOUND]
     assert len(re.findall(r'sha256 "[0-9a-f]{64}"', text)) == len(FOUND) + 1
     with pytest.raises(ValueError, match="no sdist in the lock: x"):
-        formula.formula([locked.Package("x", "1", (), None)], "", "")
+        formula.formula([locked.Package("x", "1", (), None)], "", "", "")
 
 
 def test_the_libraries_inside_the_client_are_found_in_it() -> None:
@@ -70,6 +72,57 @@ def test_a_library_that_cannot_be_told_ends_the_build() -> None:
         sbom.native(b"nothing")
     with pytest.raises(ValueError, match="openssl: 2 versions found"):
         sbom.native(b"OpenSSL 3.5.8 25 Aug 2026\0OpenSSL 3.0.1 1 May 2020\0")
+
+
+def named(source: str, email: str = "us@kpipe.dev") -> dict[str, Any]:
+    return {"urls": {"Source": source}, "maintainers": [{"name": "we", "email": email}]}
+
+
+@pytest.mark.parametrize(
+    ("project", "repository", "found"),
+    [
+        (
+            named("https://github.com/OWNER/kpipe"),
+            None,
+            ["Source is https://github.com/OWNER/kpipe: put the owner there"],
+        ),
+        (named("https://github.com/OWNER/kpipe"), "ada/kpipe", ["Source is https://github.com/OWNER/kpipe: put"]),
+        (
+            named("https://github.com/ada/kpipe"),
+            "bob/kpipe",
+            ["Source is https://github.com/ada/kpipe, and this is bob/"],
+        ),
+        (
+            named("https://github.com/ada/kpipe", "x@example.org"),
+            "ada/kpipe",
+            ["maintainers is we <x@example.org>: put"],
+        ),
+        (named("https://github.com/ada/kpipe"), "ada/kpipe", []),
+        (named("https://github.com/ada/kpipe"), None, []),
+    ],
+)
+def test_what_belongs_to_nobody_or_to_others_is_not_published(
+    project: dict[str, Any], repository: str | None, found: list[str]
+) -> None:
+    problems = tree.unnamed(project, repository)
+    assert len(problems) == len(found)
+    assert all(part in problem for part, problem in zip(found, problems, strict=True))
+
+
+def test_the_release_asks_for_that_before_it_builds() -> None:
+    (release,) = [yaml.safe_load(path.read_text()) for path in WORKFLOWS if path.name == "release.yml"]
+    commands = [step["run"] for step in release["jobs"]["build"]["steps"] if "run" in step]
+    assert commands[0] == "python -m release publishable"
+
+
+def test_the_owner_stands_in_one_place() -> None:
+    """Elsewhere it is written by `make gen`."""
+    text = "ghcr.io/OWNER/kpipe:v1 | brew install OWNER/tap/kpipe | gh attestation verify x --repo OWNER/kpipe"
+    assert fill_blocks(text, "ada") == text.replace("OWNER", "ada")
+    folders = [("", "*.md"), ("docs", "*.md"), ("release", "*.*"), (".github/workflows", "*"), ("examples", "*.*")]
+    pages = [path for folder, names in folders for path in (ROOT / folder).glob(names) if path.is_file()]
+    left = [page.name for page in pages if "OWNER" in fill_blocks(page.read_text(), "ada")]
+    assert left == ["tree.py"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

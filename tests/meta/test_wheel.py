@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
@@ -33,6 +34,10 @@ def test_an_installed_wheel_has_it_all(tmp_path: Path) -> None:
     assert {there: (prefix / there).read_bytes() for there in CARRIED.values()} == {
         there: (ROOT / here).read_bytes() for here, there in CARRIED.items()
     }
+    (metadata,) = prefix.rglob("kpipe_cli-*/METADATA")
+    links = re.findall(r"\]\(([^)]+)\)", metadata.read_text())
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("https://")] == []  # the index has no docs/
     done = subprocess.run(
         [prefix / "bin" / "kpipe", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
