@@ -135,10 +135,7 @@ def run_line(arguments: Sequence[str]) -> int:
             die_by(signal.SIGPIPE)
         raise
     except OSError as error:
-        if error.filename is not None:
-            return _report_bug(error)
-        tell(f"send: stdout: cannot write: {error.strerror}")
-        return int(Exit.UNDELIVERED)
+        return _report_system(error)
     except Exception as error:  # noqa: BLE001 - the one boundary: a fault of ours is told in one line, too
         return _report_bug(error)
     return code if isinstance(code, int) else 0
@@ -148,6 +145,17 @@ def _translate(arguments: Sequence[str]) -> None:
     """UsageError with our word for what another tool calls otherwise."""
     if arguments and arguments[0] in ("-L", "--list"):
         raise UsageError("-L is kcat's word for kpipe topics, or kpipe topics --partitions NAME")
+
+
+def _report_system(error: OSError) -> int:
+    """What nobody has caught: a write to stdout, tempfile's search for a folder, or a fault of ours."""
+    if error.filename is not None:
+        return _report_bug(error)
+    if isinstance(error, FileNotFoundError):
+        tell("config: no folder for temporary files can be written to; mount one at /tmp or name one with TMPDIR")
+        return int(Exit.USAGE)
+    tell(f"send: stdout: cannot write: {error.strerror}")
+    return int(Exit.UNDELIVERED)
 
 
 def _report_bug(error: Exception) -> int:

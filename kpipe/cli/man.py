@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
@@ -17,6 +15,9 @@ from kpipe.options import ManOptions, Operand
 HELP = "Show the manual page of kpipe or of one of its commands, or with --install put all pages where man finds them."
 EXAMPLES = (("the page of forward", "kpipe man forward"),)
 ARGUMENTS = {"page": Operand("[PAGE]", "A command. Default: kpipe's own page.", required=False)}
+
+VIEWERS = (("mandoc", "-a"), ("man", "-l", "-"))
+"""What shows a page that comes through a pipe: a read-only system has no place for a file. A Mac's man takes none."""
 
 
 def man(page: str, options: ManOptions) -> int:
@@ -31,16 +32,14 @@ def _show(name: str) -> int:
     from kpipe.cli.manual import command_page, overview_page
 
     text = command_page(name) if name else overview_page()
-    viewer = next((each for each in ("man", "mandoc") if shutil.which(each)), None)
+    viewer = next((words for words in VIEWERS if shutil.which(words[0])), None)
     if viewer is None:
-        tell("neither man nor mandoc is installed; this is the page's source")
-        sys.stdout.write(text)
+        from kpipe.cli import pager
+        from kpipe.cli.roff_text import plain
+
+        pager.show(plain(text))
         return 0
-    with tempfile.NamedTemporaryFile("w", prefix="kpipe-", suffix=".1", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        arguments = ["man", "-l", file.name] if viewer == "man" else ["mandoc", "-a", file.name]
-        return subprocess.run(arguments, check=False).returncode  # noqa: S603 - a fixed command
+    return subprocess.run(viewer, input=text.encode(), check=False).returncode  # noqa: S603 - one of two fixed commands
 
 
 def _install() -> int:

@@ -746,6 +746,12 @@ MESSAGES = (
         "Free space, run again.",
     ),
     Message(
+        "no-temporary-folder",
+        ("config: no folder for temporary files can be written to; …",),
+        "All of the system is read-only, as in a container: a large `verify`, and a schema in Protobuf's text, need a place for files.",
+        "Give the container a `/tmp` (`docker run --tmpfs /tmp`), or name a folder with `TMPDIR`.",
+    ),
+    Message(
         "reader-gone",
         ("the reader of stdout went away",),
         "What stdout leads to has ended; kpipe ends quietly, by SIGPIPE.",
@@ -938,7 +944,6 @@ MESSAGES = (
             "… groups moved, and read back",
             "wrote … pages to …",
             "wrote …; …",
-            "neither man nor mandoc is installed; …",
             "…, … partitions",
         ),
         "What was done, and how to undo it.",
