@@ -9,9 +9,12 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from release import deb, formula, locked, onefile, sbom, tree
+
+BEGAN = time.monotonic()
 
 
 def main() -> int:
@@ -110,6 +113,7 @@ def check(out: Path, *, smoke: bool) -> int:
         tell(f"{len(names) - len(problems)} of {len(names)} files are equal, byte for byte")
     problems += checks.lint(out)
     if smoke:
+        from release import image
         from release import smoke as smoking
 
         with tempfile.TemporaryDirectory(prefix="kpipe-wheels-") as folder:
@@ -118,14 +122,17 @@ def check(out: Path, *, smoke: bool) -> int:
             locked.download(out / "requirements.txt", place, 11, os.uname().machine)
             checks.build_backend(place)
             problems += [f"{name}: the smoke test failed" for name in smoking.check(out, place)]
+            told, found = image.check(out, Path(folder) / "image", smoking.base(image.SUITE), smoking.SCRIPT)
+            tell(told)
+            problems += found
     for problem in problems:
         tell(f"FAILED {problem}")
     return 1 if problems else 0
 
 
 def tell(text: str) -> None:
-    """Say how it goes."""
-    sys.stdout.write(f"release: {text}\n")
+    """Say how it goes, after how many seconds."""
+    sys.stdout.write(f"release: {time.monotonic() - BEGAN:4.0f} s: {text}\n")
     sys.stdout.flush()
 
 

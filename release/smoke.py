@@ -26,7 +26,17 @@ def base(suite: str) -> Path:
     if not (place / "usr/bin/python3").exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)
-        run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", BASES[suite], place])
+        # It can be made anew: nothing needs to be on the disk before the next package.
+        run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                "--dpkgopt=force-unsafe-io",
+                f"--include={PACKAGES}",
+                BASES[suite],
+                place,
+            ]
+        )
     return place
 
 
