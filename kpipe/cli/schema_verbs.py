@@ -158,7 +158,7 @@ def check(
     looking: LookingOptions,
 ) -> int:
     """Ask the registry, then read records; exit code 5 where one of both says no."""
-    from kpipe.codecs.avro_schema import SchemaError
+    from kpipe.codecs.errors import SchemaError
     from kpipe.codecs.library import Library
     from kpipe.codecs.registry import NotFound
     from kpipe.codecs.schema import ValueStyle, load

@@ -6,7 +6,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from kpipe.codecs import avro_read, avro_schema
-from kpipe.codecs.schema import DataError
+from kpipe.codecs.errors import DataError
 
 if TYPE_CHECKING:
     from kpipe.codecs.schema import ValueStyle

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.codecs import avro_read, avro_write
 from kpipe.codecs.avro_read import AvroError
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit, to_json
+from kpipe.codecs.avro_text import to_json
+from kpipe.codecs.errors import NoFit, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

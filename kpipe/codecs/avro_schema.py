@@ -10,14 +10,12 @@ from typing import Any
 
 import orjson
 
+from kpipe.codecs.errors import SchemaError
+
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 _NAMED = ("record", "error", "enum", "fixed")
 DEEPEST_SCHEMA = 100
 """Types nested in types: real schemas stay far below, and a hostile one must not exhaust the stack."""
-
-
-class SchemaError(ValueError):
-    """The text is no schema of its kind; the message says what and where."""
 
 
 @dataclass(slots=True, eq=False)

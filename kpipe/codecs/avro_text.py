@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kpipe.codecs.avro_schema import connect_logical
+from kpipe.codecs.errors import NoFit
 
 if TYPE_CHECKING:
     from kpipe.codecs.avro_schema import Node
@@ -25,22 +26,6 @@ _UNITS = {"millis": 3, "micros": 6, "nanos": 9}
 _RANGE = {"int": 31, "long": 63}
 _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _EXACT_DOUBLE = 2**53
-
-
-class NoFit(ValueError):
-    """JSON that does not fit the schema, at a `path` such as `.items[2].price`, which grows on the way out."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.path, self.what = "", what
-
-    def inside(self, step: str) -> NoFit:
-        """The same, seen from one level above."""
-        self.path = f"{step}{self.path}"
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.path or '.'}: {self.what}"
 
 
 def to_json(node: Node, *, tagged: bool, big_ints_as_text: bool) -> Any:

@@ -11,7 +11,8 @@ from base64 import b64encode
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kpipe.codecs.avro_text import NoFit, form, forms_of, from_json, say
+from kpipe.codecs.avro_text import form, forms_of, from_json, say
+from kpipe.codecs.errors import NoFit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,8 @@ import orjson
 
 from kpipe.codecs import CODECS, framing, schema
 from kpipe.codecs.avro_read import AvroError
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit
+from kpipe.codecs.errors import DataError, NoFit, SchemaError
 from kpipe.codecs.registry import NotFound
-from kpipe.codecs.schema import DataError
 from kpipe.errors import UsageError
 from kpipe.record import Shown
 

@@ -13,9 +13,8 @@ from uuid import UUID
 import orjson
 
 from kpipe.codecs import BY_SCHEMA, WRITTEN
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit
 from kpipe.codecs.decoder import CONFLUENT, plain_writer
+from kpipe.codecs.errors import NoFit, SchemaError
 from kpipe.codecs.registry import NotFound
 from kpipe.errors import BadRecord, Stage
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from kpipe.codecs import avro_schema, schema
-from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.registry import SchemaText
 from kpipe.errors import UsageError
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from kpipe.codecs import schema as schemas
-from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.registry import NotFound, SchemaReference, SchemaText
 
 if TYPE_CHECKING:

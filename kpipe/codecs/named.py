@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.files import load_file, schema_text
 from kpipe.codecs.registry import NotFound
 from kpipe.errors import UsageError

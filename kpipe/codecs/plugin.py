@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kpipe.codecs.avro_text import NoFit
 from kpipe.codecs.decoder import Decoded, Undecodable
+from kpipe.codecs.errors import NoFit
 from kpipe.errors import UsageError
 from kpipe.plugins import load, said, split
 

@@ -11,8 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit
+from kpipe.codecs.errors import NoFit, SchemaError
 from kpipe.errors import UsageError
 
 try:

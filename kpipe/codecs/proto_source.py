@@ -12,7 +12,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kpipe.codecs.avro_schema import SchemaError
+from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.proto import built_in
 from kpipe.errors import UsageError
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import orjson
 
 from kpipe.codecs import avro_read, avro_schema, avro_write, framing
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit
+from kpipe.codecs.errors import DataError, NoFit, SchemaError
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 Write: TypeAlias = "Callable[[bytes], bytes]"
 """Makes the data of a schema of JSON text."""
-
-
-class DataError(ValueError):
-    """The bytes cannot be read with the schema."""
 
 
 class Read(NamedTuple):

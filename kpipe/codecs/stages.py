@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from kpipe.codecs.avro_schema import SchemaError
-from kpipe.codecs.avro_text import NoFit
 from kpipe.codecs.decoder import Undecodable
+from kpipe.codecs.errors import NoFit, SchemaError
 from kpipe.codecs.framing import without_names
 from kpipe.errors import BadRecord, Stage
 from kpipe.record import Shown

@@ -75,8 +75,8 @@ class _Side:
         self._options, self._topic, self._library = options, topic, library
 
     def encoder(self, encoding: str, name: str, view: ValueStyle, *, is_key: bool) -> SchemaEncoder:
-        from kpipe.codecs.avro_schema import SchemaError
         from kpipe.codecs.encoder import SchemaEncoder, framed, plain
+        from kpipe.codecs.errors import SchemaError
         from kpipe.codecs.named import load_named
 
         option = "--key-schema" if is_key else "--schema"

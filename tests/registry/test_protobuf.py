@@ -7,10 +7,10 @@ import pytest
 from google.protobuf import json_format
 
 from kpipe.codecs import schema
-from kpipe.codecs.avro_text import NoFit
+from kpipe.codecs.errors import DataError, NoFit
 from kpipe.codecs.proto import Messages
 from kpipe.codecs.proto_source import compile_text
-from kpipe.codecs.schema import DataError, ValueStyle
+from kpipe.codecs.schema import ValueStyle
 
 THREE = """syntax = "proto3"; package p;
 import "google/protobuf/any.proto"; import "google/protobuf/timestamp.proto";

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kpipe.codecs.avro_read import DEEPEST, AvroError, reader
-from kpipe.codecs.avro_schema import SchemaError, parse
-from kpipe.codecs.avro_text import NoFit
+from kpipe.codecs.avro_schema import parse
 from kpipe.codecs.avro_write import writer
+from kpipe.codecs.errors import NoFit, SchemaError
 
 
 def plain(schema: object, data: bytes) -> object:

@@ -13,6 +13,7 @@ import pytest
 from kpipe.codecs import avro_read, avro_resolve, avro_schema, avro_write, schema
 from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.encoder import SchemaEncoder
+from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.schema import ValueStyle
 from kpipe.errors import BadRecord
 
@@ -158,7 +159,7 @@ def test_json_and_other_formats_through_a_reader() -> None:
     assert SchemaDecoder("json", view_of(new), given=seen).decode(b'{"b": 1}').text == b'{"b": 1}'
     with pytest.raises(Undecodable, match="required"):
         SchemaDecoder("json", view_of(new), given=seen).decode(b"{}")
-    with pytest.raises(avro_schema.SchemaError, match="it is avro, and the reader's schema is json"):
+    with pytest.raises(SchemaError, match="it is avro, and the reader's schema is json"):
         schema.avro('"int"', (), view_of(new))
 
 
