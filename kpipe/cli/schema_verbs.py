@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.looking import json_line, look_of, write
+from kpipe.codecs import FORMATS
 from kpipe.errors import Exit, KpipeError, Stage, UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from kpipe.ops.options import LookingOptions, ReferenceOptions, SchemaCheckOptions, SchemaShowOptions
     from kpipe.ops.schemas import Replay
     from kpipe.options import ConnectionOptions
-
-WAYS = {"AVRO": "avro", "PROTOBUF": "protobuf", "JSON": "json"}
 
 
 class _Registries:
@@ -74,7 +73,7 @@ def list_subjects(names: list[str], connection: ConnectionOptions, looking: Look
         if pattern and not known:
             raise UsageError(f"no subject matches {pattern!r}", where=registry.where)
         for each in subjects(registry, known):
-            kind = WAYS.get(each.latest.kind, each.latest.kind.lower())
+            kind = FORMATS.get(each.latest.kind, each.latest.kind.lower())
             if looking.json:
                 fields = {
                     "cluster": cluster.name,
@@ -109,7 +108,7 @@ def show(name: str, connection: ConnectionOptions, options: SchemaShowOptions, l
             "guid": text.guid or None,
         }
         references = [each._asdict() for each in text.references]
-        more = {"format": WAYS.get(text.kind, text.kind), "schema": text.text, "references": references}
+        more = {"format": FORMATS.get(text.kind, text.kind), "schema": text.text, "references": references}
         shown = json_line({"cluster": cluster.name, **fields, **more, "texts": others})
     write(shown)
     return 0

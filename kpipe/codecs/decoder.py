@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from kpipe.codecs import CODECS, framing, schema
+from kpipe.codecs import CODECS, framing
 from kpipe.codecs.avro_read import AvroError
 from kpipe.codecs.errors import DataError, NoFit, SchemaError
 from kpipe.codecs.registry import NotFound
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.codecs.framing import Frame
-    from kpipe.codecs.library import Library
-    from kpipe.codecs.registry import SchemaText
+    from kpipe.codecs.library import Known, Library
     from kpipe.codecs.schema import Codec, ValueStyle
     from kpipe.record import Headers
 
-FORMATS = {row.kind: word for word, row in CODECS.items() if row.kind}
 CONFLUENT = "Confluent"
 LARGEST_UNPACKED = 64 * 1024 * 1024
 """Bytes that a compressed value may become: some kilobytes can announce gigabytes."""
@@ -73,17 +71,16 @@ class SchemaDecoder:
         is_key: bool = False,
         library: Library | None = None,
         given: Codec | None = None,
-        fingerprint: bytes = b"",
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._say, self._told_unknown = say, False
         self._seen = {"reader_schema": view.reader_name} if view.reader is not None else {}
-        self._tagged = {"avro_json": "tagged"} if view.tagged else {}
         self._decoding, self._view, self._is_key = decoding, view, is_key
-        self._library, self._given, self._fingerprint = library, given, fingerprint
+        self._library, self._given = library, given
         self._hot: dict[bytes, Hot] = {}
         row = CODECS.get(decoding)
         self._read_plain = row.decoder() if row is not None and not row.kind else None
+        self._nameless: Codec | None = row.part(row.nameless)() if row is not None and row.nameless else None
         self._back = plain_writer(decoding) if row is not None and row.encode else None
         self.naming = framing.names_in_headers("key" if is_key else "value")
         """Names of headers that may say which schema it is."""
@@ -128,22 +125,15 @@ class SchemaDecoder:
             return _read(self._given, payload, _BARE, self._about_given(self._given))
         if self._decoding == "auto":
             return None
-        if self._decoding == "json":
-            return _read(schema.Json("true", {}), payload, _BARE, {"format": "json"})
-        if self._decoding == "protobuf":
-            from kpipe.codecs.proto_raw import raw_fields
-
-            found = raw_fields(payload)
-            if found is None:
-                raise DataError("it is no Protobuf message")
-            return Decoded(orjson.dumps(found), {"format": "protobuf"}, "no schema is known: field numbers only")
+        if self._nameless is not None:
+            return _read(self._nameless, payload, _BARE, {"format": self._decoding})
         raise DataError("it names no schema" if self._is_key else "it names no schema; give one with --schema")
 
     def _framed(self, payload: bytes, frame: Frame) -> Decoded | None:
         match frame.kind:
             case framing.EMBEDDED:
                 return _container(payload, self._view)
-            case framing.FINGERPRINT if self._given is None or frame.ref != self._fingerprint:
+            case framing.FINGERPRINT if self._given is None or frame.ref != self._given.fingerprint:
                 raise DataError(f"it names a schema by fingerprint ({frame}); give that schema with --schema")
             case framing.ID | framing.GUID | framing.GLOBAL_ID | framing.CONTENT_ID if self._library or not self._given:
                 return self._registered(payload, frame)
@@ -165,7 +155,7 @@ class SchemaDecoder:
             raise
 
     def _framed_by_given(self, given: Codec, payload: bytes, frame: Frame) -> Decoded:
-        if given.format == "protobuf" and frame.kind in (framing.ID, framing.GUID) and frame.beside is None:
+        if given.has_index and frame.kind in (framing.ID, framing.GUID) and frame.beside is None:
             # The type is given, too: what the index says of it is passed over.
             frame = frame._replace(start=framing.read_index(payload, frame.start)[1])
         about = {**self._about_given(given), "framing": frame.framing}
@@ -176,7 +166,7 @@ class SchemaDecoder:
         return _read(given, payload, frame, about)
 
     def _about_given(self, given: Codec) -> dict[str, Any]:
-        return {"format": given.format, **self._seen, **(self._tagged if given.format == "avro" else {})}
+        return {"format": given.format, **self._seen, **given.about}
 
     def _registered(self, payload: bytes, frame: Frame) -> Decoded | None:
         in_header = frame.start == 0
@@ -200,20 +190,20 @@ class SchemaDecoder:
                 return None
             raise DataError(f"{frame}: {error.what}") from None
         try:
-            found = _read(known.codec, payload, frame, self._about(known.text, frame))
+            found = _read(known.codec, payload, frame, self._about(known, frame))
         except DataError:
             if known.fresh:
                 raise
             known = self._library.again(ref)
-            found = _read(known.codec, payload, frame, self._about(known.text, frame))
-        if isinstance(known.codec, schema.Avro) and frame.start == 5 and not found.note and not _like_azure(payload):
-            self._hot[payload[:5]] = Hot(known.codec.read_value, found.schema, found.back)
+            found = _read(known.codec, payload, frame, self._about(known, frame))
+        quick = known.codec.read_value
+        if quick is not None and frame.start == 5 and not found.note and not _like_azure(payload):
+            self._hot[payload[:5]] = Hot(quick, found.schema, found.back)
         return found
 
-    def _about(self, text: SchemaText, frame: Frame) -> dict[str, Any]:
-        about: dict[str, Any] = {"format": FORMATS.get(text.kind, text.kind.lower()), **self._seen}
-        if text.kind == "AVRO":
-            about.update(self._tagged)
+    def _about(self, known: Known, frame: Frame) -> dict[str, Any]:
+        text = known.text
+        about: dict[str, Any] = {"format": known.codec.format, **self._seen, **known.codec.about}
         if frame.framing != CONFLUENT:
             about["framing"] = frame.framing
         for name in ("id", "guid", "subject", "version"):
@@ -247,12 +237,13 @@ def _read(codec: Codec, payload: bytes, frame: Frame, about: dict[str, Any]) -> 
         text = orjson.dumps(found.value)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"it cannot be shown as JSON ({error})") from None
-    if "reader_schema" in about:  # what is shown has the form of another schema than the data
+    write = found.write
+    if write is None or "reader_schema" in about:  # what is shown has the form of another schema than the data
         return Decoded(text, about, found.note)
     prefix = payload[: frame.start]
 
     def back(text: bytes) -> bytes:
-        written = found.write(text)
+        written = write(text)
         return prefix + (zlib.compress(written) if frame.compressed else written)
 
     note = found.note or ("its schema has rules: fields may be encrypted" if "rules" in about else "")

@@ -1,46 +1,60 @@
-"""A schema from a file: Avro's .avsc, a .proto with what it imports beside it, protoc's descriptor set, JSON Schema."""
+"""A schema from a file, whose name says the format: Avro, Protobuf as text or as protoc's descriptors, JSON Schema."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-import orjson
-
-from kpipe.codecs import avro_schema, schema
+from kpipe.codecs import CODECS
 from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.registry import SchemaText
 from kpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from kpipe.codecs.proto import Messages
+    from kpipe.codecs import CodecRow
     from kpipe.codecs.schema import Codec, ValueStyle
 
-DESCRIPTORS = (".desc", ".pb", ".binpb", ".protoset")
+SUFFIXES = tuple(dict.fromkeys(end for row in CODECS.values() for end in (*row.suffixes, *row.binary)))
+"""What the name of a schema file ends with."""
 LARGEST = 16 * 1024 * 1024
 
 
-def load_file(path: str, view: ValueStyle, option: str = "--schema") -> tuple[Codec, bytes]:
-    """The codec of a schema file, and the fingerprint by which Avro's single objects name it (empty for others)."""
+def load_file(path: str, view: ValueStyle, option: str = "--schema") -> Codec:
+    """The codec of a schema file; UsageError where it is none."""
     content = _content(path, option)
     try:
-        return _load(path, content, view)
+        codec: Codec
+        binary = _of_binary(path)
+        if binary is not None:
+            codec = binary.part("from_binary")(content, view)
+        else:
+            text = _text(content)
+            codec = _of_text(path, text).part("from_file")(path, text, view)
     except SchemaError as error:
         raise UsageError(f"{option} {path}: {error}") from None
+    return codec
 
 
 def schema_text(path: str, option: str = "--schema") -> SchemaText | None:
     """The file as a registry takes it; None for a descriptor set, which has no text. UsageError where it is none."""
     content = _content(path, option)
-    if path.endswith(DESCRIPTORS):
+    if _of_binary(path) is not None:
         return None
     try:
         text = _text(content)
     except SchemaError as error:
         raise UsageError(f"{option} {path}: {error}") from None
-    if path.endswith(".proto"):
-        return SchemaText("PROTOBUF", text)
-    return SchemaText("JSON" if path.endswith(".json") and not _is_avro(text) else "AVRO", text)
+    return SchemaText(_of_text(path, text).kind, text)
+
+
+def _of_binary(path: str) -> CodecRow | None:
+    return next((row for row in CODECS.values() if path.endswith(row.binary)), None)
+
+
+def _of_text(path: str, text: str) -> CodecRow:
+    """By the end of the name; Avro where it says nothing."""
+    rows = [row for row in CODECS.values() if path.endswith(row.suffixes)] or [CODECS["avro"]]
+    return next((row for row in rows[:-1] if row.part("is_own")(text)), rows[-1])
 
 
 def _content(path: str, option: str) -> bytes:
@@ -54,40 +68,8 @@ def _content(path: str, option: str) -> bytes:
     return content
 
 
-def _load(path: str, content: bytes, view: ValueStyle) -> tuple[Codec, bytes]:
-    if path.endswith(".proto"):
-        from kpipe.codecs import proto, proto_source
-
-        files = proto_source.compile_file(os.path.expanduser(path))
-        return schema.Proto(_one(proto.Messages(files), view), view, indexed=False), b""
-    if path.endswith(DESCRIPTORS):
-        from kpipe.codecs import proto
-
-        return schema.Proto(_one(proto.from_descriptor(content), view), view, indexed=False), b""
-    text = _text(content)
-    if path.endswith(".json") and not _is_avro(text):
-        return schema.Json(text, {}, view), b""
-    return schema.avro(text, (), view), avro_schema.fingerprint(text)
-
-
-def _one(messages: Messages, view: ValueStyle) -> Messages:
-    """Without --message a schema must have one type only: the first of several would be a guess."""
-    if not view.message and len(messages.names) != 1:
-        raise SchemaError(f"it has several messages; name one with --message: {', '.join(messages.names[:20])}")
-    return messages
-
-
 def _text(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SchemaError("it is not UTF-8 text") from None
-
-
-def _is_avro(text: str) -> bool:
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    kinds = ("record", "enum", "fixed", "map", "error")
-    return isinstance(found, list) or (isinstance(found, dict) and found.get("type") in kinds)

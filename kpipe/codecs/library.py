@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from kpipe.codecs import CODECS, FORMATS
 from kpipe.codecs import schema as schemas
 from kpipe.codecs.errors import SchemaError
 from kpipe.codecs.registry import NotFound, SchemaReference, SchemaText
@@ -97,7 +98,8 @@ class Library:
         others: dict[str, str] = {}
         self._follow(text, others, ())
         descriptor = None
-        if text.kind == "PROTOBUF" and not others and isinstance(ref, int):
+        has_descriptors = text.kind in FORMATS and CODECS[FORMATS[text.kind]].has_descriptors
+        if has_descriptors and not others and isinstance(ref, int):
             descriptor = self.registry.descriptor(ref)
         self._write(ref, text, others, descriptor)
         return self._load(ref, text, others, descriptor, fresh=True)

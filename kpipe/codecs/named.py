@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.codecs.errors import SchemaError
-from kpipe.codecs.files import load_file, schema_text
+from kpipe.codecs.files import SUFFIXES, load_file, schema_text
 from kpipe.codecs.registry import NotFound
 from kpipe.errors import UsageError
 
@@ -17,29 +17,24 @@ if TYPE_CHECKING:
     from kpipe.codecs.registry import SchemaText
     from kpipe.codecs.schema import Codec, ValueStyle
 
-SUFFIXES = (".avsc", ".json", ".proto", ".desc", ".pb", ".binpb", ".protoset")
-"""What the name of a schema file ends with; a name with another end is a subject, unless it starts as a path."""
-
 
 class Named(NamedTuple):
-    """A schema with its codec. `text` has its id where the registry gave it; `fingerprint` is Avro's, of a file."""
+    """A schema with its codec. `text` has its id where the registry gave it."""
 
     codec: Codec
     text: SchemaText | None
-    fingerprint: bytes = b""
     path: str = ""
 
 
 def is_file(name: str) -> bool:
-    """Whether the name is that of a file."""
+    """Whether the name is that of a file; one with another end is a subject, unless it starts as a path."""
     return name.endswith(SUFFIXES) or name.startswith(("/", "./", "../", "~"))
 
 
 def load_named(name: str, view: ValueStyle, library: Library | None, *, option: str = "--schema") -> Named:
     """The schema of that name; UsageError where there is none, or no registry to ask for it."""
     if is_file(name):
-        codec, fingerprint = load_file(name, view, option)
-        return Named(codec, schema_text(name, option), fingerprint, name)
+        return Named(load_file(name, view, option), schema_text(name, option), name)
     if library is None:
         what = f"{option} {name} names a schema of the registry, and none is set; set schema.registry.url"
         raise UsageError(f"{what}, or name a file ({', '.join(SUFFIXES)})")

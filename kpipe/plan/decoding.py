@@ -101,9 +101,9 @@ def decoding(
         plain = view_of(options.message)
         named = load_named(options.reader_schema, plain, library and library.seen(plain), option="--reader-schema")
         view.reader, view.reader_name = named.codec, options.reader_schema
-    given, fingerprint = _given(options.schema, view, library)
+    given = _given(options.schema, view, library)
     value_decoder = _plugin(values) or (
-        SchemaDecoder(values, view, library=library, given=given, fingerprint=fingerprint, say=say) if values else None
+        SchemaDecoder(values, view, library=library, given=given, say=say) if values else None
     )
     key_decoder = _plugin(keys) or (
         SchemaDecoder(keys, key_view, is_key=True, library=key_library, say=say) if keys else None
@@ -137,11 +137,10 @@ def around(
     return [*([] if decode is None else [decode]), *stages, Reencode(*encoders, marks=marks)]
 
 
-def _given(name: str, view: ValueStyle, library: Library | None) -> tuple[Codec | None, bytes]:
-    """The schema of `--schema`, and its Avro fingerprint."""
+def _given(name: str, view: ValueStyle, library: Library | None) -> Codec | None:
+    """The schema of `--schema`."""
     if not name:
-        return None, b""
+        return None
     from kpipe.codecs.named import load_named
 
-    named = load_named(name, view, library)
-    return named.codec, named.fingerprint
+    return load_named(name, view, library).codec

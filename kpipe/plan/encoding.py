@@ -94,7 +94,7 @@ class _Side:
         assert named is not None  # noqa: S101  # it has a name
         if named.codec.format != encoding:
             raise UsageError(f"{option} {name} is {named.codec.format}, not {encoding}; ask for that encoding")
-        types = getattr(named.codec, "types", [])
+        types = named.codec.types
         if len(types) > 1 and not view.message:
             advice = "encode keys with a schema of one" if is_key else "name one with --message"
             raise UsageError(f"{option} {name}: it has several messages ({', '.join(types[:20])}); {advice}")

@@ -19,6 +19,7 @@ from kpipe.record import Batch
 from kpipe.shutdown import Stop
 from tests.fakes import ListCommitter, ListSink, ListSource
 from tests.meta.conftest import ROOT
+from tests.registry.fake import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,49 @@ def turn(data: bytes) -> bytes:
     if data[:1] not in b"{}":
         raise ValueError("it is no object")
     return data[::-1]
+'''
+BY_SCHEMA = '''"""Columns with a bar between, whose names are a schema's: a codec for a test."""
+
+import orjson
+
+from kpipe.codecs.errors import DataError, NoFit
+from kpipe.codecs.schema import Codec, Read
+
+
+class Columns(Codec):
+    """A schema is the names, with commas between."""
+
+    format = "columns"
+
+    def __init__(self, text):
+        self._names = text.strip().split(",")
+
+    def read(self, data, start, beside=None):
+        """All are texts."""
+        found = data[start:].decode().split("|")
+        if len(found) != len(self._names):
+            raise DataError(f"it has {len(found)} columns of {len(self._names)}")
+        return Read(dict(zip(self._names, found)), self._write)
+
+    def writer(self, message="", **_how):
+        """One type a schema."""
+        return self._write
+
+    def _write(self, text):
+        value = orjson.loads(text)
+        if list(value) != self._names:
+            raise NoFit(f"the columns are {self._names}")
+        return "|".join(value.values()).encode()
+
+
+def from_registry(schema, others, view, descriptor):
+    """Its text."""
+    return Columns(schema.text)
+
+
+def from_file(path, text, view):
+    """Its text."""
+    return Columns(text)
 '''
 QUESTION = '''"""How many partitions a cluster has."""
 
@@ -218,6 +262,36 @@ def test_a_codec_is_one_file_and_one_row(copy: Copy) -> None:
     assert "turned JSON: it is no object" in shown
     assert lines[-3:] == ['{"a":1}', '{"a":1}', ""]
     assert "turned" in copy.run("k produce --help schemas; k consume --help schemas")
+
+
+def test_a_codec_by_a_schema_is_one_file_and_one_row(copy: Copy) -> None:
+    copy.add("codecs/columns.py", BY_SCHEMA)
+    copy.row(
+        "codecs/__init__.py",
+        '    "cbor": CodecRow("CBOR", "plain", decode="read_cbor"),',
+        '    "columns": CodecRow("columns", "columns", kind="COLUMNS", suffixes=(".cols",)),',
+    )
+    (copy.folder / "ab.cols").write_text("a,b\n")
+    shown = copy.run(
+        """printf '{"a":"1","b":"2"}' | k produce -q --encode columns --schema ab.cols --framing none t && """
+        "k consume -q -e t && k consume -q -e --decode columns --schema ab.cols t && "
+        "k consume -q -e -J --decode columns --schema ab.cols t | k produce -q --input json --encode same --schema ab.cols t && "
+        "k consume -q -e t && echo '{\"a\":1}' | k produce -q --encode columns --schema ab.cols --framing none t 2>&1 || true"
+    )
+    lines = shown.split("\n")
+    assert lines[:4] == ["1|2", '{"a":"1","b":"2"}', "1|2", "1|2"]
+    assert "does not fit its schema: .: the columns are ['a', 'b']" in shown
+    registry = FakeRegistry()
+    shown = copy.run(
+        f"""R="-X schema.registry.url={registry.url}"; printf '{{"a":"1","b":"2"}}' | """
+        "k produce -q $R --encode columns --schema ab.cols --register t && k consume -q -e $R --decode auto t && "
+        "k forward -q $R -e --decode auto --map '.b = \"3\"' --encode columns --schema t-value --create t u && "
+        "k consume -q -e $R --decode auto u && k schema list $R | tail -1"
+    )
+    registry.close()
+    assert shown.splitlines()[:2] == ['{"a":"1","b":"2"}', '{"a":"1","b":"3"}']
+    assert shown.splitlines()[2].split() == ["t-value", "1", "1", "1", "columns", "BACKWARD"]
+    assert [each["schemaType"] for each in registry.schemas.values()] == ["COLUMNS"]
 
 
 def test_a_sink_is_one_file_and_one_row(copy: Copy) -> None:

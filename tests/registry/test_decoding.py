@@ -13,7 +13,7 @@ import fastavro
 import orjson
 import pytest
 
-from kpipe.codecs import schema
+from kpipe.codecs import avro, json_schema, protobuf
 from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.library import FORGET_NOT_FOUND, Library
 from kpipe.codecs.proto_source import compile_text
@@ -215,7 +215,7 @@ def test_an_avro_file_with_another_compression_is_told() -> None:
 
 
 def test_glue_data_with_a_schema_at_hand_also_compressed_and_no_bomb() -> None:
-    given = schema.avro(RECORD, (), ValueStyle())
+    given = avro.of_text(RECORD, (), ValueStyle())
     decoder = SchemaDecoder("auto", ValueStyle(), given=given)
     start = b"\x03\x00" + b"\1" * 16
     assert decoder.decode(start + b"\x04").text == b'{"x":2}'
@@ -228,12 +228,12 @@ def test_glue_data_with_a_schema_at_hand_also_compressed_and_no_bomb() -> None:
 
 
 def test_a_schema_file_reads_what_has_no_frame() -> None:
-    decoder = SchemaDecoder("avro", ValueStyle(), given=schema.avro(RECORD, (), ValueStyle()))
+    decoder = SchemaDecoder("avro", ValueStyle(), given=avro.of_text(RECORD, (), ValueStyle()))
     assert decoder.decode(b"\x04").text == b'{"x":2}'
     files = compile_text("a.proto", PROTO, {})
     from kpipe.codecs.proto import Messages
 
-    named = schema.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
+    named = protobuf.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
     assert SchemaDecoder("protobuf", ValueStyle(), given=named).decode(b"\x0a\x01z").text == b'{"y":"z"}'
 
 
@@ -259,7 +259,7 @@ def test_protobuf_without_any_schema_shows_field_numbers() -> None:
 
 
 def test_json_schema_checks_what_is_written(fake_registry) -> None:
-    codec = schema.Json(
+    codec = json_schema.Json(
         '{"type":"object","properties":{"a":{"$ref":"other.json"}}}', {"other.json": '{"type":"integer"}'}
     )
     assert codec.writer()(b'{"a":1}') == b'{"a":1}'
@@ -280,13 +280,13 @@ def test_a_schema_that_cannot_be_read_is_asked_for_once_a_minute(fake_registry, 
 def test_a_given_schema_is_for_what_names_none_that_the_registry_has(fake_registry, client) -> None:
     fake = fake_registry()
     number = fake.add("t-value", RECORD)
-    given = schema.avro('{"type":"record","name":"G","fields":[{"name":"g","type":"int"}]}', (), ValueStyle())
+    given = avro.of_text('{"type":"record","name":"G","fields":[{"name":"g","type":"int"}]}', (), ValueStyle())
     decoder = SchemaDecoder("avro", ValueStyle(), library=Library(client([fake.url]), ValueStyle(), None), given=given)
     assert decoder.decode(framed(number, b"\x04")).text == b'{"x":2}'
     assert decoder.decode(framed(number + 1, b"\x04")).text == b'{"g":2}'
     assert decoder.decode(b"\x04").text == b'{"g":2}'
     many = ",".join(f'{{"name":"f{place}","type":"int"}}' for place in range(6))
-    wide = schema.avro(f'{{"type":"record","name":"W","fields":[{many}]}}', (), ValueStyle())
+    wide = avro.of_text(f'{{"type":"record","name":"W","fields":[{many}]}}', (), ValueStyle())
     unframed = SchemaDecoder("avro", ValueStyle(), given=wide).decode(
         bytes(6)
     )  # starts like Confluent's prefix, and has none

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kpipe.codecs import schema
+from kpipe.codecs import avro, protobuf, schema
 from kpipe.codecs.decoder import SchemaDecoder
 from kpipe.codecs.encoder import SchemaEncoder, framed
 from kpipe.codecs.library import Library
@@ -141,7 +141,7 @@ def test_avro_null_is_no_tombstone(pipe_of) -> None:
 def test_a_frame_of_another_registry_comes_back_with_the_schema_of_the_file() -> None:
     glue = b"\x03\x05" + bytes(range(16)) + zlib.compress(b"\x04")
     azure = b"\0\0\0\0" + b"0" * 32 + b"\x04"
-    codec = schema.avro(RECORD, (), ValueStyle())
+    codec = avro.of_text(RECORD, (), ValueStyle())
     decode = Decode(SchemaDecoder("auto", ValueStyle(), given=codec), None, refuses=False, say=print)
     batch = Batch([glue, azure])
     decode(batch)
@@ -155,7 +155,7 @@ def test_a_prefixed_protobuf_is_read_with_a_file_alone() -> None:
     files = compile_text("a.proto", PROTO, {})
     from kpipe.codecs.proto import Messages
 
-    codec = schema.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
+    codec = protobuf.Proto(Messages(files), ValueStyle(message="C"), indexed=False)
     found = SchemaDecoder("protobuf", ValueStyle(message="C"), given=codec).decode(
         prefixed(3, b"\x04\x02\x00\x0a\x01z")
     )
@@ -232,7 +232,7 @@ def test_a_fixed_schema_writes_prefix_header_or_neither() -> None:
 
 
 def test_the_header_replaces_one_that_was_there_and_a_null_gets_none() -> None:
-    fixed = framed(schema.avro(RECORD, (), ValueStyle()), "header", is_key=False, number=0, guid=str(UUID(int=7)))
+    fixed = framed(avro.of_text(RECORD, (), ValueStyle()), "header", is_key=False, number=0, guid=str(UUID(int=7)))
     old = ("__value_schema_id", b"old")
     batch = Batch([b'{"x":1}', None, b"{"], headers=[[("a", b"b"), old], [old], None], file="stdin", lines=[1, 2, 3])
     Encode(SchemaEncoder(fixed), None)(batch)

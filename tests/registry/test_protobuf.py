@@ -6,7 +6,7 @@ import orjson
 import pytest
 from google.protobuf import json_format
 
-from kpipe.codecs import schema
+from kpipe.codecs import protobuf
 from kpipe.codecs.errors import DataError, NoFit
 from kpipe.codecs.proto import Messages
 from kpipe.codecs.proto_source import compile_text
@@ -38,13 +38,13 @@ SHOWN_ANY = {"@type": "x/y.Z", "value": "YQ=="}
 
 
 @pytest.fixture(scope="module")
-def codec() -> schema.Proto:
-    return schema.Proto(Messages(compile_text("a.proto", THREE, {})), ValueStyle(message="p.M"), indexed=False)
+def codec() -> protobuf.Proto:
+    return protobuf.Proto(Messages(compile_text("a.proto", THREE, {})), ValueStyle(message="p.M"), indexed=False)
 
 
 @pytest.fixture(scope="module")
-def old() -> schema.Proto:
-    return schema.Proto(Messages(compile_text("b.proto", TWO, {})), ValueStyle(message="q.G"), indexed=False)
+def old() -> protobuf.Proto:
+    return protobuf.Proto(Messages(compile_text("b.proto", TWO, {})), ValueStyle(message="q.G"), indexed=False)
 
 
 @pytest.mark.parametrize(

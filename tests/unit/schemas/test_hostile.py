@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpipe.codecs import schema
+from kpipe.codecs.avro import of_text
 from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.proto_source import compile_text
 from kpipe.codecs.schema import ValueStyle
@@ -60,16 +60,17 @@ def deep(count: int) -> bytes:
 
 
 def avro(document: object) -> SchemaDecoder:
-    return SchemaDecoder("avro", ValueStyle(), given=schema.avro(json.dumps(document), (), ValueStyle()))
+    return SchemaDecoder("avro", ValueStyle(), given=of_text(json.dumps(document), (), ValueStyle()))
 
 
 @pytest.fixture(scope="module")
 def protobuf() -> SchemaDecoder:
     from kpipe.codecs.proto import Messages
+    from kpipe.codecs.protobuf import Proto
 
     messages = Messages(compile_text("t.proto", PROTO, {}))
     return SchemaDecoder(
-        "protobuf", ValueStyle(message="T"), given=schema.Proto(messages, ValueStyle(message="T"), indexed=False)
+        "protobuf", ValueStyle(message="T"), given=Proto(messages, ValueStyle(message="T"), indexed=False)
     )
 
 
@@ -95,7 +96,7 @@ def decode(decoder: SchemaDecoder, payload: bytes, headers: object = None) -> ob
     is_key=st.booleans(),
 )
 def test_no_frame_hurts(payload, headers, is_key) -> None:
-    for given_codec in (None, schema.avro(json.dumps(NODE), (), ValueStyle())):
+    for given_codec in (None, of_text(json.dumps(NODE), (), ValueStyle())):
         decode(SchemaDecoder("auto", ValueStyle(), is_key=is_key, given=given_codec), payload, headers)
 
 
@@ -181,7 +182,7 @@ def test_an_avro_file_may_not_grow_without_end() -> None:
 def test_a_compressed_frame_may_not_grow_without_end() -> None:
     bomb = b"\x03\x05" + bytes(16) + zlib.compress(bytes(80 << 20))
     with pytest.raises(Undecodable, match="more than 64 MiB"):
-        SchemaDecoder("auto", ValueStyle(), given=schema.avro('"bytes"', (), ValueStyle())).decode(bomb)
+        SchemaDecoder("auto", ValueStyle(), given=of_text('"bytes"', (), ValueStyle())).decode(bomb)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import fastavro
 import orjson
 import pytest
 
-from kpipe.codecs import avro_read, avro_resolve, avro_schema, avro_write, schema
+from kpipe.codecs import avro, avro_read, avro_resolve, avro_schema, avro_write, json_schema
 from kpipe.codecs.decoder import SchemaDecoder, Undecodable
 from kpipe.codecs.encoder import SchemaEncoder
 from kpipe.codecs.errors import SchemaError
-from kpipe.codecs.schema import ValueStyle
+from kpipe.codecs.schema import Codec, ValueStyle
 from kpipe.errors import BadRecord
 
 
@@ -139,13 +139,13 @@ def test_a_type_in_itself_resolves_and_depth_has_its_limit() -> None:
         avro_resolve.reader(*trees)(b"\x02\x02" * 5000 + b"\x02\x00", 0)
 
 
-def view_of(reader: schema.Codec) -> ValueStyle:
+def view_of(reader: Codec) -> ValueStyle:
     return ValueStyle(reader=reader, reader_name="new.avsc")
 
 
 def test_what_is_shown_through_a_reader_cannot_be_written_by_its_own_schema() -> None:
-    new = schema.avro(json.dumps(record(field("b", "string", default="d"))), (), ValueStyle())
-    old = schema.avro(json.dumps(record(field("a", "int"))), (), view_of(new))
+    new = avro.of_text(json.dumps(record(field("b", "string", default="d"))), (), ValueStyle())
+    old = avro.of_text(json.dumps(record(field("a", "int"))), (), view_of(new))
     found = SchemaDecoder("avro", view_of(new), given=old).decode(b"\x02")
     assert (found.text, found.back) == (b'{"b":"d"}', None)
     assert found.schema == {"format": "avro", "reader_schema": "new.avsc"}
@@ -154,13 +154,13 @@ def test_what_is_shown_through_a_reader_cannot_be_written_by_its_own_schema() ->
 
 
 def test_json_and_other_formats_through_a_reader() -> None:
-    new = schema.Json('{"type":"object","required":["b"]}', {})
-    seen = schema.Json("true", {}, view_of(new))
+    new = json_schema.Json('{"type":"object","required":["b"]}', {})
+    seen = json_schema.Json("true", {}, view_of(new))
     assert SchemaDecoder("json", view_of(new), given=seen).decode(b'{"b": 1}').text == b'{"b": 1}'
     with pytest.raises(Undecodable, match="required"):
         SchemaDecoder("json", view_of(new), given=seen).decode(b"{}")
     with pytest.raises(SchemaError, match="it is avro, and the reader's schema is json"):
-        schema.avro('"int"', (), view_of(new))
+        avro.of_text('"int"', (), view_of(new))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_connects_types_are_shown_and_come_back_with_and_without_them(name, kind
             field("y", ["string", {"type": kind, "connect.name": name}]),
         )
     )
-    plain, seen = schema.avro(text, (), ValueStyle()), schema.avro(text, (), ValueStyle(connect_types=True))
+    plain, seen = avro.of_text(text, (), ValueStyle()), avro.of_text(text, (), ValueStyle(connect_types=True))
     data = plain.writer()(orjson.dumps({"x": value, "y": {kind: value}}))
     found = seen.read(data, 0)
     assert found.value["x"] == shown

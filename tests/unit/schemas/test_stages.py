@@ -7,7 +7,7 @@ import re
 import orjson
 import pytest
 
-from kpipe.codecs import schema
+from kpipe.codecs import avro
 from kpipe.codecs.decoder import SchemaDecoder
 from kpipe.codecs.schema import ValueStyle
 from kpipe.codecs.stages import Decode, Reencode
@@ -18,7 +18,7 @@ RECORD = '{"type":"record","name":"R","fields":[{"name":"x","type":"int"}]}'
 
 def stage(*, refuses: bool = False, keys: bool = False) -> tuple[Decode, list[str]]:
     said: list[str] = []
-    decoder = SchemaDecoder("avro", ValueStyle(), given=schema.avro(RECORD, (), ValueStyle()))
+    decoder = SchemaDecoder("avro", ValueStyle(), given=avro.of_text(RECORD, (), ValueStyle()))
     return Decode(decoder, decoder if keys else None, refuses=refuses, say=said.append), said
 
 
