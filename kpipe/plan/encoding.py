@@ -182,10 +182,8 @@ def reencoders(
     """The encoders of values and keys for the target; UsageError where a further target has another registry."""
     if not (writing.encode or writing.encode_key):
         return None, None
-    for each in (*wiring.also_clusters, *wiring.routed_clusters):
-        if each.registry.get(_URL, "") != cluster.registry.get(_URL, "") and writing.framing == "confluent":
-            what = "--encode writes ids of the target's registry, and a further target has another registry"
-            raise UsageError(f"{what}; send there with a forward of its own, or with --framing header", where=each.name)
+    if writing.framing == "confluent":
+        check_further_registries(cluster, (*wiring.also_clusters, *wiring.routed_clusters))
     options = EncodeOptions(
         encode=writing.encode,
         encode_key=writing.encode_key,
@@ -198,6 +196,14 @@ def reencoders(
         no_schema_cache=schemas.no_schema_cache,
     )
     return encoders(options, cluster, topic, wiring.stopped, wiring.say, keep_alive)
+
+
+def check_further_registries(target: Cluster, further: Sequence[Cluster]) -> None:
+    """An id of the target's registry means nothing, or another schema, in another one."""
+    for each in further:
+        if not _is_one(each.registry.get(_URL, ""), target.registry.get(_URL, "")):
+            what = "--encode writes ids of the target's registry, and a further target has another registry"
+            raise UsageError(f"{what}; send there with a forward of its own, or with --framing header", where=each.name)
 
 
 # --- what forward does between two registries -----------------------------------------------------------------------
