@@ -1,6 +1,6 @@
 """`make bench`: interleaved runs, medians, ratios; `ARGS="--runs 3 --records 100000 --gate"` and so on.
 
-A whole run writes docs/speed.md and results/; with `--baseline` also what `--gate` compares with.
+A whole run writes docs/speed.md with its pictures, and results/; with `--baseline` also what `--gate` compares with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench import idle, transforms
 from bench.cases import Case, cases
 from bench.inputs import Absent, Inputs
 from bench.measure import Cost, run
-from bench.report import show, write_page, write_plot
+from bench.report import show, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,9 @@ HURRY_S = 660.0
 def main() -> int:
     options = _parse()
     began = time.monotonic()
+    if options.page:
+        write_page(json.loads((RESULTS / "latest.json").read_text()), PAGE)
+        return 0
     if options.only in ("", "transforms"):
         transforms.show()
     if options.only == "transforms":
@@ -69,7 +72,6 @@ def main() -> int:
     worse = _gate(results) if options.gate else []
     for path, text in texts.items():
         path.write_text(text)
-    write_plot(results, RESULTS / "latest.svg")
     if not (options.only or options.no_java):
         write_page(results, PAGE)
     failed = [f"{case['name']}: {tool}: {why}" for case in results["cases"] for tool, why in case["failed"].items()]
@@ -87,6 +89,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--no-java", action="store_true")
     parser.add_argument("--gate", action="store_true", help="compare the ratios with results/baseline.json")
     parser.add_argument("--baseline", action="store_true", help="what --gate compares with from now on")
+    parser.add_argument(
+        "--page", action="store_true", help="measure nothing, write docs/speed.md from results/latest.json"
+    )
     return parser.parse_args()
 
 

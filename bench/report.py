@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cases import WORKERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -19,6 +20,16 @@ the trace's loop guard, the balance, `--on-error`, and batches that are kept unt
 holds the start of its JVM; it never ends by itself. kcat's pipe carries values only.
 """
 COLUMNS = ("case", "tool", "wall s", "CPU s", "µs CPU/record", "peak MiB", "kpipe wall ×", "kpipe CPU ×")
+STARTS = ("version", "help", "one line to delivered", "first record consumed", "tail to first record")
+PASSING = (
+    " of 100 B in",
+    " of 300 B out",
+    " envelopes out",
+    " | ",
+    "forward, trace, gated commits",
+    "Avro values decoded",
+)
+"""Parts of the names of cases in the two pictures; the table has all."""
 READING = "Medians; a ratio below 1 means that kpipe costs less than the tool of that row."
 
 
@@ -43,13 +54,24 @@ def show(results: dict[str, Any]) -> None:
 
 
 def write_page(results: dict[str, Any], path: Path) -> None:
-    """The table in Markdown."""
+    """The table in Markdown, and its pictures beside it."""
+    write_plots(results, path.parent)
     lines = [
         "# How fast it is, beside other tools",
         "",
         f"Written by `make bench` on {results['date']}: {_title(results)} of each command (3 where it takes long), interleaved,",
         f"on one real broker that has the same cores. {READING}",
         "`librdkafka in C` is [bench/floor.c](../bench/floor.c): what no program on this library can go below by much.",
+        "",
+        "## Records a second",
+        "",
+        "![Bars: records a second of kpipe and other tools, case by case](speed.svg)",
+        "",
+        "## Starting, and the first record",
+        "",
+        "![Bars: milliseconds that kpipe and other tools take to start](speed-start.svg)",
+        "",
+        "## All figures",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---|---|" + "--:|" * (len(COLUMNS) - 2),
@@ -112,25 +134,35 @@ def _scaling(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def write_plot(results: dict[str, Any], path: Path) -> None:
-    """Bars of wall time, one group per case, each group scaled to its slowest tool."""
-    rows, y = [], 30
-    for case in results["cases"]:
+def write_plots(results: dict[str, Any], folder: Path) -> None:
+    """Bars in SVG files: how long a start takes, and how many records a second pass."""
+    starts = [case for case in results["cases"] if case["name"] in STARTS]
+    passing = [case for case in results["cases"] if any(part in case["name"] for part in PASSING)]
+    (folder / "speed-start.svg").write_text(_bars(starts, lambda _case, wall: (wall, f"{wall * 1000:,.0f} ms")))
+    (folder / "speed.svg").write_text(
+        _bars(passing, lambda case, wall: (case["records"] / wall, f"{case['records'] / wall / 1000:,.0f} k/s"))
+    )
+
+
+def _bars(cases: list[dict[str, Any]], length: Callable[[dict[str, Any], float], tuple[float, str]]) -> str:
+    """A group a case, scaled to its longest bar; `length` gives a bar's from a case and the seconds of one of its tools."""
+    rows, y = [], 10
+    for case in cases:
+        y += 20
         rows.append(f'<text x="10" y="{y}" font-weight="bold">{_escape(case["name"])}</text>')
-        if not case["tools"]:
-            continue
-        slowest = max(cost["wall"] for cost in case["tools"].values())
-        for tool, cost in case["tools"].items():
+        bars = {tool: length(case, cost["wall"]) for tool, cost in case["tools"].items()}
+        longest = max((value for value, _ in bars.values()), default=1.0)
+        for tool, (value, label) in bars.items():
             y += 18
-            width = 400 * cost["wall"] / slowest
+            width = 400 * value / longest
             colour = "#2b6cb0" if tool.startswith("kpipe") else "#a0aec0"
             rows.append(f'<text x="20" y="{y}">{_escape(tool)}</text>')
             rows.append(f'<rect x="230" y="{y - 11}" width="{width:.0f}" height="13" fill="{colour}"/>')
-            rows.append(f'<text x="{235 + width:.0f}" y="{y}">{cost["wall"]:.3f} s</text>')
-        y += 30
+            rows.append(f'<text x="{235 + width:.0f}" y="{y}">{label}</text>')
+        y += 10
     body = "\n".join(rows)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="740" height="{y}" font-family="sans-serif" font-size="12">\n'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="740" height="{y + 5}" font-family="sans-serif" font-size="12">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -93,17 +94,23 @@ class Links(HTMLParser):
                 self.links.add(value)
 
 
+@cache
+def links_of(page: Path) -> Links:
+    """Read once, however many others lead to it."""
+    return Links(page.read_text())
+
+
 def dead_links(page: Path) -> list[str]:
     """The links of a page to files or names of this site that are not there."""
     dead = []
-    for link in sorted(Links(page.read_text()).links):
+    for link in sorted(links_of(page).links):
         parts = urlsplit(link)
         if parts.scheme or parts.netloc or parts.path.startswith("/") or page.name == "404.html":
             continue
         there = (page.parent / unquote(parts.path)).resolve() if parts.path else page
         there = there / "index.html" if there.is_dir() else there
         found = there.exists() and (
-            not parts.fragment or there.suffix != ".html" or unquote(parts.fragment) in Links(there.read_text()).names
+            not parts.fragment or there.suffix != ".html" or unquote(parts.fragment) in links_of(there).names
         )
         if not found:
             dead.append(link)

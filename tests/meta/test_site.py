@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,27 @@ def test_links_of_staged_pages_lead_somewhere(tmp_path: Path) -> None:
     for page in tmp_path.glob("*.md"):
         for link in site.LINK.finditer(page.read_text()):
             assert not link[1] or (tmp_path / link[1]).exists(), (page.name, link[0])
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a page's headings, as GitHub makes them: letters, digits, - and _ stay, a space becomes -."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_to_headings_lead_to_one() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+    names = {page: anchors(page.read_text()) for page in pages}
+    dead, led = [], 0
+    for page in pages:
+        for link in make_site().LINK.finditer(page.read_text()):
+            there = (page.parent / link[1]).resolve() if link[1] else page
+            if link[2] and there in names:
+                led += 1
+                dead += [] if link[2][1:] in names[there] else [f"{page.name}: {link[1]}{link[2]}"]
+    assert dead == []
+    assert led > 3
 
 
 def test_every_page_is_in_the_navigation() -> None:
