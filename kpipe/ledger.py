@@ -197,6 +197,14 @@ class Flight:
             if topic is not None and partition is not None and offset is not None:
                 yield index, (topic, partition), offset
 
+    def position(self, index: int) -> tuple[TopicPartition, int] | None:
+        """Where one record was read; None for one that is of no topic."""
+        origin = self.origin
+        if origin is None or origin.topics is None or origin.partitions is None or origin.offsets is None:
+            return None
+        topic, partition, offset = origin.topics[index], origin.partitions[index], origin.offsets[index]
+        return None if topic is None or partition is None or offset is None else ((topic, partition), offset)
+
     def ends(self) -> dict[TopicPartition, int]:
         """The next offset of every partition in the flight, for a flight that is complete."""
         if self.origin is None:

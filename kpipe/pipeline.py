@@ -218,11 +218,13 @@ class Pipeline:
     def _skip(self, flight: Flight, index: int, error: KpipeError) -> None:
         flight.failed.add(index)
         flight.settled.append(index)
-        text = f"{str(error).removesuffix(f'; {GO_ON}')}; skipped (--on-error skip)"
-        if text not in self.state.told:
-            self.say(text)
         if self.transaction is not None:
-            self.state.told.add(text)
+            position = flight.position(index)
+            if position in self.state.told:
+                return
+            if position is not None:
+                self.state.told.add(position)
+        self.say(f"{str(error).removesuffix(f'; {GO_ON}')}; skipped (--on-error skip)")
 
     def _cut_at_limit(self, batch: Batch, flight: Flight) -> None:
         """Whatever stands behind the last record that is wanted was not read: neither a bad one nor a filtered one."""

@@ -35,14 +35,16 @@ class RunState:
     """Records that were certainly not written."""
     reasons: dict[tuple[int, int], object] = field(default_factory=dict)
     """Why a record was not delivered, by the flight's id and the record's place."""
-    told: set[str] = field(default_factory=set)
-    """What was said of records that an aborted transaction has read again."""
+    told: set[tuple[TopicPartition, int]] = field(default_factory=set)
+    """The records of which it was said that they are left out, as long as an aborted transaction may read them again."""
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
 
     def mark(self) -> None:
         """What was read so far is final; `rewind` and `write_off` come back to here."""
         self._mark = (self.ledger.mark(), self.sent)
-        self.told.clear()
+        if self.told:
+            reached = self.ledger.next_offsets
+            self.told = {(place, offset) for place, offset in self.told if offset >= reached.get(place, 0)}
 
     def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
         """What was read since the mark is read again, and was never read as far as anyone is concerned."""

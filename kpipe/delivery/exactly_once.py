@@ -16,7 +16,7 @@ from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
 from kpipe.kafka.errors import Kind, is_lasting, kind_of
 from kpipe.sinks.bisect_batch import fell_with_its_batch
-from kpipe.sinks.bisect_transaction import Suspects
+from kpipe.sinks.bisect_transaction import Suspects, is_open
 from kpipe.sinks.topic import NotSent
 
 if TYPE_CHECKING:
@@ -313,7 +313,8 @@ class ExactlyOnce:
 
     def _close_batch(self) -> None:
         self._sent = 0
-        self._suspects.clear()
+        self._suspects.forget(self._base)
+        self._refused = {place: error for place, error in self._refused.items() if is_open(place, self._base)}
         self._failures = 0
         self.state.mark()
 

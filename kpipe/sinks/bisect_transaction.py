@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from kpipe.ledger import Flight
+    from kpipe.ledger import Flight, TopicPartition
     from kpipe.parts import Failure
     from kpipe.record import Batch
 
@@ -32,9 +32,9 @@ class Suspects:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def clear(self) -> None:
-        """They are in a transaction that was committed."""
-        self._groups.clear()
+    def forget(self, committed: Mapping[TopicPartition, int]) -> None:
+        """Those before these next offsets are in a transaction that was committed; it may have ended among them."""
+        self._groups = {place: group for place, group in self._groups.items() if is_open(place, committed)}
 
     def accuse(self, refused: Sequence[Failure]) -> bool:
         """One of these, at least, had the broker refuse their batch; returns whether they are fewer than before."""
@@ -57,6 +57,12 @@ class Suspects:
         for _, same in groupby(rows, groups.__getitem__):
             chosen = set(same)
             yield _cut_out(batch, [row in chosen for row in range(len(batch))])
+
+
+def is_open(place: Position, committed: Mapping[TopicPartition, int]) -> bool:
+    """Whether a record may be read again: the next offset that is committed in its partition is not behind it."""
+    topic, partition, offset = place
+    return offset >= committed.get((topic, partition), 0)
 
 
 def positions_in(failures: Sequence[Failure]) -> list[Position]:

@@ -66,8 +66,17 @@ def test_partitions_are_narrowed_down_each_for_itself() -> None:
     assert suspects.accuse(failures(batch, range(1, 200, 2)))
     largest = max(len(part) for part in list(suspects.parts(batch))[1:])
     assert largest <= 2 * -(-200 // GROUPS), "groups of two partitions may stand together"
-    suspects.clear()
+    suspects.forget({("t", 0): 200, ("t", 1): 200})
     assert not suspects
+
+
+def test_a_commit_among_the_suspects_clears_those_that_are_in_it_only() -> None:
+    """A transaction may end before all is read again: the others are as suspect as before."""
+    suspects, batch = Suspects(), batch_of(64)
+    suspects.accuse(failures(batch, range(64)))
+    suspects.forget({("t", 0): 40})
+    sizes = [len(part) for part in suspects.parts(batch)]
+    assert sizes == [0, 40] + [2] * 12
 
 
 def test_a_record_that_failed_twice_is_one_suspect() -> None:
