@@ -45,10 +45,6 @@ class TopicIds:
             found = collect_ids(ask_ids(self._client(), new), ID_TIMEOUT)
             self.known.update({topic: known for topic, known in found.items() if known})
 
-    def ask(self, topics: Iterable[str]) -> None:
-        """Ask without waiting; the first `look` has the answer."""
-        self._asked, self._asked_at = ask_ids(self._client(), topics), self._clock()
-
     def accept(self, topics: Iterable[str]) -> None:
         """Take the topics as they are now for the ones that are meant."""
         for topic in topics:

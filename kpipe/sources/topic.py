@@ -105,7 +105,9 @@ class TopicSource:
             self._hooks.began(starts)
             self._subscription.start(starts, bounds)
             if not self._assignment.ends:
-                self.ids.ask({topic for topic, _ in places})
+                self.ids.learn(
+                    {topic for topic, _ in places}
+                )  # before anything is read of a topic that may be made anew
         self._finish()
 
     def _finish(self) -> None:

@@ -365,8 +365,8 @@ def _low(consumer: Consumer, topic: str, partition: int) -> int:
         try:
             bounds = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
             break
-        except KafkaException as error:  # a topic of now: its leader is named before it knows that it leads
-            if error.args[0].name() != "NOT_LEADER_FOR_PARTITION":
+        except KafkaException as error:  # a topic of now, or a broker that was frozen: not everybody knows who leads
+            if error.args[0].name() not in ("NOT_LEADER_FOR_PARTITION", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART"):
                 raise
             time.sleep(0.1)
     else:
