@@ -36,7 +36,7 @@ class RunState:
     reasons: dict[tuple[int, int], object] = field(default_factory=dict)
     """Why a record was not delivered, by the flight's id and the record's place."""
     told: set[tuple[TopicPartition, int]] = field(default_factory=set)
-    """The records of which it was said that they are left out, as long as an aborted transaction may read them again."""
+    """Records of which it was said that they are left out, as long as an aborted transaction may read them again."""
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
 
     def mark(self) -> None:
