@@ -119,7 +119,7 @@ def _groups(cluster: Cluster) -> list[str]:
     if not _may_ask(cluster):
         return []
     from kpipe.kafka.client import admin_of
-    from kpipe.kafka.questions import try_group_names
+    from kpipe.kafka.groups import try_group_names
 
     return try_group_names(admin_of(cluster), PATIENCE_S)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kpipe.kafka.connection import Connection
-    from kpipe.kafka.questions import Commit
+    from kpipe.kafka.groups import Commit
     from kpipe.ledger import TopicPartition
 
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 SOON_DAYS = 30
 """A certificate that ends within so many days is worth a warning."""
-"""What the embedded broker's cluster id begins with; it does not answer questions about rights."""
 MAX_LISTENERS = 50
 AT_ONCE = 8
 SHARE = 0.5

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import UsageError
 from kpipe.kafka import questions
+from kpipe.kafka.groups import committed_offsets, list_groups
 from kpipe.kafka.hashing import java_partition
 from kpipe.kafka.questions import Failure
 
@@ -44,11 +45,11 @@ class Loss(NamedTuple):
 
 def losses(connection: Connection, befores: Mapping[TopicPartition, int]) -> tuple[list[Loss], list[str]]:
     """Which groups stand before the offsets that records are to be deleted to, and what could not be asked."""
-    listed, troubles = questions.list_groups(connection)
+    listed, troubles = list_groups(connection)
     names = [each.group for each in listed if each.kind in ("consumer", "simple")]
     found = []
     lows = questions.earliest(connection, befores)
-    for group, answer in questions.committed(connection, names):
+    for group, answer in committed_offsets(connection, names):
         if isinstance(answer, Failure):
             troubles.append(f"group {group}: {answer.text}")
             continue
@@ -64,10 +65,10 @@ def losses(connection: Connection, befores: Mapping[TopicPartition, int]) -> tup
 
 def readers(connection: Connection, topic: str) -> tuple[list[str], list[str]]:
     """The groups that have committed on a topic, and what could not be asked."""
-    listed, troubles = questions.list_groups(connection)
+    listed, troubles = list_groups(connection)
     names = [each.group for each in listed if each.kind in ("consumer", "simple")]
     found = []
-    for group, answer in questions.committed(connection, names):
+    for group, answer in committed_offsets(connection, names):
         if isinstance(answer, Failure):
             troubles.append(f"group {group}: {answer.text}")
         elif any(place[0] == topic for place in answer):

@@ -14,6 +14,7 @@ from kpipe.archive.manifest import Contents, Journal, check_sizes, write_manifes
 from kpipe.archive.writing import SegmentSink
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka import blueprints, questions
+from kpipe.kafka.groups import committed_offsets, list_groups
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader, to_batch
 from kpipe.ledger import Ledger
@@ -210,9 +211,9 @@ def _describe(cluster: Connection, contents: Contents, say: Callable[[str], None
         say(f"read: {cluster.where(topic)}: its settings are not in the dump: {error.what}")
     if cluster.is_embedded:
         return
-    listed, troubles = questions.list_groups(cluster)
+    listed, troubles = list_groups(cluster)
     names = [each.group for each in listed if each.kind in ("consumer", "simple")]
-    for group, answer in questions.committed(cluster, names):
+    for group, answer in committed_offsets(cluster, names):
         if isinstance(answer, Failure):
             troubles.append(f"group {group}: {answer.text}")
             continue

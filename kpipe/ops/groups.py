@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError
 from kpipe.kafka import questions
-from kpipe.kafka.questions import Commit, Description, Failure, Listed, Listing
+from kpipe.kafka.groups import Commit, Description, Listing, committed_offsets, describe_groups, list_groups
+from kpipe.kafka.questions import Failure, Listed
 from kpipe.kafka.ranges import RangeReader
 from kpipe.ops.places import choose, is_pattern, unknown
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from kpipe.kafka.connection import Connection
-    from kpipe.kafka.questions import Member
+    from kpipe.kafka.groups import Member
     from kpipe.ledger import TopicPartition
 
 AT_ONCE = 250
@@ -150,7 +151,7 @@ class Survey:
         if not any(map(is_pattern, patterns)):
             listed = [Listing(name, "", "", "") for name in dict.fromkeys(patterns)]
         else:
-            everything, self.troubles = questions.list_groups(self._connection)
+            everything, self.troubles = list_groups(self._connection)
             by_name = {each.group: each for each in everything}
             wanted = choose(patterns, by_name, self._connection.label, "group")
             listed = [by_name[name] for name in wanted]
@@ -188,7 +189,7 @@ class Survey:
             for each in listed
         }
         asked = [each.group for each in listed if each.state != "Empty" and each.kind in ("", "consumer", "simple")]
-        for name, answer in questions.describe_groups(self._connection, asked):
+        for name, answer in describe_groups(self._connection, asked):
             group = groups[name]
             if isinstance(answer, Failure):
                 group.problem = answer.text
@@ -210,7 +211,7 @@ class Survey:
 
     def _add_commits(self, groups: Sequence[Group]) -> None:
         asked = {group.group: group for group in groups if not group.problem}
-        for name, answer in questions.committed(self._connection, asked):
+        for name, answer in committed_offsets(self._connection, asked):
             group = asked[name]
             if isinstance(answer, Failure):
                 group.problem = answer.text
@@ -357,7 +358,7 @@ def one(connection: Connection, name: str, *, topic: str = "", times: bool = Tru
     if group.problem:
         return group
     if group.state in ("Dead", "") and not group.members and not group.rows:
-        everything, _ = questions.list_groups(connection)
+        everything, _ = list_groups(connection)
         for each in everything:
             if each.group == name and each.kind not in ("consumer", "simple"):
                 return Group(name, each.state, each.kind, problem=_other_kind(each))

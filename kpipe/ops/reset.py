@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka import changes, questions
-from kpipe.kafka.questions import Commit, Failure
+from kpipe.kafka.groups import Commit, committed_offsets, describe_groups
+from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader
 from kpipe.ops.places import unknown
 from kpipe.units import parse_time
@@ -116,7 +117,7 @@ def times_of_first(
 
 def refuse_members(connection: Connection, groups: Iterable[str]) -> None:
     """KpipeError for the first group that has members, and names them."""
-    for group, answer in questions.describe_groups(connection, groups):
+    for group, answer in describe_groups(connection, groups):
         where = connection.where(group)
         if isinstance(answer, Failure):
             raise answer.error(where, Stage.CONFIG)
@@ -144,7 +145,7 @@ class Reset:
 
     def commits(self) -> dict[TopicPartition, Commit]:
         """What the group has committed now; KpipeError where that may not be known."""
-        (_, answer), *_ = questions.committed(self._connection, [self.group])
+        (_, answer), *_ = committed_offsets(self._connection, [self.group])
         if isinstance(answer, Failure):
             raise answer.error(self._connection.where(self.group), Stage.CONFIG)
         for (topic, partition), commit in answer.items():

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kpipe.errors import KpipeError, Stage
 from kpipe.formats.header_names import read_headers
 from kpipe.kafka import questions
-from kpipe.kafka.questions import Commit, Failure
+from kpipe.kafka.groups import Commit, committed_offsets
+from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader, headers_of
 from kpipe.ops.placement import Placement
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def committed_on(source: Connection, group: str) -> dict[TopicPartition, int]:
     """Where the group stands on its own cluster; KpipeError when it stands nowhere."""
-    (_, answer), *_ = questions.committed(source, [group])
+    (_, answer), *_ = committed_offsets(source, [group])
     where = source.where(group)
     if isinstance(answer, Failure):
         raise answer.error(where, Stage.CONFIG)
