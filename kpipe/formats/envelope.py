@@ -48,6 +48,7 @@ from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE, TIMESTAMP_TYPES, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kpipe.formats.canonical import CanonicalReader
     from kpipe.record import Headers, Timestamp
 
 Errors: TypeAlias = dict[int, BadRecord]
@@ -100,6 +101,7 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
         self._lenient = lenient
         self._encoded = encoded
         self._misses = self._untried = 0
+        self._canonical: CanonicalReader | None = None
 
     # Hot path: `make bench` (the pipe).
     def feed(self, block: bytes) -> Batch:
@@ -112,9 +114,7 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
             return super().feed(block)
         if not lines:
             return self._batch([])
-        from kpipe.formats import canonical
-
-        batch = canonical.read(lines)
+        batch = self._whole_lines().read(lines)
         if batch is None:
             self._misses = min(self._misses + 1, self._most_misses)
             self._untried = 2**self._misses
@@ -122,6 +122,13 @@ class EnvelopeDecoder(PieceDecoder[bytes]):
         self._misses = 0
         batch.file, batch.lines = self._file, self._number(len(batch))
         return batch
+
+    def _whole_lines(self) -> CanonicalReader:
+        if self._canonical is None:
+            from kpipe.formats.canonical import CanonicalReader
+
+            self._canonical = CanonicalReader()
+        return self._canonical
 
     def _batch(self, lines: list[bytes]) -> Batch:
         if not self._read and lines:

@@ -20,6 +20,7 @@ from kpipe.plan.selection import make_selection
 from kpipe.plan.stages import build_stages
 from kpipe.plan.wiring import Wiring
 from kpipe.run_state import RunState
+from kpipe.sinks.stdout import StdoutSink
 from kpipe.sources.opening import prepare_source
 from kpipe.trace import Hop
 
@@ -72,7 +73,10 @@ def plan_consume(
     if options.commit_acked:
         way = acknowledged(wiring, opened, state, selection.group, stages, encode, options)
     else:
-        stages, sink = wiring.through_filters(stages, hand or sinks.open_sink(options.output, encode), state)
+        out = hand or sinks.open_sink(options.output, encode)
+        if not chosen.group and isinstance(out, StdoutSink):
+            out.hold_more()
+        stages, sink = wiring.through_filters(stages, out, state)
         way = at_least_once(wiring, opened, state, chosen.group, stages, sink)
     planned = assemble(
         wiring,

@@ -6,11 +6,13 @@ It never buffers between batches, so nothing is "handed over" that the reader ca
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
 import time
 from bisect import bisect_right
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 
 LOOK = 0.2
 """Seconds between looks whether anybody still reads; one look is one system call."""
+
+
+PIPE_BYTES = 1 << 20
+"""What a pipe may hold where nothing is lost with it; Linux gives 64 KiB, and more than 1 MiB only to root.
+
+A batch of 500 envelopes fills 64 KiB several times, and both ends wait for each other in between: `consume | produce`
+took 9 % less CPU with this.
+"""
 
 
 class WriteError(KpipeError):
@@ -46,6 +56,8 @@ class Stdout:
         self._fd, self._most = _never_blocking(fd)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
+        self.may_widen = False
+        """Whether a pipe that is full is made to hold more, once."""
 
     def write(self, block: bytes, idle: Callable[[], bool]) -> int:
         """Write the block as its reader takes it, calling `idle` meanwhile; returns the bytes that got out.
@@ -63,6 +75,9 @@ class Stdout:
         return written if written == len(block) else self._write_rest(memoryview(block), written, idle)
 
     def _write_rest(self, block: memoryview, written: int, idle: Callable[[], bool]) -> int:
+        if self.may_widen:
+            self.may_widen = False
+            _widen(self._fd)
         most = self._most or len(block)
         while written < len(block):
             try:
@@ -112,6 +127,10 @@ class StdoutSink(SinkAtOnce):
         self._encode = encode
         self._stdout = Stdout(fd)
 
+    def hold_more(self) -> None:
+        """Let a pipe hold more than the system gives: what is in it is lost with its reader, but read again later."""
+        self._stdout.may_widen = True
+
     def send(self, batch: Batch, flight: Flight, idle: Callable[[], bool]) -> None:
         """Write the batch and settle it; of a batch that could not be written whole, settle what was."""
         block = self._encode(batch)
@@ -147,6 +166,15 @@ class StdoutSink(SinkAtOnce):
     def refused(self, error: object) -> bool:
         """Stdout has no delivery reports that could fail."""
         return True
+
+
+def _widen(fd: int) -> None:
+    """A pipe that holds PIPE_BYTES; anything else, and a system that gives no more, stays as it is."""
+    command = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if command is not None:
+        with suppress(OSError):
+            if fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
+                fcntl.fcntl(fd, command, PIPE_BYTES)
 
 
 def _never_blocking(fd: int) -> tuple[int, int | None]:

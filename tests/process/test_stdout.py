@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from contextlib import suppress
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kpipe.broker import EmbeddedBroker
-from kpipe.sinks.stdout import ReaderGone, Stdout, WriteError
+from kpipe.ledger import Flight
+from kpipe.record import Batch
+from kpipe.sinks.stdout import ReaderGone, Stdout, StdoutSink, WriteError
 from kpipe.sources.stdin import FileSource
 
 if TYPE_CHECKING:
@@ -109,6 +112,19 @@ def test_writing_stops_where_the_reader_stopped() -> None:
     with pytest.raises(ReaderGone) as gone:
         Stdout(writer).write(b"x", give_up)
     assert gone.value.written == 0
+    os.close(writer)
+
+
+def test_a_full_pipe_is_widened_once_where_nothing_is_lost_with_it() -> None:
+    """64 KiB between two ends of a pipe make them wait for each other all the time."""
+    reader, writer = os.pipe()
+    sink = StdoutSink(lambda _batch: b"x" * 200_000, writer)
+    sink.send(Batch([b""]), Flight(), lambda: False)
+    assert len(os.read(reader, 1 << 20)) == fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) < 200_000
+    sink.hold_more()
+    sink.send(Batch([b""]), Flight(), lambda: False)
+    assert len(os.read(reader, 1 << 20)) == 200_000
+    os.close(reader)
     os.close(writer)
 
 

@@ -38,6 +38,7 @@ class AckedStdout(StdoutSink):
 
     def __init__(self, encode: Callable[[Batch], bytes], gate: Gate, listener: Listener) -> None:
         super().__init__(encode)
+        self.hold_more()
         self.broken = False
         self._gate, self._listener = gate, listener
         self._quiet = 0.0

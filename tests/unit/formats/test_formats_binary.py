@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 import pytest
-from format_records import batch, cuts, decode, nullable, rows
+from format_records import batch, cuts, decode, nullable, rows, rows_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,7 @@ from kpipe.formats import DECODERS, ENCODERS, make_decoder, make_encoder
 from kpipe.formats.binary import BinaryDecoder, BinaryEncoder
 from kpipe.formats.header_names import name_of
 from kpipe.formats.rows import Row
+from kpipe.formats.sharing import MOST_WORDS
 
 
 def whole(*records: Row) -> bytes:
@@ -36,6 +37,20 @@ old_rows = st.lists(st.builds(Row, nullable, nullable, st.just([])), max_size=5)
 @example([Row(None, headers=[]), Row(b"", b"", [("", b"")], (2, -(2**63)), "t", 2**31 - 1, 2**63 - 1)], [3, 4, 5, 9])
 def test_decode_of_encode_is_the_record(records, places):
     assert decode(BinaryDecoder("in"), whole(*records), places) == (records, [])
+
+
+def test_what_was_seen_before_changes_nothing_that_is_read():
+    """Topics, names and headers that come again, that are new, that are no text, and more of them than are kept."""
+    decoder = BinaryDecoder("in")
+    for block in range(3):
+        for count in (1, MOST_WORDS + 1, 3):
+            found = [
+                Row(b"v", b"k", [(f"h{n % 7}", b"\xff%d" % (n % 2)), (f"n{n}", None)], (1, 5), f"t{n}", n, n)
+                for n in range(count)
+            ]
+            found += [Row(None, headers=[]), Row(b"", headers=[("h0", b"%d" % block)])] * 3
+            for records in (found, [*found, Row(b"", headers=[(name_of(b"\xff"), b"")]), *found]):
+                assert rows_of(decoder.feed(whole(*records))) == records
 
 
 @settings(max_examples=40, deadline=None)

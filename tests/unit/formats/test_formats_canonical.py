@@ -7,10 +7,11 @@ from format_records import batch, consumed, cuts, decode, rows, rows_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kpipe.formats import canonical
+from kpipe.formats.canonical import CanonicalReader
 from kpipe.formats.envelope import EnvelopeDecoder
 from kpipe.formats.envelope_output import EnvelopeEncoder
 from kpipe.formats.rows import Row
+from kpipe.formats.sharing import MOST_WORDS, REMEMBERED
 from kpipe.formats.splitting import Splitter
 
 ROW = Row(b'{"a": "\\n\x7f\\u00e9"}', b"k", [("h", b"v"), ("h", None), ("", b"")], (1, 1763884800000), "orders", 3, 42)
@@ -36,7 +37,7 @@ def is_text(row: Row) -> bool:
 @given(st.lists(consumed, max_size=4))
 @example([ROW, ROW._replace(value=None, key=None, headers=[]), ROW._replace(value=b"", key=b"", timestamp=(2, -5))])
 def test_what_consume_writes_is_read_whole_unless_there_is_base64_in_it(records: list[Row]) -> None:
-    found = canonical.read(EnvelopeEncoder()(batch(*records)))
+    found = CanonicalReader().read(EnvelopeEncoder()(batch(*records)))
     if all(map(is_text, records)):
         assert found is not None
         assert rows_of(found) == records
@@ -87,7 +88,7 @@ def test_anything_else_is_left_to_the_reading_line_by_line(old: bytes, new: byte
     assert old in LINE
     changed = LINE.replace(old, new, 1)
     for data in (LINE + changed + LINE, changed):
-        assert canonical.read(data) is None
+        assert CanonicalReader().read(data) is None
         singly = EnvelopeDecoder("in")
         expected = [singly._batch(data.split(b"\n")[:-1])]
         assert decode(eager(), data) == (
@@ -102,6 +103,37 @@ def test_however_the_blocks_fall_the_records_are_the_same(records: list[Row], pl
     assert decode(eager(), EnvelopeEncoder()(batch(*records)), places) == (records, [])
 
 
+def test_what_was_seen_before_changes_nothing_that_is_read() -> None:
+    """Topics, names and headers that come again, that are new, and more of them than are kept."""
+    reader = CanonicalReader()
+    for block in range(3):
+        for count in (1, MOST_WORDS + 1, 3):
+            records = [
+                ROW._replace(topic=f"t{n}", headers=[(f"h{n % 7}", b"%d" % (n % 2)), (f"n{n}", None)])
+                for n in range(count)
+            ] + [ROW._replace(headers=[]), ROW, ROW._replace(headers=[("h", b"%d" % block)])]
+            found = reader.read(EnvelopeEncoder()(batch(*records)))
+            assert found is not None
+            assert rows_of(found) == records
+    many = [ROW._replace(headers=[("h", b"%d" % (n // 3) + b"x" * 500)]) for n in range(6 * REMEMBERED // 500)]
+    for start in range(0, len(many), 600):
+        found = reader.read(EnvelopeEncoder()(batch(*many[start : start + 600])))
+        assert found is not None
+        assert rows_of(found) == many[start : start + 600]
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_line_that_is_none_is_found_also_among_known_words(reads: int) -> None:
+    reader = CanonicalReader()
+    for _ in range(reads):
+        assert reader.read(LINE) is not None
+    for bad in (b'"topic":1', b'"topic":null', b'"topic":"\\ud800"'):
+        assert reader.read(LINE + LINE.replace(b'"topic":"orders"', bad)) is None
+    for bad in (b'["h"]', b'[1,"x"]', b'[null,"x"]', b'["h",{"base64":"AA=="}]', b'["\xff","x"]', b'["\\ud800",""]'):
+        assert reader.read(LINE + LINE.replace(b'["h",null]', bad)) is None
+    assert reader.read(LINE) is not None
+
+
 def test_positions_count_over_both_ways_and_limits_hold() -> None:
     decoder = eager(max_record_bytes=1000)
     blocks = [LINE * 2, b'{"value":"a"}\n', LINE[:50], LINE[50:], b"x" * 990, b"x" * 20, b"\n" + LINE, LINE]
@@ -112,7 +144,7 @@ def test_positions_count_over_both_ways_and_limits_hold() -> None:
 
 def test_lines_of_somebody_else_are_looked_at_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(canonical, "read", looked.append)
+    monkeypatch.setattr(CanonicalReader, "read", lambda _self, block: looked.append(len(block)))
     decoder, block = EnvelopeDecoder("in"), b'{"value":"a"}\n' * 2000
     values = [len(decoder.feed(block)) for _ in range(500)]
     assert values == [2000] * 500

@@ -49,13 +49,17 @@ def test_decode_of_encode_is_the_record(records, places):
     assert decode(EnvelopeDecoder("stdin"), data, places) == (records, [])
 
 
-@settings(max_examples=40)
-@given(st.lists(consumed, min_size=1, max_size=4))
-def test_templates_write_what_json_would(records):
-    lines = EnvelopeEncoder()(batch(*records)).splitlines(keepends=True)
-    for line, record in zip(lines, records, strict=True):
-        assert line == EnvelopeEncoder()._by_field(batch(record), 0)
-        assert json.loads(line)["topic"] == record.topic
+@settings(max_examples=60)
+@given(st.lists(consumed, min_size=1, max_size=4) | st.lists(rows, max_size=4), st.booleans())
+@example([FULL, Row(b"1.10", b"\x7f\xe2\x80\xa8", [("\x00/", b"\x1f")], (2, -5), "100%", 0, 0)], True)
+def test_at_first_and_later_and_field_by_field_the_same_is_written(records, json_value):
+    whole = batch(*records)
+    singly = [EnvelopeEncoder(json_value=json_value)._by_field(whole, place) for place in range(len(records))]
+    for worth_loading in (10_000, 0):
+        encode = EnvelopeEncoder(json_value=json_value, worth_loading=worth_loading)
+        assert encode(whole).splitlines(keepends=True) == singly
+    for line, record in zip(singly, records, strict=True):
+        assert json.loads(line).get("topic") == record.topic
 
 
 def test_the_shape_is_the_documented_one():
