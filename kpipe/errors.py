@@ -32,7 +32,7 @@ EXIT_MEANING: dict[Exit, str] = {
     Exit.USAGE: "usage or configuration error",
     Exit.BAD_INPUT: "bad input data, or a transform that failed on a record (under --on-error stop)",
     Exit.UNREACHABLE: "cluster unreachable, authentication or authorisation failed",
-    Exit.DIFFERENCE: "a check found a difference, or nothing was found (verify, --max-lag, find, --fail-if-empty)",
+    Exit.DIFFERENCE: "a check found a difference, or nothing was found (verify, --max-lag, find, a pattern)",
 }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from kpipe.errors import GO_ON, Interrupted, KpipeError, UndeliveredError, in_words
 from kpipe.ledger import Unsent
 from kpipe.run_state import RunState
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -417,5 +418,6 @@ class Pipeline:
             )
         if self.state.error is None:
             self.state.error = UndeliveredError(
-                f"{len(outstanding):,} records were not delivered before the end; see their positions below"
+                f"{counted(len(outstanding), 'record was', 'records were')} not delivered before the end; "
+                "see their positions below"
             )

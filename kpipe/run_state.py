@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.errors import UndeliveredError
 from kpipe.ledger import Mark
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +61,8 @@ class RunState:
         if count and self.error is None:
             what = "nobody knows whether it was committed" if unknown else "it was aborted"
             self.error = UndeliveredError(
-                f"{count:,} records were in a transaction that did not end: {what}; the next start goes on from there"
+                f"{counted(count, 'record was', 'records were')} in a transaction that did not end: {what}; "
+                "the next start goes on from there"
             )
 
     def give_up(self) -> None:

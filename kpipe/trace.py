@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.errors import BadRecord, Exit, Stage
 from kpipe.formats.lineage import TraceNames
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -222,7 +223,7 @@ class Tracer:
         if to.cluster and (kind := self._names.been_at(headers, shape, to.cluster.encode(), to.topic.encode())):
             return f"would loop: {to.topic} is its {kind}; forward to another topic"
         if hops >= self._hop.max_hops:
-            return f"made {hops} hops already (--max-hops {self._hop.max_hops}); find the circle or raise it"
+            return f"made {counted(hops, 'hop')} already (--max-hops {self._hop.max_hops}); find the circle or raise it"
         return ""
 
     def _find_direct_loops(self, batch: Batch, loops: dict[int, BadRecord]) -> None:

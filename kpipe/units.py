@@ -130,6 +130,11 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 record`, `1,234 records`; `many` where it is not `one` with an s, as `1 record is`, `2 records are`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def clock_time(seconds: float) -> str:
     """Seconds left, for people: 4 s, 3:20, 2:05:00."""
     whole = int(seconds)

@@ -38,6 +38,7 @@ from kpipe.options import (
 from kpipe.parts import SinkAtOnce
 from kpipe.record import Record, records_of
 from kpipe.shutdown import Stop
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -189,7 +190,7 @@ def _run(planned: Planned, failure: Callable[[], Exception | None] = lambda: Non
         log.error("kpipe: not delivered: %s", ": ".join(filter(None, (where, reason))))
     error: Any = pipeline.error or failure()
     if error is None and result.unknown:
-        error = UndeliveredError(f"of {result.unknown:,} records it is not known whether they arrived")
+        error = UndeliveredError(f"whether {counted(result.unknown, 'record')} arrived is not known")
     if error is not None:
         error.result = result
         raise error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kpipe.archive.compression import open_segment
 from kpipe.errors import KpipeError, Stage
 from kpipe.formats.envelope import EnvelopeDecoder
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def _batches(folder: Path, segment: Segment, contents: Contents) -> Iterator[Bat
     except (OSError, EOFError) as error:
         raise KpipeError(f"cannot be read: {error}; fetch it again", where=str(path), stage=Stage.READ) from None
     if count != segment.records:
-        what = f"holds {count:,} records, and the manifest says {segment.records:,}; fetch the dump again"
+        what = f"holds {counted(count, 'record')}, and the manifest says {segment.records:,}; fetch the dump again"
         raise KpipeError(what, where=str(path), stage=Stage.READ)
 
 

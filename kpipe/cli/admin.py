@@ -16,7 +16,7 @@ EXAMPLES = (
     ("put it there", "kpipe admin reset-offsets -G billing --to @-1h --execute"),
     (
         "after a failover: the group at the same records on the other cluster",
-        "kpipe admin reset-offsets -G dr:g --to trace:prod:g --topic t --new-topics",
+        "kpipe admin reset-offsets -G dr:g --to trace:prod:g",
     ),
     ("a topic like another, on another cluster", "kpipe admin create-topic dr:orders --like prod:orders --execute"),
     (

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
-from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_plan, tell_undo
+from kpipe.cli.change import conclude_change, confirmed, keep_way_back, open_cluster, print_plan
 from kpipe.cli.looking import write
 from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import UsageError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.kafka.connection import Connection
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: ChangeOptions) -> int:
     """Plan, show, confirm, keep the way back, write, read back."""
-    from kpipe.ops.positions import as_csv, default_undo, write_undo
+    from kpipe.ops.positions import as_csv, default_undo
     from kpipe.ops.reset import Reset, Scope, check_target
 
     if not options.group or not options.to:
@@ -35,26 +36,29 @@ def reset_offsets(connection: ConnectionOptions, options: ResetOptions, change: 
     target = check_target(options.to)
     clusters, cluster, group = open_cluster(connection, options.group, free_names=True)
     cluster.metadata()
-    reset = Reset(cluster, group, Scope(options.topic, new=options.new_topics))
+    traced = target.startswith("trace:")  # a group that is to go on here has committed nothing here, as a rule
+    reset = Reset(cluster, group, Scope(options.topic, new=options.new_topics or traced))
     reset.refuse_members()
     positions, texts, spots = _positions(clusters, cluster, reset, target, options)
     reset.plan(target, positions, spots)
+    if spots is not None:
+        _tell_bound(target, reset)
     for move in reset.moves:
         move.metadata = texts.get(move.place) or move.metadata
     if options.csv:
         write(as_csv(reset.moves))
-    else:
+    elif reset.moves:
         show_moves([reset], change)
     for problem in reset.problems:
         tell(f"not moved: {problem}")
     if not reset.moves or not confirmed(group, change):
         return 1 if reset.problems else 0
     undo = options.undo or default_undo(os.environ, group, time.strftime("%Y%m%dT%H%M%S"))
-    write_undo(undo, cluster.label, [(group, reset.moves)])
-    tell_undo(cluster, group, undo)
+    keep_way_back(cluster, undo, [(group, reset.moves)])
     failed = reset.execute()
     return conclude_change(
-        [*failed, *reset.problems], f"{cluster.where(group)}: {len(reset.moves)} partitions moved, and read back"
+        [*failed, *reset.problems],
+        f"{cluster.where(group)}: {counted(len(reset.moves), 'partition')} moved, and read back",
     )
 
 
@@ -100,21 +104,28 @@ def _from_trace(
     copies = Copies(source.cluster_id, names, options.trace_prefix)
     with progress("read {:,} copies") as tick:
         found, scanned = translate(cluster, places, {group: committed}, copies, tick)
-    spots = found[group]
-    foreign = sum(spot.foreign for spot in spots.values())
+    read = f"{counted(scanned, 'record')} of {counted(len(topics), 'topic')}"
+    tell(f"searched {read} for copies of what {source.where(group)} read")
+    return found[group]
+
+
+def _tell_bound(target: str, reset: Reset) -> None:
+    """What the plan promises, of the partitions that are moved."""
+    repeated = sum(move.repeated for move in reset.moves)
+    foreign = sum(move.spot.foreign for move in reset.moves if move.spot is not None)
+    others = counted(foreign, "record that is no copy is", "records that are no copies are")
+    passed = f"; {others} passed" if foreign else ""
     tell(
-        f"from {scanned:,} copies: nothing that {source.where(group)} has not read is skipped; at most "
-        f"{sum(spot.repeats for spot in spots.values()):,} records are repeated"
-        + (f"; {foreign:,} records before that are no copies, and are passed" if foreign else "")
+        f"nothing that {target.removeprefix('trace:')} has not read is skipped; "
+        f"at most {counted(repeated, 'record is', 'records are')} repeated{passed}"
     )
-    return spots
 
 
 def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions) -> int:
     """Delete a group without members; its positions go to an undo file."""
     from kpipe.kafka import changes
     from kpipe.ops.groups import one
-    from kpipe.ops.positions import default_undo, write_undo
+    from kpipe.ops.positions import default_undo
     from kpipe.ops.reset import Move, Reset, Scope
 
     _, cluster, name = open_cluster(connection, text, free_names=True)
@@ -128,15 +139,15 @@ def delete_group(text: str, connection: ConnectionOptions, change: ChangeOptions
     topics = sorted({row.topic for row in group.rows})
     print_plan(
         change,
-        f"delete group {cluster.where(name)}: {len(moves)} committed offsets of {', '.join(topics) or 'no topic'}",
+        f"delete group {cluster.where(name)}: {counted(len(moves), 'committed offset')} "
+        f"of {', '.join(topics) or 'no topic'}",
         action="delete-group", cluster=cluster.label, group=name, offsets=len(moves), topics=topics,
     )  # fmt: skip
     if not confirmed(name, change):
         return 0
     if moves:
         undo = default_undo(os.environ, name, time.strftime("%Y%m%dT%H%M%S"))
-        write_undo(undo, cluster.label, [(name, moves)])
-        tell_undo(cluster, name, undo, "--new-topics", *(f"--topic={topic}" for topic in topics))
+        keep_way_back(cluster, undo, [(name, moves)], "--new-topics")
     changes.delete_group(cluster, name)
     tell(f"{cluster.where(name)}: deleted")
     return 0

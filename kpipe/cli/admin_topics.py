@@ -10,6 +10,7 @@ from kpipe.cli.change import conclude_change, confirmed, open_cluster, print_pla
 from kpipe.cli.looking import look_of, write
 from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.ops.options import AlterOptions, ChangeOptions, CreateOptions, DeleteRecordsOptions, LookingOptions
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +51,8 @@ def create_topic(text: str, connection: ConnectionOptions, options: CreateOption
         else:
             config[key] = value
     replication = options.replication if options.replication is not None else -1
-    count = f"{partitions} partitions" if partitions > 0 else "the cluster's default number of partitions"
-    copies = f"{replication} replicas" if replication > 0 else "the cluster's default replication"
+    count = counted(partitions, "partition") if partitions > 0 else "the cluster's default number of partitions"
+    copies = counted(replication, "replica") if replication > 0 else "the cluster's default replication"
     settings = ", ".join(f"{key}={value}" for key, value in sorted(config.items()))
     print_plan(
         change,
@@ -75,7 +76,7 @@ def _read_back(cluster: Connection, name: str, holds: Callable[[Any], bool], don
     while True:
         entry = cluster.metadata(fresh=True).topics.get(name)
         if entry is not None and entry.error is None and holds(entry):
-            tell(f"{cluster.where(name)}: {done}, {len(entry.partitions)} partitions")
+            tell(f"{cluster.where(name)}: {done}, {counted(len(entry.partitions), 'partition')}")
             return 0
         if time.monotonic() > deadline:
             raise KpipeError(
@@ -130,13 +131,13 @@ def _plan_partitions(cluster: Connection, name: str, before: int, after: int, ch
     from kpipe.ops.changing import moved_share
 
     if after <= before:
-        what = f"it has {before} partitions, and Kafka only adds some; give more than {before}"
+        what = f"it has {counted(before, 'partition')}, and Kafka only adds some; give more than {before}"
         raise UsageError(what, where=cluster.where(name))
     share = moved_share(before, after)
     print_plan(
         change,
-        f"{cluster.where(name)}: {before} -> {after} partitions: {share:.0%} of keys go to another partition from "
-        "then on, so their order holds no longer across that moment; groups begin in the new ones where "
+        f"{cluster.where(name)}: {before} -> {counted(after, 'partition')}: {share:.0%} of keys go to another partition"
+        " from then on, so their order holds no longer across that moment; groups begin in the new ones where "
         "auto.offset.reset says",
         action="add-partitions", cluster=cluster.label, topic=name, before=before, after=after,
         moved_keys=round(share, 4),
@@ -179,10 +180,11 @@ def delete_topic(text: str, connection: ConnectionOptions, change: ChangeOptions
         if groups
         else "read by no group"
     )
-    count = "an unknown number of records" if records is None else f"{records:,} records at most"
+    count = "an unknown number of records" if records is None else f"{counted(records, 'record')} at most"
     print_plan(
         change,
-        f"delete {cluster.where(name)}: {len(entry.partitions)} partitions, {count}, {shown}; this cannot be undone",
+        f"delete {cluster.where(name)}: {counted(len(entry.partitions), 'partition')}, {count}, {shown}; "
+        "this cannot be undone",
         action="delete-topic", cluster=cluster.label, topic=name, partitions=len(entry.partitions),
         records=records, groups=groups,
     )  # fmt: skip

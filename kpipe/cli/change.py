@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.cli import tell
 from kpipe.cli.looking import json_line, write
 from kpipe.errors import KpipeError, Stage, UsageError, visible
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kpipe.kafka.connection import Connection
     from kpipe.ops.options import ChangeOptions
     from kpipe.ops.places import Clusters
+    from kpipe.ops.reset import Move
     from kpipe.options import ConnectionOptions
 
 
@@ -47,11 +49,27 @@ def confirmed(name: str, change: ChangeOptions, nothing: str = "nothing was chan
     return True
 
 
-def tell_undo(cluster: Connection, group: str, path: str, *more: str) -> None:
-    """The command that brings a group back, as a shell takes it."""
-    place = [f"{cluster.name}:{group}"] if cluster.name else [group, "-b", cluster.label]
-    words = ["kpipe", "admin", "reset-offsets", "-G", *place, "--to", f"file:{path}", *more, "--execute"]
-    tell(f"undo: {shlex.join(words)}")
+def keep_way_back(cluster: Connection, path: str, groups: Sequence[tuple[str, Sequence[Move]]], *more: str) -> None:
+    """Write where groups stand, and tell the command that brings each back, as a shell takes it.
+
+    A group that stands nowhere has no way back but to be deleted; no file is written where that is so of all.
+    """
+    from kpipe.ops.positions import write_undo
+
+    standing = [(group, moves) for group, moves in groups if any(move.current is not None for move in moves)]
+    if standing:
+        write_undo(path, cluster.label, standing)
+    for group, moves in groups:
+        place = [f"{cluster.name}:{group}"] if cluster.name else [group, "-b", cluster.label]
+        nowhere = sum(move.current is None for move in moves)
+        if nowhere == len(moves):
+            words = ["kpipe", "admin", "delete-group", *place, "--execute"]
+            tell(f"undo: nothing was committed before; {shlex.join(words)} takes it away")
+            continue
+        words = ["kpipe", "admin", "reset-offsets", "-G", *place, "--to", f"file:{path}", *more, "--execute"]
+        tell(f"undo: {shlex.join(words)}")
+        if nowhere:
+            tell(f"undo: that leaves {counted(nowhere, 'partition')} alone, which had no position before")
 
 
 def refuse_silence(change: ChangeOptions, nothing: str = "nothing was changed") -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, reads_internal, writer
+from kpipe.cli.looking import SchemaDecoding, matching, reads_internal, writer
 from kpipe.errors import Exit, Interrupted, UsageError
 from kpipe.ops.options import DecodeOptions, FindOptions, LookingOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def find(
     looking: LookingOptions,
 ) -> int:
     """Search, print what is found, and say how far it went."""
-    from kpipe.ops.places import Clusters, choose
+    from kpipe.ops.places import Clusters
 
     place = PLACE_FORM.fullmatch(given) if options.key is None else None
     if options.key is not None and given:
@@ -63,9 +64,7 @@ def find(
     if options.all and options.first:
         raise UsageError("--all and --first contradict each other; give one")
     (entry,) = Clusters(connection, tell).asked([source])
-    topics = choose(entry.patterns, entry.connection.metadata().topics, entry.connection.label, "topic")
-    if not topics:
-        raise UsageError("no topic matches", where=entry.connection.where(" ".join(entry.patterns)))
+    topics = matching(entry)
     from kpipe.shutdown import Stop
 
     stop = Stop()
@@ -199,12 +198,13 @@ def _say(finder: Finder, options: FindOptions, hint: str = "") -> None:
     else:
         where = f"partition{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of {search.partitions}"
     if search.complete:
-        read = "" if search.scanned == search.total else f", {search.records:,} records read"
-        tell(f"searched {where}: {search.total:,} offsets{read}; found {search.found:,}{hint}")
+        read = "" if search.scanned == search.total else f", {counted(search.records, 'record')} read"
+        tell(f"searched {where}: {counted(search.total, 'offset')}{read}; found {search.found:,}{hint}")
     else:
-        tell(f"stopped: searched {search.scanned:,} of {search.total:,} offsets in {where}; found {search.found:,}")
+        done = f"{search.scanned:,} of {counted(search.total, 'offset')}"
+        tell(f"stopped: searched {done} in {where}; found {search.found:,}")
     if search.unjudged:
-        tell(f"{search.unjudged:,} records could not be judged: --where wants JSON values")
+        tell(f"{counted(search.unjudged, 'record')} could not be judged: --where wants JSON values")
 
 
 def _hint(finder: Finder, wanted: Wanted, options: FindOptions, chosen: bool) -> str:

@@ -12,6 +12,7 @@ from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, tell_no
 from kpipe.errors import Exit, UsageError, visible
 from kpipe.ops.options import GroupsOptions, LookingOptions
 from kpipe.options import GROUP, ConnectionOptions, Operand
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ HELP = (
     "Show how far consumer groups are behind, worst first: records (to the end of the log) and time, exactly: the age "
     "of the first record that was not read, which is looked up. One name shows its partitions with their members. A "
     "dash is what nobody knows, as where nothing was committed. Nothing is changed, committed or joined. Exit code 1: "
-    "something could not be asked, and is marked; 5: --max-lag or --max-behind is broken."
+    "something could not be asked, and is marked; 5: --max-lag or --max-behind is broken, or no group matches."
 )
 EXAMPLES = (
     ("all groups of the current cluster, worst first", "kpipe groups"),
@@ -99,18 +100,20 @@ class GroupsView:
     def once(self) -> int:
         """One look."""
         found, problems = self._look()
-        if not found and not problems and (code := self._nobody()):
-            return code
-        if not self._looking.json:
+        code = self._nobody(found) if not problems else 0
+        if not self._looking.json and found:
             write(self._text(found))
-        return conclude(problems + self._unknown(found), broken=self._broken(found))
+        return conclude(problems + self._unknown(found), broken=bool(code) or self._broken(found))
 
-    def _nobody(self) -> int:
-        """Nothing to show: whether that is what was asked about."""
+    def _nobody(self, found: Sequence[tuple[Cluster, Group]]) -> int:
+        """Whether something that was asked about is not there."""
         from kpipe.ops.places import choose
 
         if not self._topic:
-            return tell_none(self._asked, "group")
+            names = [[group.group for cluster, group in found if cluster is each.connection] for each in self._asked]
+            return tell_none(zip(self._asked, names, strict=True), "group")
+        if found:
+            return 0
         for entry in self._asked:
             choose([self._topic], entry.connection.metadata().topics, entry.connection.label, "topic")
         tell(f"read: {self._asked[0].connection.where(self._topic)}: no group reads it")
@@ -195,7 +198,7 @@ class GroupsView:
         for count, group in enumerate(found, 1):
             if survey.total > 100 and sys.stderr.isatty() and not self._looking.json:
                 sys.stderr.write(
-                    f"\r\x1b[K{count:,} of {survey.total:,} groups" if count < survey.total else "\r\x1b[K"
+                    f"\r\x1b[K{count:,} of {counted(survey.total, 'group')}" if count < survey.total else "\r\x1b[K"
                 )
             yield group
 
@@ -229,7 +232,11 @@ class GroupsView:
         for cluster, group in found:
             count = sum(row.committed is None and (row.end or 0) > (row.start or 0) for row in group.rows)
             if count or (not group.rows and not group.problem):
-                what = f"{count} partitions with records have no committed offset" if count else "nothing was committed"
+                what = (
+                    f"{counted(count, 'partition')} with records, without a committed offset"
+                    if count
+                    else "nothing was committed"
+                )
                 told.append(f"read: {cluster.where(group.group)}: {what}: how far it is behind is not known")
         return told
 
@@ -278,10 +285,11 @@ class GroupsView:
 
         look = look_of(self._looking)
         members = "-" if group.members is None else f"{len(group.members)}"
+        records = "-" if group.lag is None else counted(group.lag, "record")
         head = (
             f"group {visible(cluster.where(group.group))}: {group.state or 'state unknown'}, "
             f"{group.protocol or 'unknown'} protocol{f', {group.assignor}' if group.assignor else ''}, "
-            f"members: {members}, behind: {number(group.lag)} records, {duration(group.behind_ms)}"
+            f"members: {members}, behind: {records}, {duration(group.behind_ms)}"
         )
         notes = _group_notes(group)
         lines = [head + (f" ({', '.join(notes)})" if notes else "")] if not self._looking.no_header else []
@@ -374,7 +382,7 @@ def _row_notes(row: PartitionLag) -> list[str]:
 def _group_notes(group: Group) -> list[str]:
     notes = list(group.problems)
     if group.lost:
-        notes.append(f"{group.lost:,} records lost")
+        notes.append(f"{counted(group.lost, 'record')} lost")
     if group.without_offset:
         notes.append(f"{group.without_offset} without offset")
     others = {note for row in group.rows for note in row.notes} - {"no offset", "data lost"}

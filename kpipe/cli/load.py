@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.cli.change import conclude_change, confirmed, refuse_silence, tell_undo
+from kpipe.cli.change import conclude_change, confirmed, keep_way_back, refuse_silence
 from kpipe.cli.command import build_command
 from kpipe.cli.moves import progress, show_moves
 from kpipe.errors import DifferenceError, Exit, Interrupted, Stage, UsageError
 from kpipe.ops.options import ChangeOptions, LoadOptions
 from kpipe.options import FILE, PLACE, ConnectionOptions, Operand, RunOptions
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.ops.load import Load
@@ -84,7 +85,7 @@ def _only_for_groups(options: LoadOptions) -> str:
 def _put_groups(load: Load, options: LoadOptions, change: ChangeOptions, stop: Stop) -> int:
     """Plan, show, confirm, keep the way back, write, read back."""
     from kpipe.ops.load_groups import execute_groups, plan_groups
-    from kpipe.ops.positions import default_undo, write_undo
+    from kpipe.ops.positions import default_undo
 
     with progress("read {:,} copies") as tick:
 
@@ -97,19 +98,18 @@ def _put_groups(load: Load, options: LoadOptions, change: ChangeOptions, stop: S
     show_moves(plans, change, named=True)
     moves = [move for reset in plans for move in reset.moves]
     passed, repeated = sum(move.skipped for move in moves), sum(move.repeated for move in moves)
+    beside = f"; passed: {counted(passed, 'record')} not of the dump" if passed else ""
     tell(
-        f"{load.where}: groups: nothing of the dump that they have not read is skipped; at most {repeated:,} records "
-        "are repeated" + (f"; {passed:,} records that are not of the dump are passed" if passed else "")
+        f"{load.where}: groups: nothing of the dump that they have not read is skipped; "
+        f"at most {counted(repeated, 'record is', 'records are')} repeated{beside}"
     )
     name = load.groups[0] if len(load.groups) == 1 else load.topic
     if not confirmed(name, change, "no group was put elsewhere"):
         return 0
     undo = options.undo or default_undo(os.environ, f"load-{load.topic}", time.strftime("%Y%m%dT%H%M%S"))
-    write_undo(undo, load.connection.label, [(reset.group, reset.moves) for reset in plans])
-    for reset in plans:
-        tell_undo(load.connection, reset.group, undo)
+    keep_way_back(load.connection, undo, [(reset.group, reset.moves) for reset in plans])
     problems = execute_groups(plans)
-    return conclude_change(problems, f"{load.where}: {len(plans)} groups moved, and read back")
+    return conclude_change(problems, f"{load.where}: {counted(len(plans), 'group')} moved, and read back")
 
 
 def _preview(folder: str, target: str, connection: ConnectionOptions, options: LoadOptions, run: RunOptions) -> int:
@@ -146,7 +146,9 @@ def _compare(load: Load, stop: Stop, run: RunOptions) -> None:
         )
     if not run.quiet:
         gone = f"; {verdict.missing:,} are gone since, by compaction or retention" if verdict.missing else ""
-        tell(f"{where}: compared: {verdict.source - verdict.missing:,} records are the same{gone}")
+        tell(
+            f"{where}: compared: {counted(verdict.source - verdict.missing, 'record is', 'records are')} the same{gone}"
+        )
 
 
 app = build_command(

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.errors import Exit, UsageError
+from kpipe.errors import DifferenceError, Exit, Stage, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -140,15 +140,37 @@ def writer(
     return write
 
 
-def tell_none(asked: Iterable[Asked], what: str) -> int:
-    """No name matches: exit code 5 where somebody named what is to be there, for a check must not take it for well."""
-    from kpipe.ops.places import ALL
+def tell_none(asked: Iterable[tuple[Asked, Iterable[str]]], what: str) -> int:
+    """Patterns that match none of the names there: exit code 5, for a check must not take a misspelt name for well.
 
-    named = [entry.connection.where(pattern) for entry in asked for pattern in entry.patterns if pattern != ALL]
-    if not named:
-        return 0
-    tell(f"read: {' '.join(named)}: no {what} matches")
-    return int(Exit.DIFFERENCE)
+    A cluster that was asked for all it has, and has nothing, is told of, and well.
+    """
+    from kpipe.ops.places import ALL, unmatched
+
+    code = 0
+    for entry, known in asked:
+        none = unmatched(entry.patterns, known)
+        if named := [entry.connection.where(pattern) for pattern in none if pattern != ALL]:
+            tell(f"read: {' '.join(named)}: no {what} matches")
+            code = int(Exit.DIFFERENCE)
+        elif none:
+            tell(f"read: {entry.connection.label}: it has no {what}s")
+    return code
+
+
+def matching(entry: Asked) -> list[str]:
+    """The topics of a cluster that are meant; DifferenceError (exit 5) where patterns match none.
+
+    A name without a pattern that is not there is KpipeError (exit 1), as everywhere.
+    """
+    from kpipe.ops.places import choose, unmatched
+
+    cluster = entry.connection
+    known = cluster.metadata().topics
+    topics = choose(entry.patterns, known, cluster.label, "topic")
+    if none := unmatched(entry.patterns, known):
+        raise DifferenceError("no topic matches", where=cluster.where(" ".join(none)), stage=Stage.READ)
+    return topics
 
 
 def conclude(problems: Iterable[str], *, broken: bool = False) -> int:

@@ -364,7 +364,7 @@ MESSAGES = (
             "no partition …; the topic has …",
             "there is no partition …",
             "… so none has the number …; add some, or drop `same`",
-            "has … partitions, the source has …; add some or drop `same`",
+            "has … partition(s), the source has …; add some or drop `same`",
         ),
         "The topic has fewer partitions.",
         "Add some (`kpipe admin alter-topic`), or let the key choose.",
@@ -381,6 +381,7 @@ MESSAGES = (
         "gap",
         (
             "… offsets (… to …) were deleted before they were read",
+            "1 offset (…) was deleted before it was read",
             "the next offset is past the end (…): the topic was truncated or created again",
             "the topic was deleted and created again (offsets … to … exist now)",
         ),
@@ -463,14 +464,14 @@ MESSAGES = (
     ),
     Message(
         "nothing-after-fragment",
-        ("… bytes of an unfinished record were read before the signal and not sent",),
+        ("… byte(s) of an unfinished record, read before the signal, not sent",),
         "A signal came in the middle of a line.",
         "The program before kpipe was stopped too early.",
     ),
     # --- decoding
     Message(
         "record-too-long",
-        ("record is longer than … bytes; …",),
+        ("record is longer than … byte(s); …",),
         "No end of a record was found.",
         "Is the delimiter right? `--max-record-bytes` raises the limit.",
     ),
@@ -660,7 +661,7 @@ MESSAGES = (
         (
             "it has no header …, so nobody knows its home",
             "its home is on cluster …",
-            "it failed … times (--max-attempts …); …",
+            "it failed … time(s) (--max-attempts …); …",
         ),
         "`--to-origin` cannot send the dead letter home.",
         "Name its cluster: `kpipe forward DLQ CLUSTER: --to-origin`; or raise `--max-attempts`.",
@@ -704,7 +705,7 @@ MESSAGES = (
             "another producer writes under this one's id, …",
             "not acknowledged before the drain ended; …",
             "not acknowledged before the producer was closed",
-            "of … records it is not known whether they arrived",
+            "whether … record(s) arrived is not known",
         ),
         "No answer came for a record: it counts as unknown.",
         "With a group, run again: it comes twice rather than never. `--spill FILE` keeps it.",
@@ -717,7 +718,7 @@ MESSAGES = (
     ),
     Message(
         "partitions-grew",
-        ("has … partitions now, … at the start; …",),
+        ("has … partition(s) now, … at the start; …",),
         "The target has more partitions than at the start: keys go elsewhere from now on.",
         "See `--partitioner`, `--to-partition same`; [scale](scale.md).",
     ),
@@ -760,7 +761,7 @@ MESSAGES = (
     Message(
         "spill-failed",
         (
-            "cannot spill … undelivered records: …",
+            "cannot spill … undelivered record(s): …",
             "cannot write what is left: …",
             "was changed while it was sent, and is left as it is; …",
             "…; the spill is damaged there, and nothing of it was sent",
@@ -784,7 +785,7 @@ MESSAGES = (
         (
             "… transactions failed in a row: …",
             "the transaction coordinator did not answer in time, …",
-            "… records were in a transaction that did not end: …",
+            "… in a transaction that did not end: …",
         ),
         "Nothing of these transactions is seen in the target; the group has not moved.",
         "Run again.",
@@ -798,7 +799,7 @@ MESSAGES = (
     Message(
         "resume-limit",
         (
-            "… records would have to be read to know what is there already; …",
+            "… record(s) would have to be read to know what is there already; …",
             "cannot find the end of the target: …",
             "the end of the target …",
         ),
@@ -829,7 +830,7 @@ MESSAGES = (
     Message(
         "given-up",
         (
-            "… records were not delivered before the end; see their positions below",
+            "… not delivered before the end; see their positions below",
             "a call did not come back before the drain ended; …",
             "the run ended before it was sent",
         ),
@@ -876,7 +877,7 @@ MESSAGES = (
     # --- looking and changing
     Message(
         "searched",
-        ("searched …", "stopped: searched …", "… records could not be judged: …", "not searched: …"),
+        ("searched …", "stopped: searched …", "… record(s) could not be judged: …", "not searched: …"),
         "How much was looked at, and how much not.",
         "`--all`, `--everywhere` look further.",
     ),
@@ -888,6 +889,7 @@ MESSAGES = (
             "no such …; check the name, the cluster, …",
             "no such …; did you mean …",
             "no … matches",
+            "it has no …s",
             "no group reads it",
         ),
         "What was asked for is not on the cluster, or not any more.",
@@ -928,7 +930,7 @@ MESSAGES = (
             "not confirmed; …",
             "nothing to delete",
             "nothing to move: …",
-            "from … copies: nothing that … has not read is skipped; …",
+            "nothing that … has not read is skipped; …",
             "groups: nothing of the dump that they have not read is skipped; …",
         ),
         "What `kpipe admin` or `kpipe load --groups` would do, or why it did nothing.",
@@ -940,18 +942,18 @@ MESSAGES = (
             "undo: …",
             "… altered, and read back",
             "… deleted",
-            "… partitions moved, and read back",
-            "… groups moved, and read back",
+            "… partition(s) moved, and read back",
+            "… group(s) moved, and read back",
             "wrote … pages to …",
             "wrote …; …",
-            "…, … partitions",
+            "…, … partition(s)",
         ),
         "What was done, and how to undo it.",
         "",
     ),
     Message(
         "expires-at-once",
-        ("… records are older than it keeps them (…",),
+        ("… older than it keeps them (…",),
         "The target deletes records by their time (`retention.ms`), and these are older: Kafka deletes them soon.",
         "`kpipe admin alter-topic TARGET --config retention.ms=-1 --execute` first, and its own setting afterwards.",
     ),
@@ -998,12 +1000,12 @@ MESSAGES = (
     # --- dumps
     Message(
         "already-there",
-        ("… records were there already",),
+        ("… there already",),
         "Records that the target has already, as its trace headers say, were not sent again.",
     ),
     Message(
         "dump-going-on",
-        ("going on behind … that are there", "going on behind …"),
+        ("going on behind …", "going on behind …"),
         "A dump or load goes on behind what is there.",
         "",
     ),
@@ -1012,7 +1014,7 @@ MESSAGES = (
         (
             "where groups stand is not wholly in the dump: …",
             "its settings are not in the dump: …",
-            "… offsets from … were deleted before they were dumped",
+            "deleted before they were dumped: …",
         ),
         "The dump has all records that could be read, and not all besides.",
         "",
@@ -1021,7 +1023,7 @@ MESSAGES = (
         "dump-damaged",
         (
             "…; fetch it again from where the dump was kept",
-            "holds … records, and the manifest says …",
+            "holds … record(s), and the manifest says …",
             "…; fetch it again",
             "cannot be read: …; fetch it again",
             "records of another place are in it…",
@@ -1033,15 +1035,15 @@ MESSAGES = (
         "dump-elsewhere",
         (
             "the dump goes to …, beyond its end: …",
-            "it has … partitions, and the dump has …",
-            "it holds … records that are not of this dump; …",
+            "it has …, and the dump has …",
+            "it holds … not of this dump; …",
             "cannot write: …; make room, and run it again: …",
             "cannot write the manifest: …",
         ),
         "The dump and the topic do not belong together, or the disk is full.",
         "Name another folder or topic.",
     ),
-    Message("dump-compared", ("compared: … records are the same…",), "The topic holds what the dump holds.", ""),
+    Message("dump-compared", ("compared: … the same…",), "The topic holds what the dump holds.", ""),
     Message(
         "rows-failed",
         ("cannot keep rows: …",),
@@ -1062,8 +1064,8 @@ def identify(text: str, kind: str = "note") -> str:
 
 
 def pattern_of(words: str) -> str:
-    """A regular expression for words of the table, from where a part of a message begins."""
-    return r"(?:^|: )" + ".*?".join(re.escape(part) for part in words.split("…"))
+    """A regular expression for words of the table, from where a part of a message begins; `(s)` for one and many."""
+    return r"(?:^|: )" + ".*?".join(re.escape(part) for part in words.split("…")).replace(r"\(s\)", "s?")
 
 
 def _patterns() -> list[tuple[int, re.Pattern[str], str]]:

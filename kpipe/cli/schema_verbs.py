@@ -10,6 +10,7 @@ from kpipe.cli import tell
 from kpipe.cli.looking import json_line, look_of, write
 from kpipe.codecs import FORMATS
 from kpipe.errors import Exit, KpipeError, Stage, UsageError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,7 +228,7 @@ def _tell_check(
         return
     lines = [f"{subject}: {'compatible' if fits else 'not compatible'} ({level})", *(f"  {each}" for each in reasons)]
     if reading is not None and reading.read:
-        lines.append(f"{topic}: {reading.read:,} records read; {reading.misfits:,} cannot be read with it")
+        lines.append(f"{topic}: {counted(reading.read, 'record')} read; {reading.misfits:,} cannot be read with it")
         lines += [f"  {where}: {why}" for where, why in reading.examples]
         if reading.unframed:
             lines.append(f"  {reading.unframed:,} name no schema and were not judged")

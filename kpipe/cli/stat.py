@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, conclude, json_line, look_of, write
-from kpipe.errors import UsageError, visible
+from kpipe.cli.looking import SchemaDecoding, conclude, json_line, look_of, matching, write
+from kpipe.errors import visible
 from kpipe.ops.options import LookingOptions, StatOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand, ViewOptions
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
@@ -21,7 +22,8 @@ HELP = (
     "Say what the records of SOURCE are like: rate, sizes, keys (how many, which come most), headers, paths of JSON "
     "values and how often they are absent, tombstones, times as a histogram. The newest records of each partition "
     "are read, and it says so; --all reads everything. Sizes are those without compression. With --decode paths are "
-    "those of what a schema makes of the values, and the schemas are counted. Nothing is changed."
+    "those of what a schema makes of the values, and the schemas are counted. Nothing is changed. Exit code 5: no "
+    "topic matches."
 )
 EXAMPLES = (
     ("the newest 10,000 records", "kpipe stat orders"),
@@ -39,15 +41,13 @@ def stat(
     from kpipe.kafka import questions
     from kpipe.kafka.questions import Failure
     from kpipe.kafka.ranges import RangeReader, to_batch
-    from kpipe.ops.places import Clusters, choose
+    from kpipe.ops.places import Clusters
     from kpipe.ops.statistics import Statistics
 
     (entry,) = Clusters(connection, tell).asked([source])
     cluster = entry.connection
     metadata = cluster.metadata()
-    topics = choose(entry.patterns, metadata.topics, cluster.label, "topic")
-    if not topics:
-        raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
+    topics = matching(entry)
     places = [(topic, number) for topic in topics for number in sorted(metadata.topics[topic].partitions)]
     failed: dict[TopicPartition, Failure] = {}
     ranges, total = {}, 0
@@ -67,7 +67,7 @@ def stat(
         found.add(batch)
         if sys.stderr.isatty() and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
-            sys.stderr.write(f"\r\x1b[Kread {found.records:,} records")
+            sys.stderr.write(f"\r\x1b[Kread {counted(found.records, 'record')}")
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     reader.close()
@@ -86,9 +86,8 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
     from kpipe.ops.table import moment, number, size
 
     look = look_of(looking)
-    scope = (
-        f"the newest {found.records:,} records, of {total:,} offsets" if sampled else f"all {found.records:,} records"
-    )
+    records = counted(found.records, "record")
+    scope = f"the newest {records}, of {counted(total, 'offset')}" if sampled else f"all {records}"
     lines = [f"{name}: {scope}"]
     bars, first, last = (
         found.times.bars(min(COLUMNS, (look.width or COLUMNS + 10) - 10)),
@@ -99,19 +98,19 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
         rate = f", {found.records * 1000 / (last - first):,.1f} records/s" if last > first else ""
         lines += [f"times     {moment(first)} to {moment(last)}{rate}", f"          {bars.rstrip()}"]
     lines += [
-        f"values    {_sizes(found.values)}; {number(found.tombstones)} tombstones, {number(found.empty_values)} empty",
+        f"values    {_sizes(found.values)}; {counted(found.tombstones, 'tombstone')}, {found.empty_values:,} empty",
         f"keys      {_sizes(found.keys)}; {number(found.null_keys)} null, {number(found.distinct.count())} different",
     ]
     if found.keys.count:
         shares = ", ".join(
-            f"{visible(key.decode(errors='backslashreplace'))[:40]} {count / found.records:.1%}"
+            f"{_named(key.decode(errors='backslashreplace'))[:40]} {count / found.records:.1%}"
             for key, count in found.heavy.top()
         )
         lines.append(f"          most often: {shares}")
     lines.append(f"size      {size(found.size)} uncompressed, {size(found.size / max(1, found.records))} a record")
     if found.headers:
         names = ", ".join(
-            f"{visible(header)} {count / found.records:.0%}" for header, count in found.headers.most_common(20)
+            f"{_named(header)} {count / found.records:.0%}" for header, count in found.headers.most_common(20)
         )
         lines.append(f"headers   {names}")
     if found.schemas:
@@ -121,6 +120,11 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
         lines.append(f"schemas   {names}")
     lines += _json_lines(found, looking)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _named(text: str) -> str:
+    """A key or a name for people; what is empty is seen to be there."""
+    return visible(text) or '""'
 
 
 def _json_lines(found: Statistics, looking: LookingOptions) -> list[str]:
@@ -134,7 +138,7 @@ def _json_lines(found: Statistics, looking: LookingOptions) -> list[str]:
         absent = "" if "[]" in path else f"{max(0, found.json - present) / found.json:.1%}"
         table.add(path, ", ".join(kind for kind, _ in kinds.most_common()), absent)
     more = ["(more paths were left out)"] if found.paths_left_out else []
-    return [f"JSON      {found.json:,} objects", *table.text(look_of(looking)).splitlines(), *more]
+    return [f"JSON      {counted(found.json, 'object')}", *table.text(look_of(looking)).splitlines(), *more]
 
 
 def _sizes(sizes: Sizes) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, reads_internal, writer
-from kpipe.errors import UsageError
+from kpipe.cli.looking import SchemaDecoding, matching, reads_internal, writer
 from kpipe.ops.options import DecodeOptions, LookingOptions, TailOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
@@ -20,7 +19,7 @@ HELP = (
     "Show the last records of each partition of SOURCE…, then what comes, for people: time, place, key, headers and "
     "value. Topics and clusters are merged by time. On a terminal JSON is coloured and folded to the width, the trace "
     "is one word, and bytes that are no text are shown in hexadecimal; in a pipe each record is one whole, plain line. "
-    "No group is joined, nothing is committed, and no record is left out."
+    "No group is joined, nothing is committed, and no record is left out. Exit code 5: no topic matches a pattern."
 )
 EXAMPLES = (
     ("the last ten records of each partition, and what comes", "kpipe tail orders"),
@@ -40,16 +39,14 @@ def tail(
 ) -> int:
     """Show what is there, then follow."""
     from kpipe.clusters.address import parse_partitions
-    from kpipe.ops.places import Clusters, choose
+    from kpipe.ops.places import Clusters
     from kpipe.ops.tail import Followed, check_partitions, follow, last_records, merged, records_from
 
     partitions = frozenset(parse_partitions(options.partitions)) if options.partitions else None
     everything = []
     for entry in Clusters(connection, tell).asked(sources):
         cluster = entry.connection
-        topics = choose(entry.patterns, cluster.metadata().topics, cluster.label, "topic")
-        if not topics:
-            raise UsageError("no topic matches", where=cluster.where(" ".join(entry.patterns)))
+        topics = matching(entry)
         everything.append(Followed(cluster, topics, partitions))
         check_partitions(everything[-1])
     decode = SchemaDecoding(schemas, [each.connection for each in everything], lambda: False)

@@ -22,7 +22,7 @@ HELP = (
     "List topics: partitions, replicas, records (≤ where the number is a bound: compaction and transactions leave "
     "offsets without a record), how long they are kept, and the newest timestamp. Names are [CLUSTER:]GLOB or ^regex; "
     "without one, all but Kafka's own. Nothing is changed or created. Exit code 1: something could not be asked, and "
-    "is marked; 5: --health found something."
+    "is marked; 5: --health found something, or no topic matches."
 )
 EXAMPLES = (
     ("all topics of the current cluster", "kpipe topics"),
@@ -63,7 +63,9 @@ def topics(names: list[str], connection: ConnectionOptions, options: TopicsOptio
         problems += [
             f"read: {entry.connection.where(topic.topic)}: {problem}" for topic in topics for problem in topic.problems
         ]
-    if not any(topics for _, topics in found) and (code := tell_none(asked, "topic")):
+    names_by_entry = [[topic.topic for topic in topics] for _, topics in found]
+    code = tell_none(zip(asked, names_by_entry, strict=True), "topic")
+    if not any(names_by_entry):
         return code
     if looking.json:
         for cluster, topics in found:
@@ -71,7 +73,7 @@ def topics(names: list[str], connection: ConnectionOptions, options: TopicsOptio
     else:
         view = VIEWS[views[0] if views else ""]
         write(view(found, looking))
-    return conclude(problems, broken=options.health and ill)
+    return conclude(problems, broken=bool(code) or (options.health and ill))
 
 
 def _ask(entry: Asked, options: TopicsOptions) -> list[Topic]:
@@ -242,9 +244,12 @@ def _tell_offsets(asked: Sequence[Asked], text: str, looking: LookingOptions) ->
     table = Table(("TOPIC", ">PARTITION", ">OFFSET", "TIME OF THAT RECORD"))
     problems = []
     lines = []
+    code = 0
     for entry in asked:
         cluster = entry.connection
-        found = asking.offsets_at(cluster, asking.find(cluster, entry.patterns), ms)
+        topics = asking.find(cluster, entry.patterns)
+        code |= tell_none([(entry, [each.topic for each in topics])], "topic")
+        found = asking.offsets_at(cluster, topics, ms)
         for (topic, partition), answer in sorted(found.items()):
             failed = answer.text if isinstance(answer, Failure) else ""
             offset = None if isinstance(answer, Failure) else answer.offset
@@ -265,10 +270,10 @@ def _tell_offsets(asked: Sequence[Asked], text: str, looking: LookingOptions) ->
                     "problem": failed or None,
                 }
             )
-    if not lines and (code := tell_none(asked, "topic")):
+    if not lines:
         return code
     write("".join(map(json_line, lines)) if looking.json else table.text(look_of(looking)))
-    return conclude(problems)
+    return conclude(problems, broken=bool(code))
 
 
 app = build_command(

@@ -11,6 +11,7 @@ from kpipe.cli.looking import json_line, look_of, write
 from kpipe.errors import Exit, UsageError
 from kpipe.ops.options import LookingOptions, TraceBackOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.ops.history import Visit
@@ -82,8 +83,8 @@ def _onward(record: Visit, atlas: Any, options: TraceBackOptions, looking: Looki
     for problem in found.problems:
         tell(f"not searched: {problem}")
     tell(
-        f"searched {found.scanned:,} records of {found.topics:,} topics, written up to {options.window} after it; "
-        f"found {len(found.copies):,}"
+        f"searched {counted(found.scanned, 'record')} of {counted(found.topics, 'topic')}, "
+        f"written up to {options.window} after it; found {len(found.copies):,}"
     )
     if found.problems:
         return int(Exit.UNDELIVERED)

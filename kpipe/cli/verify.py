@@ -9,6 +9,7 @@ from kpipe.cli import tell
 from kpipe.cli.command import build_command
 from kpipe.errors import DifferenceError, Exit, Interrupted, Stage
 from kpipe.options import PLACE, ConnectionOptions, Operand, VerifyOptions, ViewOptions
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.plan.verify import Verification
@@ -99,8 +100,8 @@ def _run(verification: Verification, stop: Any, options: VerifyOptions) -> Verdi
 
 def _as_text(verification: Verification, verdict: Verdict, held: int) -> str:
     rows = [
-        ("source", f"{verdict.source:,} records in {verification.source.where}"),
-        ("target", f"{verdict.target:,} records in {verification.target.where}"),
+        ("source", f"{counted(verdict.source, 'record')} in {verification.source.where}"),
+        ("target", f"{counted(verdict.target, 'record')} in {verification.target.where}"),
         *((kind, f"{getattr(verdict, kind):,}") for kind in ("missing", "duplicated", "reordered", "altered", "extra")),
     ]
     if verdict.foreign:
@@ -111,7 +112,7 @@ def _as_text(verification: Verification, verdict: Verdict, held: int) -> str:
         what = "have the time 0 in the source, which Kafka's client sends as the time of now; see --ignore-timestamp"
         rows.append(("", f"{verdict.epoch:,} of the altered {what}"))
     if held:
-        rows.append(("held back", f"{held:,} offsets, by open transactions: they were not compared"))
+        rows.append(("held back", f"{counted(held, 'offset')}, by open transactions: not compared"))
     lines = [f"{name:<11} {text}" for name, text in rows]
     return "\n".join([*lines, *(_line(verification, example) for example in verdict.examples)]) + "\n"
 

@@ -13,6 +13,7 @@ import orjson
 from kpipe.codecs import avro_read, avro_schema, avro_write
 from kpipe.codecs.errors import DataError, NoFit
 from kpipe.codecs.schema import Codec, Read, refuse_reader
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,8 @@ class Avro(Codec):
         except avro_read.AvroError as error:
             raise DataError(str(error)) from None
         if end != len(data):
-            raise DataError(f"{len(data) - end} of {len(data)} bytes are left over; it was written with another schema")
+            left = f"{len(data) - end:,} of {counted(len(data), 'byte')} left over"
+            raise DataError(f"{left}; it was written with another schema")
         return Read(value, self._back)
 
     def writer(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.codecs import avro_read, avro_schema
 from kpipe.codecs.errors import DataError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.codecs.schema import ValueStyle
@@ -57,7 +58,7 @@ def _block_head(data: bytes, place: int) -> tuple[int, int, int]:
 
 def _read_block(read: Any, block: bytes, count: int, found: list[Any]) -> None:
     if not 0 <= count <= max(len(block), avro_read.MOST_EMPTY_ITEMS - len(found)):
-        raise DataError(f"an Avro file that announces {count} values in {len(block)} bytes")
+        raise DataError(f"an Avro file that announces {counted(count, 'value')} in {counted(len(block), 'byte')}")
     place = 0
     for _ in range(count):
         value, place = read(block, place)

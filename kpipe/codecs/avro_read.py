@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.codecs.avro_text import forms_of, to_json
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def guarded(read: Any, empty: Empty) -> Callable[[bytes, int], tuple[Any, int]]:
         except RecursionError:
             raise AvroError("it nests too deeply") from None
         except (IndexError, struct.error):
-            raise AvroError(f"the data ends too early ({len(data)} bytes)") from None
+            raise AvroError(f"the data ends too early ({counted(len(data), 'byte')})") from None
         except UnicodeDecodeError:
             raise AvroError("a string is not UTF-8") from None
         return value, end
@@ -268,7 +269,7 @@ def read_long(data: bytes, place: int, _depth: int = 0) -> tuple[int, int]:
 
 def _slice(data: bytes, place: int, size: int) -> tuple[bytes, int]:
     if size < 0 or place + size > len(data):
-        raise AvroError(f"{size} bytes announced at byte {place} of {len(data)}")
+        raise AvroError(f"{counted(size, 'byte')} announced at byte {place} of {len(data)}")
     return data[place : place + size], place + size
 
 

@@ -14,6 +14,7 @@ from kpipe.codecs import avro_read, avro_write
 from kpipe.codecs.avro_read import AvroError
 from kpipe.codecs.avro_text import to_json
 from kpipe.codecs.errors import NoFit, SchemaError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,7 @@ class _Resolver(avro_read.Compiler):
         if writer.kind != wanted.kind and promote is None:
             raise Mismatch(f"{path or '.'}: {writer.tag} cannot be read as {wanted.tag}")
         if writer.kind == "fixed" and writer.size != wanted.size:
-            raise Mismatch(f"{path or '.'}: {writer.size} bytes cannot be read as {wanted.size}")
+            raise Mismatch(f"{path or '.'}: {counted(writer.size, 'byte')} cannot be read as {wanted.size}")
         if writer.logical == wanted.logical == "decimal" and writer.scale != wanted.scale:
             raise Mismatch(f"{path or '.'}: {writer.scale} digits behind the point cannot be read as {wanted.scale}")
         leaf = avro_read.leaf_of(writer)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from kpipe.codecs.avro_schema import connect_logical
 from kpipe.codecs.errors import NoFit
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.codecs.avro_schema import Node
@@ -297,7 +298,7 @@ def _octets(node: Node, *, tagged: bool, as_read: bool) -> Any:
         else:
             raise NoFit(f'{say(value)}, where {node.logical or node.kind} belongs; write {{"base64": "…"}}')
         if node.kind == "fixed" and len(found) != node.size:
-            raise NoFit(f"{len(found)} bytes, where {node.name} has {node.size}")
+            raise NoFit(f"{counted(len(found), 'byte')}, where {node.name} has {node.size}")
         return found
 
     return build

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from kpipe.units import counted
+
 if TYPE_CHECKING:
     from kpipe.record import Headers
 
@@ -124,7 +126,7 @@ def read_index(data: bytes, start: int) -> tuple[tuple[int, ...], int]:
     if count == 0:
         return (0,), place
     if not 0 < count <= _LONGEST_INDEX:
-        raise FramingError(f"a message index of {count} entries at byte {start}")
+        raise FramingError(f"a message index of {counted(count, 'entry', 'entries')} at byte {start}")
     path = []
     for _ in range(count):
         entry, place = _zigzag(data, place)

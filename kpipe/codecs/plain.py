@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from kpipe.errors import UsageError
+from kpipe.units import counted
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of text that a value may become."""
@@ -40,7 +41,7 @@ def read_cbor(payload: bytes) -> bytes:
     stream = BytesIO(payload)
     found = cbor2.load(stream)
     if left := len(payload) - stream.tell():
-        raise ValueError(f"{left} bytes are left over")
+        raise ValueError(f"{counted(left, 'byte is', 'bytes are')} left over")
     return orjson.dumps(_Plain(len(payload)).of(found, 0))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.errors import BadRecord, KpipeError, Stage, UsageError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -108,10 +109,11 @@ class SpillRest:
                         return "all was delivered; another file has its name now, and is left as it is"
                     other = _free_name(self.path, REST)
                     os.link(rest, other)
-                    return f"another file has its name now; {left:,} records are left in {other.name}"
+                    lies = f"{counted(left, 'record is', 'records are')} left in {other.name}"
+                    return f"another file has its name now; {lies}"
                 if left:
                     rest.replace(self.path)
-                    return f"{left:,} records are left in it; run again to send them"
+                    return f"{counted(left, 'record is', 'records are')} left in it; run again to send the rest"
                 done = _free_name(self.path, DONE)
                 self.path.rename(done)
                 return f"all was delivered; it is {done.name} now"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.delivery.tail import ANSWER, TargetTail
 from kpipe.errors import UnreachableError
 from kpipe.formats.header_names import read_headers
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -239,9 +240,9 @@ class Resume:
 
     def told(self, where: str) -> list[str]:
         """What people should know at the end: how many records `where` had already."""
-        return (
-            [f"resume: {where}: {self.skipped:,} records were there already and were left out"] if self.skipped else []
-        )
+        if not self.skipped:
+            return []
+        return [f"resume: {where}: {counted(self.skipped, 'record was', 'records were')} there already, and left out"]
 
     def close(self) -> None:
         """Let go of the target."""

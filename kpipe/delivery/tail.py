@@ -14,6 +14,7 @@ from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.lookups import find_watermarks
 from kpipe.kafka.metadata import find_partitions
 from kpipe.shutdown import run_bounded
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -86,7 +87,7 @@ class TargetTail:
         todo = {p: bounds[p].high for p, start in starts.items() if start < bounds[p].high}
         count = sum(high - starts[p] for p, high in todo.items())
         if count > self._limit:
-            what = f"{count:,} records would have to be read to know what is there already"
+            what = f"{counted(count, 'record')} would have to be read to know what is there already"
             advice = f"raise --resume-limit ({self._limit:,}), or commit with -G so that the next start needs less"
             raise KpipeError(f"{what}; {advice}", where=self.where, stage=Stage.READ)
         if todo:

@@ -32,6 +32,7 @@ from kpipe.formats.rows import unless_empty
 from kpipe.formats.sharing import FewWords, SharedHeaders
 from kpipe.formats.splitting import MAX_RECORD_BYTES, RAISE
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_TYPES, Batch
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -118,7 +119,8 @@ class BinaryDecoder:
             raise self._lost
         held, self.pending = self.pending, 0
         self._chunks.clear()
-        error = BadRecord(f"the input ends inside a record, {held} bytes after its beginning; is it cut off?")
+        what = f"the input ends inside a record, {counted(held, 'byte')} after its beginning; is it cut off?"
+        error = BadRecord(what)
         return self._batch([_columns([_PLACEHOLDER])], {0: error}) if held else self._batch([], {})
 
     def _cut(self, data: bytes) -> Batch:

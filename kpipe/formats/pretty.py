@@ -16,6 +16,7 @@ import orjson
 
 from kpipe.formats.lineage import TraceNames
 from kpipe.record import NO_TIMESTAMP
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,7 +141,7 @@ class PrettyEncoder:
             gutter = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
             rows.append(f"\n{TAB}{start:06x}  {row.hex(' '):<{per_row * 3}} |{gutter}|")
         if len(value) > HEX_SHOWN:
-            rows.append(f"\n{TAB}... {len(value) - HEX_SHOWN:,} more bytes; -J or -f shows all")
+            rows.append(f"\n{TAB}... {counted(len(value) - HEX_SHOWN, 'more byte')}; -J or -f shows all")
         return [(row, "hex") for row in rows]
 
     # --- laying out on a terminal ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ It never looks into a piece, never changes one, and never holds more than one un
 from __future__ import annotations
 
 from kpipe.errors import BadRecord, UsageError
+from kpipe.units import counted
 
 MAX_RECORD_BYTES = 128 << 20
 """Default bound of one record in memory: far above what brokers take, far below what a machine has."""
@@ -16,7 +17,9 @@ RAISE = "--max-record-bytes raises the limit"
 
 def oversized(limit: int) -> BadRecord:
     """Return the verdict on a record of more than `limit` bytes."""
-    return BadRecord(f"record is longer than {limit} bytes; is the delimiter or the input format right? {RAISE}")
+    return BadRecord(
+        f"record is longer than {counted(limit, 'byte')}; is the delimiter or the input format right? {RAISE}"
+    )
 
 
 class Splitter:

@@ -14,6 +14,7 @@ from kpipe.formats.rows import Row, batch_of
 from kpipe.formats.splitting import MAX_RECORD_BYTES, Splitter, oversized
 from kpipe.formats.template import SIZES, Verb, parse_format
 from kpipe.record import NO_TIMESTAMP, TIMESTAMP_CREATE
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -264,7 +265,7 @@ class _Sequential:
             except _EndError:
                 held = len(self._data) - self._start
                 raise BadRecord(
-                    f"the input ends inside a record, {held} bytes after its beginning; is it cut off?"
+                    f"the input ends inside a record, {counted(held, 'byte')} after its beginning; is it cut off?"
                 ) from None
             self._rows.append(row)
             self._start = self._place

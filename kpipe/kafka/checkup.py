@@ -26,6 +26,7 @@ from kpipe.kafka.diagnosis import (
 from kpipe.kafka.errors import Cause, cause_of, is_unauthorised
 from kpipe.kafka.metadata import fetch_metadata
 from kpipe.kafka.probe import Sighting, look, split_address
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,17 +208,13 @@ def _look_at_listeners(
             checkup.failed("listeners", Finding(Fault.LISTENER, what, advice))
     if not bad:
         count = len(brokers) - len(others) + len(asked)
-        checkup.passed("listeners", f"{count} advertised address{'es' if count != 1 else ''} can be reached from here")
+        addresses = counted(count, "advertised address", "advertised addresses")
+        checkup.passed("listeners", f"{addresses} can be reached from here")
 
 
 def unknown_topic(topic: str) -> Finding:
     """A topic that is not there."""
     return Finding(Fault.UNKNOWN_TOPIC, f"no such topic {topic}", "check the name; kpipe produce --create makes it")
-
-
-def count_of(number: int, noun: str) -> str:
-    """`1 broker`, `3 brokers`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class _Rights:
@@ -237,7 +234,7 @@ class _Rights:
         from confluent_kafka import KafkaException
 
         metadata = self._metadata
-        brokers, topics = count_of(len(metadata.brokers), "broker"), count_of(len(metadata.topics), "topic")
+        brokers, topics = counted(len(metadata.brokers), "broker"), counted(len(metadata.topics), "topic")
         text = f"cluster {metadata.cluster_id}, {brokers}, {topics}"
         started = time.monotonic()
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import Stage, UnreachableError
 from kpipe.kafka.diagnosis import from_listeners, plain_reason
 from kpipe.kafka.errors import Cause, cause_of
-from kpipe.units import clock_time
+from kpipe.units import clock_time, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +175,7 @@ class Presence:
 
     def _tell(self, what: str, then: str) -> None:
         count = self.waiting()
-        waiting = f", {count:,} {'record waits' if count == 1 else 'records wait'} for it" if count else ""
+        waiting = f", {counted(count, 'record waits', 'records wait')} for it" if count else ""
         self._say(f"connect: {self._cluster}: {what}{waiting}; {then}")
 
     def _time(self, since: float, now: float) -> str:

@@ -21,7 +21,7 @@ from kpipe.ledger import Ledger
 from kpipe.ops.places import Clusters, is_pattern, unknown
 from kpipe.pipeline import Pipeline
 from kpipe.plan import Planned
-from kpipe.units import parse_size
+from kpipe.units import counted, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -133,7 +133,7 @@ def plan_dump(
     check_sizes(path, contents.segments)
     ranges = _ranges(cluster, contents, journal, lows, ends, say)
     if resumed:
-        say(f"read: {folder}: going on behind {_count(contents.records, 'record')} that are there")
+        say(f"read: {folder}: going on behind {counted(contents.records, 'record')} there")
     for leftover in path.glob("*.part"):
         leftover.unlink()
     reading = RangesSource(cluster, ranges)
@@ -153,15 +153,11 @@ def plan_dump(
 
 
 def _notes(folder: str, contents: Contents, *, whole: bool) -> list[str]:
-    there = f"{_count(contents.records, 'record')} in {_count(len(contents.segments), 'segment')}"
-    there = f"{there}, {contents.bytes:,} bytes"
+    there = f"{counted(contents.records, 'record')} in {counted(len(contents.segments), 'segment')}"
+    there = f"{there}, {counted(contents.bytes, 'byte')}"
     if whole:
-        return [f"{folder}: whole: {there}, {_count(len(contents.ends), 'partition')} of {contents.topic}"]
+        return [f"{folder}: whole: {there}, {counted(len(contents.ends), 'partition')} of {contents.topic}"]
     return [f"{folder}: not whole yet: {there}; the same command goes on behind them"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _bounds(cluster: Connection, topic: str, numbers: list[int]) -> tuple[dict[int, int], dict[int, int]]:
@@ -197,7 +193,8 @@ def _ranges(
             what = f"the dump goes to {start}, beyond its end: the topic was made anew, or is another one; name another"
             raise KpipeError(f"{what} folder", where=where, stage=Stage.CONFIG)
         if lows[number] > start:
-            say(f"read: {where}: {lows[number] - start:,} offsets from {start} were deleted before they were dumped")
+            gone = counted(lows[number] - start, "offset")
+            say(f"read: {where}: deleted before they were dumped: {gone} from {start} on")
         ranges[contents.topic, number] = (max(start, lows[number]), ends[number])
     return ranges
 

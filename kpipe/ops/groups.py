@@ -16,6 +16,7 @@ from kpipe.kafka.groups import Commit, Description, Listing, committed_offsets, 
 from kpipe.kafka.questions import Failure, Listed
 from kpipe.kafka.ranges import RangeReader
 from kpipe.ops.places import choose, is_pattern, unknown
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -372,8 +373,8 @@ def one(connection: Connection, name: str, *, topic: str = "", times: bool = Tru
 def breaks(group: Group, max_lag: int | None, max_behind_ms: float | None) -> list[str]:
     """Which thresholds a group breaks, in words."""
     found = []
-    if max_lag is not None and (group.lag or 0) > max_lag:
-        found.append(f"{group.lag:,} records behind")
+    if max_lag is not None and (lag := group.lag or 0) > max_lag:
+        found.append(f"{counted(lag, 'record')} behind")
     if max_behind_ms is not None and (group.behind_ms or 0) > max_behind_ms:
         found.append("too long behind")
     return found

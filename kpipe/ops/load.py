@@ -36,6 +36,7 @@ from kpipe.sinks.opening import prepare_target
 from kpipe.sinks.partitions import choose_partition, refuse_missing
 from kpipe.trace import Hop
 from kpipe.transform.fixed import refuse_cut_names
+from kpipe.units import counted
 from kpipe.verify.compare import Comparison
 from kpipe.verify.digest import Digester, Tracing
 
@@ -128,14 +129,14 @@ class Load:
         made = ""
         if not self.exists:
             settings = "".join(f", {name}={value}" for name, value in sorted((contents.config or {}).items()))
-            made = f"create {self.where}: {len(contents.ends)} partitions{settings}; "
+            made = f"create {self.where}: {counted(len(contents.ends), 'partition')}{settings}; "
         rest = max(0, contents.records - self.present.count)
         there = f"; {self.present.count:,} are there already" if self.present.count else ""
         origin = place_name(contents.cluster, contents.topic)
-        sent = f"send up to {rest:,} of {contents.records:,} records of {origin} to {self.where}{there}"
+        sent = f"send up to {rest:,} of {counted(contents.records, 'record')} of {origin} to {self.where}{there}"
         stood = stood_at(contents, self.groups)
         then = [
-            f"put group {group} at the records that it had to read next, in {len(stood[group])} partitions"
+            f"put group {group} at the records that it had to read next, in {counted(len(stood[group]), 'partition')}"
             for group in self.groups
         ]
         return [f"{made}{sent}", *then, "nothing was changed: --dry-run"]
@@ -207,7 +208,8 @@ def plan_load(
     load = Load(path, contents, where, place.topic, target_of, present, entry is not None, groups)
     if entry is None:
         if not (options.create or options.dry_run):
-            what = f"no such topic; --create makes it as it was: {len(contents.ends)} partitions, and its settings"
+            partitions = counted(len(contents.ends), "partition")
+            what = f"no such topic; --create makes it as it was: {partitions}, and its settings"
             raise KpipeError(what, where=where, stage=Stage.CONFIG)
     else:
         _look_at_target(load, entry, cluster, append=options.append, stop=stop)
@@ -227,7 +229,8 @@ def _look_at_target(load: Load, entry: Any, cluster: Cluster, *, append: bool, s
     """Refuse a topic that would not become what was dumped; else find out what is there."""
     contents, present = load.contents, load.present
     if len(entry.partitions) != len(contents.ends):
-        what = f"it has {len(entry.partitions)} partitions, and the dump has {len(contents.ends)}: keys would stand"
+        partitions = counted(len(entry.partitions), "partition")
+        what = f"it has {partitions}, and the dump has {len(contents.ends)}: keys would stand"
         raise KpipeError(f"{what} elsewhere; load into a topic that has as many", where=load.where, stage=Stage.CONFIG)
 
     def consumer(isolation: str) -> Any:
@@ -242,7 +245,8 @@ def _look_at_target(load: Load, entry: Any, cluster: Cluster, *, append: bool, s
     finally:
         tail.close()
     if present.others and not append:
-        what = f"it holds {present.others:,} records that are not of this dump; --append loads behind them"
+        others = counted(present.others, "record that is", "records that are")
+        what = f"it holds {others} not of this dump; --append loads behind them"
         raise KpipeError(what, where=load.where, stage=Stage.CONFIG)
     config = {} if load.connection.is_embedded else questions.configurations(load.connection, [load.topic])[load.topic]
     policy = "" if isinstance(config, Failure) or not config else str(config["cleanup.policy"].value)
@@ -289,7 +293,7 @@ def _plan(load: Load, cluster: Cluster, wiring: Wiring, sending: TargetOptions) 
 def _notes(load: Load, ready: Target) -> list[str]:
     notes = []
     if load.present.skipped:
-        notes.append(f"{load.where}: {load.present.skipped:,} records were there already")
+        notes.append(f"{load.where}: {counted(load.present.skipped, 'record was', 'records were')} there already")
     if not ready.keeps_time:
         notes.append(f"{load.where}: it gives records its own time; theirs is in source_timestamp")
     return notes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.kafka import questions
 from kpipe.kafka.questions import Failure
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ def warn_of_retention(connection: Connection, topic: str, contents: Contents, sa
     count = f"{'at least ' if mixed else ''}{expired:,}" if expired else "some"
     advice = f"kpipe admin alter-topic {where} --config retention.ms=-1 --execute keeps them"
     say(
-        f"config: {where}: {count} of {contents.records:,} records are older than it keeps them "
+        f"config: {where}: {count} of {counted(contents.records, 'record is', 'records are')} older than it keeps them "
         f"({duration(keeps)}, retention.ms): Kafka deletes them soon; {advice}"
     )
 

@@ -230,7 +230,8 @@ class ResetOptions(Options):
     )
     new_topics: bool = option(
         SELECTION, "--new-topics", default=False,
-        help="Also partitions that the group never committed; needs --topic.",
+        help="Also partitions that the group never committed: of the topics that --topic names, or of those that a "
+        "file: or a group: names. --to trace: needs it not.",
     )
     undo: str = option(
         DELIVERY, "--undo", default="", metavar="FILE", completion=FILE,

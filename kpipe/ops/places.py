@@ -118,6 +118,12 @@ def choose(patterns: Iterable[str], known: Iterable[str], where: str, what: str)
     return list(chosen)
 
 
+def unmatched(patterns: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The patterns that match none of the names."""
+    names = list(known)
+    return [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
+
+
 def unknown(name: str, known: Sequence[str], where: str, what: str) -> KpipeError:
     """The error for a name that the cluster does not have, or does not let us see."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

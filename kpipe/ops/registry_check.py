@@ -9,6 +9,7 @@ from kpipe.codecs.connect import open_registry
 from kpipe.errors import KpipeError, UsageError
 from kpipe.kafka.client import label
 from kpipe.kafka.diagnosis import Fault, Finding
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.clusters.profiles import Cluster
@@ -38,5 +39,6 @@ def look_at_registry(checkup: Checkup, cluster: Cluster) -> None:
             fault = Fault.CREDENTIALS
         checkup.failed("registry", Finding(fault, f"{error.where}: {what}", advice or "check schema.registry.url"))
         return
-    noun = "subject" if count == 1 else "subjects"
-    checkup.passed("registry", f"{registry.where} answers, with {count:,} {noun}", time.monotonic() - started)
+    checkup.passed(
+        "registry", f"{registry.where} answers, with {counted(count, 'subject')}", time.monotonic() - started
+    )

@@ -18,7 +18,7 @@ from kpipe.kafka.groups import Commit, committed_offsets, describe_groups
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader
 from kpipe.ops.places import unknown
-from kpipe.units import parse_time
+from kpipe.units import counted, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -187,15 +187,19 @@ class Reset:
         """The partitions that exist and are meant: those with a commit, and others only when they were asked for."""
         topics = self._connection.metadata(fresh=True).topics
         wanted = set(current) if positions is None else set(positions)
-        if self._scope.new:
+        if self._scope.new and positions is None:
             if not self._scope.patterns:
                 raise UsageError("--new-topics puts the group on topics that it never read; name them with --topic")
             wanted |= {(name, number) for name, entry in topics.items() for number in entry.partitions}
-        elif positions is not None and (strange := sorted(set(positions) - set(current))):
+        elif (
+            not self._scope.new
+            and positions is not None
+            and (strange := sorted(place for place in set(positions) - set(current) if self._scope.admits(*place)))
+        ):
             topic, number = strange[0]
             self.problems.append(
-                f"{len(strange)} partitions, {topic}[{number}] first, have no committed offset and are left alone; "
-                "--new-topics with --topic puts the group there, too"
+                f"the group has no committed offset in {counted(len(strange), 'partition')}, as {topic}[{number}]: "
+                "left alone; --new-topics puts it there, too"
             )
             wanted &= set(current)
         chosen = {place for place in wanted if self._scope.admits(*place)}

@@ -23,6 +23,7 @@ from kpipe.run_state import RunState
 from kpipe.sinks.stdout import StdoutSink
 from kpipe.sources.opening import prepare_source
 from kpipe.trace import Hop
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,10 +115,14 @@ def _format_notes(encode: object) -> list[str]:
     ambiguous, nulls = getattr(encode, "ambiguous", 0), getattr(encode, "nulls", 0)
     if ambiguous:
         notes.append(
-            f"encode: {ambiguous:,} times a value held the delimiter itself; use -0 or -J to keep records apart"
+            f"encode: {counted(ambiguous, 'time')} a value held the delimiter itself; "
+            "use -0 or -J to keep records apart"
         )
     if keys := getattr(encode, "ambiguous_keys", 0):
-        notes.append(f"encode: {keys:,} times a key held a delimiter itself; use -J, or another key delimiter")
+        notes.append(f"encode: {counted(keys, 'time')} a key held a delimiter itself; use -J, or another key delimiter")
     if nulls:
-        notes.append(f"encode: {nulls:,} null values were printed as empty ones; use -Z TEXT or -J to tell them apart")
+        notes.append(
+            f"encode: {counted(nulls, 'null value was', 'null values were')} printed as empty; "
+            "use -Z TEXT or -J to tell them apart"
+        )
     return notes

@@ -12,6 +12,7 @@ from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.kafka.blueprints import Blueprint
 from kpipe.sinks.opening import open_cluster, prepare_target
 from kpipe.sinks.partitions import by_key_as_it_was, choose_partition
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Copying:
         """As for any target, but `same` needs as many partitions as the source has."""
         word = self._word
         if word == "same" and ready.partitions < (wanted := self._opened.partitions(self._topics)):
-            what = f"has {ready.partitions} partitions, the source has {wanted}; add some or drop `same`"
+            what = f"has {counted(ready.partitions, 'partition')}, the source has {wanted}; add some or drop `same`"
             raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
         choice = choose_partition(word, self._wiring.sending.keyless, ready)
         if self._old_keys and not word:

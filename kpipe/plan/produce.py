@@ -25,6 +25,7 @@ from kpipe.sinks.partitions import check_partition_word, choose_partition, refus
 from kpipe.sources.stdin import FileSource, is_complete
 from kpipe.trace import Hop
 from kpipe.transform.fixed import fixed_fields, fixed_timestamp, refuse_cut_names
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -197,7 +198,7 @@ def _notes(source: FileSource | GivenSource, rest: SpillRest | None, acks: AckSe
     """What a person should know at the end."""
     notes = [rest.note] if rest is not None and rest.note else []
     if source.fragment and stop.signal is not None:
-        what = f"{source.fragment:,} bytes of an unfinished record were read before the signal and not sent"
+        what = f"{counted(source.fragment, 'byte')} of an unfinished record, read before the signal, not sent"
         notes.insert(0, f"read: {what}")
     return [*notes, *(acks.notes() if acks is not None else [])]
 

@@ -28,6 +28,7 @@ from kpipe.sinks.epoch import EpochTimes
 from kpipe.sinks.opening import Opening
 from kpipe.sinks.outlet import Outlet
 from kpipe.transform.patterns import Patience
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,8 +213,7 @@ class Wiring:
     def _tell_made(self, target: Target) -> None:
         """`--create` made it: with how many partitions is often the cluster's choice."""
         if target.made:
-            noun = "partition" if target.partitions == 1 else "partitions"
-            self.warn(f"config: {target.where}: created, with {target.partitions} {noun}")
+            self.warn(f"config: {target.where}: created, with {counted(target.partitions, 'partition')}")
 
     def open_letters(
         self,

@@ -21,6 +21,7 @@ from kpipe.kafka.metadata import check_topic, fetch_metadata, unknown_topic
 from kpipe.kafka.questions import Failure, ask_configurations, collect, fail
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.target import Target, read_limits
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,7 +111,8 @@ def prepare_target(
     partitions = check_topic(metadata, topic, label(cluster))
     embedded = str(metadata.cluster_id).startswith(EMBEDDED)
     if _is_unknown(entry) and embedded and asked is not None and asked.partitions not in {-1, partitions}:
-        what = f"the embedded broker gives a new topic {partitions} partitions; name it in `kpipe broker --topics`"
+        given = counted(partitions, "partition")
+        what = f"the embedded broker gives a new topic {given}; name it in `kpipe broker --topics`"
         raise KpipeError(what, where=place_name(label(cluster), topic), stage=Stage.CONFIG)
     configs = {} if wanted is None or embedded else _answer(wanted)
     limits_of = read_limits(configs)

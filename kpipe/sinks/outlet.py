@@ -16,6 +16,7 @@ from kpipe.record import split_target
 from kpipe.sinks.limits import refuse_unfit
 from kpipe.sinks.opening import add_topic, fit_batches, needs_own_batches, open_cluster, prepare_target
 from kpipe.trace import Destination, Tracer
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -218,7 +219,7 @@ class Outlet:
         for name, tally in self.tallies.items():
             if tally.failed or tally.unknown:
                 counts = ", ".join(f"{count:,} {outcome}" for outcome, count in tally.counts().items())
-                notes.append(f"send: {name}: {counts} of {tally.sent:,} records for this cluster")
+                notes.append(f"send: {name}: {counts} of {counted(tally.sent, 'record')} for this cluster")
         return notes
 
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.kafka.topic_ids import ask_ids
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,6 @@ class PartitionGrowth:
 
     def _compare(self, partitions: int) -> None:
         if partitions != self._partitions:
-            change = f"has {partitions} partitions now, {self._partitions} at the start"
+            change = f"has {counted(partitions, 'partition')} now, {self._partitions} at the start"
             self._say(f"send: {self._where}: {change}; keys go to other partitions than before, see --partitioner")
             self._partitions = partitions

@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Protocol
 
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UsageError
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,7 +79,7 @@ def refuse_missing(word: str, targets_of: Callable[[str | None], Sequence[Partit
                 continue
             for target in targets_of(route):
                 if number >= target.partitions and number >= target.look_again():
-                    count = "1 partition" if target.partitions == 1 else f"{target.partitions} partitions"
+                    count = counted(target.partitions, "partition")
                     what = f"{target.where} has {count}, so none has the number {number}"
                     errors[place] = MissingPartition(f"{what}; add some, or drop `same`")
         batch.reject(errors)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.errors import KpipeError, Stage
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ class SpillFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            message = f"cannot spill {count:,} undelivered records: {error.strerror}"
+            message = f"cannot spill {counted(count, 'undelivered record')}: {error.strerror}"
             raise KpipeError(message, where=str(Path(self.path)), stage=Stage.SEND) from None
         self.written += count
         return count

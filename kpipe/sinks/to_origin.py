@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import BadRecord, Exit, Interrupted, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.sinks.dead_letters import ATTEMPTS, ERROR_HEADERS, attempts_so_far
 from kpipe.sinks.topic import NotSent
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,8 +104,8 @@ class ToOrigin:
     def _count(self, headers: Headers) -> int:
         attempts = attempts_so_far(headers, self._prefix)
         if attempts >= self._max_attempts:
-            what = f"it failed {attempts} times (--max-attempts {self._max_attempts}); correct it or raise the limit"
-            raise ExhaustedRecord(what)
+            what = f"it failed {counted(attempts, 'time')} (--max-attempts {self._max_attempts})"
+            raise ExhaustedRecord(f"{what}; correct it or raise the limit")
         return max(1, attempts)
 
 

@@ -17,6 +17,7 @@ from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import Cause, Kind, cause_of, is_gone, is_unauthorised, is_unwritten, kind_of, name_of
 from kpipe.ledger import Parcel
 from kpipe.shutdown import run_bounded
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -271,8 +272,8 @@ class TopicSink:
         if not added:
             return f"{what}; raise it or use --on-error dlq:TOPIC"
         if self._limit_bytes is not None and size - added <= self._limit_bytes:
-            return f"{what} with its trace, which adds {added:,} bytes; use --trace none, or raise the limit"
-        trace = f"its trace, which --trace none leaves out, is {added:,} bytes of it"
+            return f"{what} with its trace, which adds {counted(added, 'byte')}; use --trace none, or raise the limit"
+        trace = f"its trace, which --trace none leaves out, is {counted(added, 'byte')} of it"
         return f"{what}; raise it or use --on-error dlq:TOPIC ({trace})"
 
     def _weigh(self, flight: Flight, index: int) -> tuple[int, int]:

@@ -55,6 +55,8 @@ class Gaps:
         elif deleted:
             lost = target - offset
             what = f"{bound.low - offset:,} offsets ({offset} to {bound.low - 1}) were deleted before they were read"
+            if bound.low - offset == 1:
+                what = f"1 offset ({offset}) was deleted before it was read"
         else:
             what = f"the next offset is past the end ({bound.high}): the topic was truncated or created again"
         if self._policy == "stop" or (self._policy == "warn" and not deleted):

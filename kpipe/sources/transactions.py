@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import UnreachableError
 from kpipe.kafka.lookups import fetched_end, find_watermarks
 from kpipe.sources.selection import where
-from kpipe.units import format_time
+from kpipe.units import counted, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,8 @@ class Held:
         """Where, how many, and since when."""
         since = "a transaction that is open" if self.since_ms is None else "a transaction open since "
         since += "" if self.since_ms is None else format_time(self.since_ms)
-        return f"{where(cluster, *self.place, self.offset)}: {self.count:,} offsets are held back by {since}"
+        held = counted(self.count, "offset is", "offsets are")
+        return f"{where(cluster, *self.place, self.offset)}: {held} held back by {since}"
 
 
 class OpenTransactions:

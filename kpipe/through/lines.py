@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kpipe.errors import BadRecord, KpipeError, Stage
 from kpipe.through.child import pump
 from kpipe.through.filtering import NOT_ANSWERED, TURN, FilterMismatch, FilterSink, Unanswered, slices
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,9 @@ class Lines(FilterSink):
             raise self.died(child)
         if self.hangs(child):
             hung = self.hung()
-            hung.what = f"{hung.what} (it answered {len(child.lines):,} of {count:,} lines; it must answer each)"
+            hung.what = (
+                f"{hung.what} (it answered {len(child.lines):,} of {counted(count, 'line')}; it must answer each)"
+            )
             raise hung
 
     def _refuse_surplus(self, child: Child, count: int) -> None:

@@ -389,8 +389,8 @@ def test_lines_that_cannot_be_told_apart_are_noted(kafka: Cluster, kpipe: Kpipe,
 
     assert result.code == 0
     assert result.err.splitlines() == [
-        "kpipe: encode: 1 times a value held the delimiter itself; use -0 or -J to keep records apart",
-        "kpipe: encode: 1 null values were printed as empty ones; use -Z TEXT or -J to tell them apart",
+        "kpipe: encode: 1 time a value held the delimiter itself; use -0 or -J to keep records apart",
+        "kpipe: encode: 1 null value was printed as empty; use -Z TEXT or -J to tell them apart",
     ]
 
 

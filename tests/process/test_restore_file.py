@@ -94,7 +94,7 @@ def test_what_was_appended_meanwhile_is_kept(tmp_path: Path) -> None:
     rest = opened(tmp_path / "s", b"".join(LINES) + b"\n")
     with (tmp_path / "s").open("ab") as file:
         file.write(b'{"value":"d"}\n')
-    assert "1 records are left" in finish(rest)
+    assert "1 record is left" in finish(rest)
     assert files(tmp_path) == {"s": b'{"value":"d"}\n'}
 
 

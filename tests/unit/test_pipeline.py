@@ -387,7 +387,7 @@ def test_records_that_nobody_can_explain_are_an_error_of_their_own() -> None:
 
     run = Run(batches(2), Mute({b"1": NEVER}), flush_timeout=0.0)
     assert run.counts == (2, 1, 0, 0, 1)
-    assert "1 records were not delivered before the end" in str(run.pipeline.error)
+    assert "1 record was not delivered before the end" in str(run.pipeline.error)
     assert run.pipeline.lost == [("t[0]@1", "not delivered in time")]
 
 

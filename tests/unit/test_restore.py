@@ -80,7 +80,7 @@ def test_the_whole_file_is_read_before_anything_is_sent(spill: Path) -> None:
     rest = SpillRest(str(spill))
     assert rest.check(decoder) == count + 1  # type: ignore[arg-type]
     assert decoder.fed == spill.read_bytes()
-    assert finish(rest, 0) == f"{count + 1:,} records are left in it; run again to send them"
+    assert finish(rest, 0) == f"{count + 1:,} records are left in it; run again to send the rest"
 
 
 def test_a_damaged_spill_is_refused_whole(spill: Path) -> None:
@@ -151,7 +151,7 @@ def test_an_older_restored_file_is_kept(spill: Path) -> None:
 def test_what_was_lost_and_what_was_not_read_stay_in_order(spill: Path) -> None:
     rest = opened(spill)
     assert rest.write(lost(2)) == 1
-    assert finish(rest, 3) == "2 records are left in it; run again to send them"
+    assert finish(rest, 3) == "2 records are left in it; run again to send the rest"
     assert spill.read_bytes() == b"b\nd\n"
     assert names(spill) == ["spill.jsonl"]
     assert stat.S_IMODE(spill.stat().st_mode) == 0o640
@@ -169,7 +169,7 @@ def test_empty_lines_are_no_records_and_the_last_line_gets_its_end(spill: Path) 
     spill.write_bytes(b"\na\n \nb\nc\nd")
     rest = opened(spill)
     rest.write(lost(2))  # a line, as the decoder counts them: `a`
-    assert finish(rest, 2) == "3 records are left in it; run again to send them"
+    assert finish(rest, 2) == "3 records are left in it; run again to send the rest"
     assert spill.read_bytes() == b"a\nc\nd\n"
 
 
@@ -202,7 +202,7 @@ def test_what_was_appended_meanwhile_is_left(spill: Path) -> None:
     rest = opened(spill)
     with spill.open("ab") as file:
         file.write(b"e\n")
-    assert finish(rest, 4) == "1 records are left in it; run again to send them"
+    assert finish(rest, 4) == "1 record is left in it; run again to send the rest"
     assert spill.read_bytes() == b"e\n"
 
 
@@ -223,7 +223,7 @@ class Growing(SpillRest):
 def test_what_is_appended_in_the_last_moment_is_left_too(spill: Path) -> None:
     rest = Growing(str(spill))
     rest.check(Lines())  # type: ignore[arg-type]
-    assert finish(rest, 4) == "1 records are left in it; run again to send them"
+    assert finish(rest, 4) == "1 record is left in it; run again to send the rest"
     assert (spill.read_bytes(), rest.times) == (b"late\n", 2)
 
 
@@ -241,7 +241,7 @@ def test_what_is_left_goes_beside_another_file_that_has_its_name(spill: Path) ->
     rest.write(lost(3))
     spill.rename(spill.with_name("moved"))
     spill.write_bytes(b"another\n")
-    assert finish(rest, 4) == "another file has its name now; 1 records are left in spill.jsonl.rest"
+    assert finish(rest, 4) == "another file has its name now; 1 record is left in spill.jsonl.rest"
     assert spill.read_bytes() == b"another\n"
     assert spill.with_name("spill.jsonl.rest").read_bytes() == b"c\n"
     assert names(spill) == ["moved", "spill.jsonl", "spill.jsonl.rest"]

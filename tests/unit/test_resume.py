@@ -528,7 +528,7 @@ def test_what_was_left_out_is_told_and_the_target_let_go() -> None:
     stage, tail, _, _ = running(Found(5, 0, 7), Found(6, 0, 8))
     assert stage.told("b:copy") == []
     stage.leave_out(batch(4, 5, 6))
-    assert stage.told("b:copy") == ["resume: b:copy: 2 records were there already and were left out"]
+    assert stage.told("b:copy") == ["resume: b:copy: 2 records were there already, and left out"]
     stage.close()
     assert tail.closed
 

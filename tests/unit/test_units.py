@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpipe.errors import UsageError
-from kpipe.units import format_time, parse_duration, parse_rate, parse_size, parse_time, zone_name
+from kpipe.units import counted, format_time, parse_duration, parse_rate, parse_size, parse_time, zone_name
 
 NOW = 1_763_884_800_000  # 2025-11-23T08:00:00Z, a Sunday
 BERLIN = timezone(timedelta(hours=1))
@@ -171,3 +171,17 @@ def test_a_time_says_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (0, ("record",), "0 records"),
+        (1, ("record",), "1 record"),
+        (12_345, ("record",), "12,345 records"),
+        (1, ("entry is", "entries are"), "1 entry is"),
+        (2, ("entry is", "entries are"), "2 entries are"),
+    ],
+)
+def test_one_is_not_many(number: int, words: tuple[str, ...], text: str) -> None:
+    assert counted(number, *words) == text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.delivery.backchannel.protocol import END, write_acks
 from kpipe.errors import KpipeError, Stage
+from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class AckSender:
         """What people should know about acknowledgements that could not be given."""
         notes = []
         if self.without_coordinates:
-            what = f"{self.without_coordinates:,} records came without topic, partition and offset"
+            what = f"{counted(self.without_coordinates, 'record')} came without topic, partition and offset"
             notes.append(f"--ack: {what} and could not be acknowledged; pass whole envelopes through the filter")
         if self.lost:
             notes.append("--ack: consume went away before it heard of all deliveries; it reads some records again")

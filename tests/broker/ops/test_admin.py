@@ -16,6 +16,8 @@ from tests.broker.ops.scenes import commit, java_lags, looked, member, name, row
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe, Result
 
@@ -161,10 +163,10 @@ def test_a_group_is_put_at_the_same_records_of_a_copy(kafka: Cluster, kafka_b: C
     stood = {0: 40, 1: 10, 2: 77}
     commit(kafka, group, {(topic, number): offset for number, offset in stood.items()})
     done = kpipe(
-        "admin", "reset-offsets", "-G", f"b:{group}", "--to", f"trace:a:{group}", "--topic", topic, "--new-topics", *DO,
-        config=config,
+        "admin", "reset-offsets", "-G", f"b:{group}", "--to", f"trace:a:{group}", *DO, config=config,
     )  # fmt: skip
     assert done.code == 0, done.err
+    assert f"undo: nothing was committed before; kpipe admin delete-group b:{group} --execute" in done.err
     unread = {rec.value for rec in kafka.read(topic) if rec.offset >= stood[rec.partition]}
     placed = {number: offset for (_, number), (offset, _) in stands(kafka_b, group).items()}
     later = [rec for rec in kafka_b.read(there) if rec.offset >= placed[rec.partition]]
@@ -184,6 +186,40 @@ def test_what_is_not_copied_yet_is_not_skipped(kafka: Cluster, kafka_b: Cluster,
     call = ("admin", "reset-offsets", "-G", f"b:{group}", "--to", f"trace:a:{group}", "--topic", topic, "--new-topics")
     assert kpipe(*call, *DO, config=config).code == 0
     assert stands(kafka_b, group)[topic, 0][0] == 5
+
+
+def test_what_a_trace_repeats_counts_what_the_group_read_here(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe) -> None:
+    """Back on the first cluster, few records are copies: the sentence says what the table does, not 0."""
+    topic, group = kafka.topic(), name()
+    kafka.write(topic, [b"%d" % n for n in range(5)])
+    kafka_b.topic(name=topic)
+    kafka_b.write(topic, [b"after the failover"])
+    config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+    assert kpipe("forward", "-e", f"b:{topic}", f"a:{topic}", config=config).code == 0
+    commit(kafka, group, {(topic, 0): 4})
+    commit(kafka_b, group, {(topic, 0): 0})
+    done = kpipe("admin", "reset-offsets", "-G", f"a:{group}", "--to", f"trace:b:{group}", "--json", config=config)
+    (move,) = rows(done)
+    assert (move["new"], move["repeated"]) == (0, 4)
+    assert "at most 4 records are repeated" in done.err
+
+
+def test_positions_of_a_file_need_no_topic_by_name(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    """The file names the topics; what was committed before comes back, and what was not is told."""
+    topic, group, at = kafka.topic(2), name(), kpipe.at(kafka.bootstrap)
+    kafka.write(topic, [Rec(b"x", partition=n % 2) for n in range(10)])
+    commit(kafka, group, {(topic, 0): 1})
+    file, undo = tmp_path / "to.csv", tmp_path / "undo"
+    file.write_text(f"{topic},0,2\n{topic},1,3\n")
+    call = ("admin", "reset-offsets", "-G", group, "--to", f"file:{file}", "--undo", undo)
+    done = at(*call)
+    assert (done.code, f"no committed offset in 1 partition, as {topic}[1]: left alone" in done.err) == (1, True)
+    done = at(*call, "--new-topics", *DO)
+    assert done.code == 0, done.err
+    assert f"{group}: 2 partitions moved" in done.err
+    assert "undo: that leaves 1 partition alone, which had no position before" in done.err
+    assert at("admin", "reset-offsets", "-G", group, "--to", f"file:{undo}", *DO).code == 1
+    assert {place: offset for place, (offset, _) in stands(kafka, group).items()} == {(topic, 0): 1, (topic, 1): 3}
 
 
 def test_topics_are_made_like_others_changed_and_deleted(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe) -> None:

@@ -155,7 +155,7 @@ def test_thresholds_end_with_5_and_what_is_not_known_with_1(kafka: Cluster, kpip
     kafka.write(topic, [Rec(b"x", partition=1)])
     assert code(group, "--max-lag", "3") == 0
     done = kpipe.at(kafka.bootstrap)("groups", group, "--max-lag", "3", "--all-partitions")
-    assert (done.code, "have no committed offset" in done.err) == (1, True)
+    assert (done.code, "no committed offset in 1 partition with records" in done.err) == (1, True)
     assert code(never, "--max-lag", "3") == 1
 
 
@@ -168,9 +168,16 @@ def test_a_check_of_a_name_that_is_not_there_is_not_well(kafka: Cluster, kpipe: 
         (("groups", "--topic", "nobody-has-it"), 1, "nobody-has-it: no such topic"),
         (("topics", "--health", "^nobody-"), 5, "^nobody-: no topic matches"),
         (("topics", "--at", "-1h", "nobody-*"), 5, "nobody-*: no topic matches"),
+        (("tail", "--no-follow", "nobody-*"), 5, "nobody-*: no topic matches"),
+        (("stat", "^nobody-"), 5, "^nobody-: no topic matches"),
+        (("find", "nobody-*", "key"), 5, "nobody-*: no topic matches"),
+        (("tail", "nobody-has-it"), 1, "nobody-has-it: no such topic"),
     ):
         done = at(*words)
         assert (done.code, told in done.err, done.out) == (code, True, b""), (words, done)
+    for words in (("topics", "--health"), ("topics",), ("topics", "--at", "-1h")):
+        done = at(*words, topic, "nobody-*")  # one of two: what is there is shown, and the other is told of
+        assert (done.code, "nobody-*: no topic matches" in done.err) == (5, True), words
 
 
 def test_watch_shows_rates_and_what_stands_still(kafka: Cluster, kpipe: Kpipe) -> None:

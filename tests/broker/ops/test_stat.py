@@ -31,3 +31,11 @@ def test_a_sample_and_everything(kafka: Cluster, kpipe: Kpipe) -> None:
     empty = at("stat", kafka.topic())
     assert (empty.code, "all 0 records" in empty.out.decode()) == (0, True)
     assert at("stat", "no-such").code == 1
+
+
+def test_an_empty_key_and_an_empty_header_name_are_seen(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic()
+    kafka.write(topic, [Rec(b"1", b"", (("", b"x"),)), Rec(b"2", b"", (("h", b"x"),))])
+    told = kpipe.at(kafka.bootstrap)("stat", topic).out.decode()
+    assert 'most often: "" 100.0%' in told
+    assert 'headers   "" 50%, h 50%' in told

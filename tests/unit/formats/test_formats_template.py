@@ -177,7 +177,7 @@ def test_an_oversized_delimited_record_is_bad():
         (b"1 a\n101 b\n", "in:2: length is 101; it must lie between -1 and 100"),
         (b"1 a\n1 bc\n", "in:2: '\\n' is not where the format has it; does the input fit the format?"),
         (b"1 a\n5 b", "in:2: the input ends inside a record, 3 bytes after its beginning; is it cut off?"),
-        (b"1 a\n5", "in:2: the input ends inside a record, 1 bytes after its beginning; is it cut off?"),
+        (b"1 a\n5", "in:2: the input ends inside a record, 1 byte after its beginning; is it cut off?"),
         (b"1 a\n" + b"9" * 101, f"in:2: {oversized(100).what}"),
     ],
 )

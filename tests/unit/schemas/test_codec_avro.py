@@ -164,7 +164,7 @@ def test_a_map_that_looks_like_a_tag_is_tagged() -> None:
         (of("long", "local-timestamp-millis"), "1970-01-01T00:00:00.000Z", "leave out Z"),
         (of("int", "date"), "tomorrow", "no date"),
         (["null", "int"], "x", "where one of null, int belongs"),
-        ({"type": "fixed", "name": "F", "size": 2}, {"base64": "YQ=="}, "1 bytes, where F has 2"),
+        ({"type": "fixed", "name": "F", "size": 2}, {"base64": "YQ=="}, "1 byte, where F has 2"),
     ],
 )
 def test_what_does_not_fit_is_told_with_its_path(schema, value, told) -> None:

@@ -83,7 +83,7 @@ def test_where_a_transform_needs_the_value_it_is_a_bad_record_with_the_bytes_as_
     batch = Batch([b"\xff", b"\x02"], file="t", lines=[1, 2])
     decode(batch)
     assert [str(bad.error) for bad in batch.bad] == [
-        "decode: t:1: the value cannot be decoded: the data ends too early (1 bytes)"
+        "decode: t:1: the value cannot be decoded: the data ends too early (1 byte)"
     ]
     assert batch.values == [b'{"x":1}']
     assert said == []
