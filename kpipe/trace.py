@@ -8,7 +8,7 @@ It changes headers only; keys, values and all other headers pass untouched, in o
     trace_hops                               from the second hop on: hops so far
 
 A record without `origin_…` and `trace_hops` has made one hop, and its source is its origin. `full` writes all of it at
-every hop, as kpipe 0.1 did. The `source_` names are those of Karafka's piping, so its consumers understand them.
+every hop. The `source_` names are those of Karafka's piping, so its consumers understand them.
 Clusters are written as their cluster id: a profile's name means different clusters on different machines, and a loop
 guard must not guess. `kpipe.formats.lineage` reads what stands here.
 """
@@ -27,7 +27,7 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kpipe.formats.lineage import Header, Shape
+    from kpipe.formats.lineage import Shape
     from kpipe.record import Batch, Headers
 
 MAX_HOPS = 16
@@ -172,13 +172,12 @@ class Tracer:
 
     def _join(self, kept: Headers, source: Headers, hops: int) -> Headers:
         """What the record carries, this hop and, where there is something to count, the number of hops."""
-        names, full = self._names, self._hop.full
-        if not (hops or full):
-            return [*kept, *source]
-        count: Header = (names.hops, b"%d" % (hops + 1))
-        if full and not (hops and names.has_origin(kept)):
-            return [*kept, *source, *names.as_origin(source), count]
-        return [*kept, *source, count]
+        names = self._names
+        if hops:  # there is an origin by now, or nobody knows it
+            return [*kept, *source, (names.hops, b"%d" % (hops + 1))]
+        if self._hop.full:
+            return [*kept, *source, *names.as_origin(source), (names.hops, b"1")]
+        return [*kept, *source]
 
     def _times_to_tell(self, batch: Batch) -> list[bytes | None] | None:
         """The times at the source that a record itself will not have any more; None when every record keeps its own."""
@@ -188,17 +187,15 @@ class Tracer:
             return None
         if self._hop.times or self._hop.full:
             return [b"%d" % ms if kind else None for kind, ms in stamps]
-        if targets is not None and not all(place.keeps_time for place in self._routed.values()):
-            lost = {name for name, place in self._routed.items() if not place.keeps_time}
-            told: Iterable[object] = [
-                target in lost or stamp != own
-                for target, stamp, own in zip(targets, stamps, new or repeat(None), strict=False)
-            ]
-        elif old is not None:
-            told = [stamp[1] != own[1] for stamp, own in zip(stamps, new or repeat((0, -1)), strict=False)]
-        else:
+        lost = set() if targets is None else {name for name, place in self._routed.items() if not place.keeps_time}
+        if old is None and not lost:
             return None
-        times = [b"%d" % stamp[1] if tell and stamp[0] else None for tell, stamp in zip(told, stamps, strict=True)]
+        told: Iterable[bool] = repeat(True)
+        if new is not None:
+            told = [stamp[1] != own[1] for stamp, own in zip(stamps, new, strict=True)]
+        if targets is not None:
+            told = [target in lost or changed for target, changed in zip(targets, told, strict=False)]
+        times = [b"%d" % stamp[1] if tell and stamp[0] else None for tell, stamp in zip(told, stamps, strict=False)]
         return times if any(times) else None
 
     def _fix(self, topic: str, partition: int) -> Headers:

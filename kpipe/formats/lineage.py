@@ -1,7 +1,7 @@
 """Reads the trace in a record's headers: which of them are a trace, and what the next hop makes of them.
 
 It changes no record. Everything that looks at a trace asks here, so that all understand its three forms: the short one,
-the one that tells everything at every hop (kpipe 0.1, `--trace full`), and Karafka's, which knows no cluster.
+the one that tells everything at every hop (`--trace full`), and Karafka's, which knows no cluster.
 """
 
 from __future__ import annotations
@@ -116,10 +116,6 @@ class TraceNames:
             return 0
         own = {*shape.source, *(shape.origin if hops == 1 else ())} | ({counted} if counted is not None else set())
         return sum(len(headers[place][0].encode()) + len(headers[place][1] or b"") + 2 for place in own)
-
-    def has_origin(self, headers: Headers) -> bool:
-        """Whether the first hop is told apart from the last one."""
-        return bool(self.shape_of(headers).origin)
 
     def as_origin(self, source: Headers) -> Headers:
         """A hop's `source_*` as those of the first one; who read it is not told twice."""

@@ -57,15 +57,15 @@ FULL = {
     "origin_topic": b"in", "origin_partition": b"2", "origin_offset": b"7", "origin_timestamp": b"99",
     "origin_cluster": b"A", "trace_hops": b"1",
 }  # fmt: skip
-OF_0_1: Headers = [
+FULL_ONCE: Headers = [
     ("h", b"1"),
     ("source_topic", b"in"), ("source_partition", b"2"), ("source_consumer_group", b"g"), ("source_cluster", b"A"),
     ("source_offset", b"7"), ("source_timestamp", b"99"),
     ("origin_topic", b"in"), ("origin_partition", b"2"), ("origin_cluster", b"A"), ("origin_offset", b"7"),
     ("origin_timestamp", b"99"), ("trace_hops", b"1"),
 ]  # fmt: skip
-"""A record that kpipe 0.1 forwarded once, byte for byte."""
-OF_0_1_TWICE: Headers = [
+"""A record that was forwarded once with all of a trace, in the order of early traces, byte for byte."""
+FULL_TWICE: Headers = [
     ("h", b"1"),
     ("origin_topic", b"in"), ("origin_partition", b"2"), ("origin_cluster", b"A"), ("origin_offset", b"7"),
     ("origin_timestamp", b"99"),
@@ -87,9 +87,9 @@ def test_without_group_and_cluster_there_is_no_such_header() -> None:
     }  # fmt: skip
 
 
-def test_full_writes_everything_at_the_first_hop_as_0_1_did() -> None:
+def test_full_writes_everything_at_the_first_hop() -> None:
     assert trace(stamped(Hop("A", "g", "B", "out", full=True))) == FULL
-    assert stamped(Hop("A", "g", "B", "out", full=True), [("h", b"1")]).header(0) == OF_0_1
+    assert stamped(Hop("A", "g", "B", "out", full=True), [("h", b"1")]).header(0) == FULL_ONCE
 
 
 def test_the_next_hop_makes_the_source_the_origin_and_counts() -> None:
@@ -112,8 +112,8 @@ def test_the_next_hop_makes_the_source_the_origin_and_counts() -> None:
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize(("headers", "hops"), [(OF_0_1, b"2"), (OF_0_1_TWICE, b"3")])
-def test_records_of_0_1_go_on_with_their_origin(headers: Headers, hops: bytes, *, full: bool) -> None:
+@pytest.mark.parametrize(("headers", "hops"), [(FULL_ONCE, b"2"), (FULL_TWICE, b"3")])
+def test_records_with_all_of_a_trace_go_on_with_their_origin(headers: Headers, hops: bytes, *, full: bool) -> None:
     found = stamped(Hop("B", None, "C", "far", full=full), headers, topic="out", offset=0, time=(1, 5))
     origin = [header for header in headers if header[0].startswith("origin_")]
     time: Headers = [("source_timestamp", b"5")] if full else []
@@ -301,8 +301,8 @@ def test_a_ring_of_three_ends_at_its_last_hop(*, full: bool) -> None:
     assert "a is its origin" in third.bad[0].error.what
 
 
-@pytest.mark.parametrize("headers", [OF_0_1, OF_0_1_TWICE])
-def test_records_of_0_1_end_their_circle(headers: Headers) -> None:
+@pytest.mark.parametrize("headers", [FULL_ONCE, FULL_TWICE])
+def test_records_with_all_of_a_trace_end_their_circle(headers: Headers) -> None:
     assert "in is its origin" in stamped(Hop("X", None, "A", "in"), headers, topic="t").bad[0].error.what
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -62,6 +63,53 @@ def test_all_of_the_trace_is_written_where_it_is_asked_for_whatever_else_a_recor
     found = batch()
     Tracer(Hop("A", full=True))(found)
     assert {"origin_topic", "origin_offset", "trace_hops"} <= set(names(found))
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        (None, b"in"),
+        ([("origin_topic", b"an application's own")], b"in"),
+        ([("source_topic", b"first"), ("source_partition", b"0"), ("source_offset", b"1")], b"first"),
+        ([("trace_hops", b"3")], None),
+        ([("trace_hops", b"1")], None),
+    ],
+)
+def test_an_origin_that_nobody_knows_is_not_made_up(headers: Headers | None, origin: bytes | None) -> None:
+    """All of a trace has the first hop twice, as source and origin; a later hop does not know where the first one was."""
+    found = batch(headers=[headers])
+    Tracer(Hop("A", full=True))(found)
+    assert dict(found.header(0)).get("origin_topic") == origin
+    short = batch(headers=[[("trace_hops", b"3")]])
+    Tracer(Hop("A"))(short)
+    assert set(names(short)) == {*SOURCE, "source_cluster", "trace_hops"}
+
+
+def test_records_of_no_topic_stay_as_they_are_among_others() -> None:
+    found = batch(3, topics=[None, "in", "in"], headers=[None, None, [("trace_hops", b"1")]])
+    Tracer(Hop())(found)
+    assert [found.header(row) for row in range(2)] == [
+        [],
+        [("source_topic", b"in"), ("source_partition", b"2"), ("source_offset", b"8")],
+    ]
+    assert names(found, 2) == [*SOURCE, "trace_hops"]
+
+
+@pytest.mark.parametrize("headers", [None, [("h", b"1")]])
+def test_what_no_hop_has_touched_costs_no_call_a_record(headers: Headers | None) -> None:
+    """`sys.setprofile` counts each call of a Python function: a thousand records cost about as many as ten."""
+
+    def calls(count: int) -> int:
+        found, seen = batch(count, headers=None if headers is None else [headers] * count), []
+        tracer = Tracer(Hop("A", "g", "B", "out"))
+        sys.setprofile(lambda _frame, event, _argument: seen.append(event) if event == "call" else None)
+        try:
+            tracer(found)
+        finally:
+            sys.setprofile(None)
+        return len(seen)
+
+    assert calls(1000) < calls(10) + 100
 
 
 def test_a_loop_has_a_code_and_a_stage_of_its_own() -> None:
@@ -145,6 +193,27 @@ def test_where_every_route_keeps_times_none_is_told() -> None:
     found.targets = ["log", None]
     Tracer(Hop("A"), {"log": Destination("B", "log")})(found)
     assert times(found) == [None, None]
+
+
+def test_a_time_of_another_kind_is_the_same_time() -> None:
+    """A topic that stamps records itself gave it; the copy has it, too."""
+    for targets in (None, ["keep", None]):
+        found = batch(2, timestamps=[(1, 5), (1, 6)])
+        found.source_timestamps = [(2, 5), (2, 7)]
+        found.targets = targets
+        Tracer(Hop("A"), {"keep": Destination("B", "keep")})(found)
+        assert times(found) == [None, b"7"]
+
+
+def test_a_route_that_stamps_records_itself_is_nothing_to_a_batch_without_routes() -> None:
+    routed = {"log": Destination("B", "log", keeps_time=False)}
+    found = batch(timestamps=[(1, 5)])
+    Tracer(Hop("A"), routed)(found)
+    assert times(found) == [None]
+    found = batch(2)
+    found.source_timestamps, found.targets = [(1, 5), (1, 6)], ["log", None]
+    Tracer(Hop("A"), routed)(found)
+    assert times(found) == [b"5", b"6"], "none of them has a time any more"
 
 
 def test_beside_a_route_that_stamps_records_itself_a_changed_time_is_told_too() -> None:
