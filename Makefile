@@ -39,6 +39,7 @@ test: venv ## run all tests; those of the broker on a real Kafka
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not long' $(ARGS)
 
 faults: venv ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
+	$(PIP) install --group queues
 	$(BIN)/python -m tests.broker.lab.prepare
 	@mkdir -p docs
 	@FAULT_RUNS=100 FAULT_TABLE=docs/faults.md $(BIN)/python -m pytest --timeout 3600 tests/faults $(ARGS)
