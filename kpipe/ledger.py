@@ -24,21 +24,29 @@ DeliveryReport: TypeAlias = "Callable[[object | None, object], None]"
 """Told the error, or None when the record is on its target, and the client's message."""
 
 
-def delivery_report(flight: Flight, index: int) -> DeliveryReport:
+SPARE = 40
+"""Flights that are kept for the next batches, with their delivery reports (0.13 MiB for 500 records). An outage opens
+many more, of few records each: kept, each grew to the largest batch and never shrank (soak: 1 MiB a minute)."""
+
+
+def delivery_reports(flight: Flight, indexes: Iterable[int]) -> list[DeliveryReport]:
     """What the client calls once with the outcome of one record; it only takes notes, for a callback must never raise.
 
-    Reused from flight to flight: making one per record costs more than calling it (bench: +100 ns). A closure: calling
-    an object costs twice as much (110 instead of 60 ns).
+    Reused from flight to flight: making one per record costs more than calling it (bench: +100 ns). Closures: calling
+    an object costs twice as much (110 instead of 60 ns). Those of a flight share all but their index: 280 bytes each.
     """
     settle, fail = flight.settled.append, flight.failures.append
 
-    def report(error: object | None, _message: object) -> None:
-        if error is None:
-            settle(index)
-        else:
-            fail((index, error))
+    def make(index: int) -> DeliveryReport:
+        def report(error: object | None, _message: object) -> None:
+            if error is None:
+                settle(index)
+            else:
+                fail((index, error))
 
-    return report
+        return report
+
+    return list(map(make, indexes))
 
 
 class Parcel:
@@ -118,8 +126,8 @@ class Flight:
     def take_reports(self, batch: Batch) -> list[DeliveryReport]:
         """At least one delivery report per record of `batch`, in its order."""
         reports = self.reports
-        for index in range(len(reports), batch.read):
-            reports.append(delivery_report(self, index))
+        if len(reports) < batch.read:
+            reports += delivery_reports(self, range(len(reports), batch.read))
         if batch.index is None:
             return reports
         return [reports[index] for index in batch.index]
@@ -287,7 +295,8 @@ class Ledger:
                 self.on_settled(flight)
             self._book(flight, flight.read)
             flight.reset()
-            self._spare.append(flight)
+            if len(self._spare) < SPARE:
+                self._spare.append(flight)
 
     def _book(self, flight: Flight, settled: int) -> None:
         self.in_flight -= flight.read

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kpipe.ledger import DeliveryReport, Flight, Ledger, Parcel
+from kpipe.ledger import SPARE, DeliveryReport, Flight, Ledger, Parcel
 from kpipe.record import Batch
 
 PLACE = ("t", 0)
@@ -240,3 +240,30 @@ def test_every_report_is_heard_also_within_a_flight() -> None:
     assert heard == sorted(set(heard))
     ledger.settle()
     assert ledger.heard == heard[-1], "nothing came in"
+
+
+def test_an_outage_leaves_no_flights_behind_that_grow_with_every_batch_after_it() -> None:
+    """A trickle opens thousands of small ones; each that was kept grew to the largest batch, 0.3 MiB, for good."""
+    ledger = Ledger()
+    for length, batches in ((1, 3000), (500, 100)) * 2:
+        opened = [tracked(ledger, length) for _ in range(batches)]
+        for _, reports in opened:
+            for report in reports[:length]:
+                report(None, None)
+        ledger.settle()
+    assert ledger.in_flight == 0
+    assert sum(len(flight.reports) for flight in ledger._spare) <= SPARE * 500
+    first, _ = opened[0]
+    assert tracked(ledger, 1)[0] is not first  # the last ones to land are the first to fly again
+
+
+def test_reports_of_a_flight_are_its_own_and_are_used_again() -> None:
+    ledger = Ledger()
+    flight, reports = tracked(ledger, 2)
+    for report in reports:
+        report(None, None)
+    ledger.settle()
+    again, same = tracked(ledger, 3, first=2)
+    assert (again is flight, same[:2]) == (True, reports[:2])
+    same[2]("refused", None)
+    assert (again.settled, again.failures) == ([], [(2, "refused")])
