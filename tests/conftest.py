@@ -82,7 +82,7 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait(self, timeout: float = 30) -> Result:
+    def wait(self, timeout: float = 60) -> Result:
         """Wait for its end; a failed assertion with what it wrote when it does not come."""
         try:
             code = self.process.wait(timeout)
@@ -91,7 +91,11 @@ class Running:
         return Result(code, self.out, self.err)
 
     def wait_for(self, condition: Callable[[], object], timeout: float = 20, what: str = "condition") -> None:
-        """Wait until `condition()` is true; a failed assertion when time is over or the process ended before."""
+        """Wait until `condition()` is true; a failed assertion when time is over or the process ended before.
+
+        `timeout` is for a machine that has nothing else to do; the suite makes it wait for twice as long.
+        """
+        timeout *= 2
         deadline = time.monotonic() + timeout
         while True:
             ended = self.process.poll()
@@ -141,7 +145,7 @@ class Kpipe:
         env: Mapping[str, str] | None = None,
         config: str | None = None,
         cwd: Path | None = None,
-        timeout: float = 60,
+        timeout: float = 90,
     ) -> Result:
         """Run to the end; stdin is empty unless given. A failed assertion after `timeout` seconds."""
         try:

@@ -230,7 +230,11 @@ def dense(size: int) -> bytes:
 
 
 def until(condition: Callable[[], object], what: str, timeout: float = 20) -> None:
-    """Wait until `condition()` is true; LabError with `what` when it does not come true in `timeout` seconds."""
+    """Wait until `condition()` is true; LabError with `what` when it does not come true.
+
+    `timeout` is for a machine that has nothing else to do; it is waited for twice as long.
+    """
+    timeout *= 2
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
