@@ -229,6 +229,13 @@ def share_admin(cluster: Cluster, client: AdminClient, troubles: Troubles) -> No
     _ADMINS.setdefault(_key(cluster), (client, troubles))
 
 
+def forget_admin(cluster: Cluster, client: AdminClient) -> None:
+    """Whoever asks from now on gets another one."""
+    shared = _ADMINS.get(_key(cluster))
+    if shared is not None and shared[0] is client:
+        del _ADMINS[_key(cluster)]
+
+
 def _key(cluster: Cluster) -> tuple[object, ...]:
     return cluster.name, tuple(sorted(cluster.properties.items())), cluster.references
 

@@ -23,11 +23,21 @@ PREFIX = "topic-id="
 
 
 class TopicIds:
-    """The ids of topics, learnt when they are first asked for. `open_admin` is called at the first look."""
+    """The ids of topics, learnt when they are first asked for. `open_admin` is called when there is need of a client.
 
-    def __init__(self, open_admin: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> None:
+    `retire` is called once, before the first look: a client that served the start is not asked again, but let go.
+    """
+
+    def __init__(
+        self,
+        open_admin: Callable[[], Any],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        retire: Callable[[], None] | None = None,
+    ) -> None:
         self.known: dict[str, str] = {}
         self._open_admin = open_admin
+        self._retire = retire
         self._admin: Any = None
         self._clock = clock
         self.next_look = clock() + FIRST_LOOK
@@ -73,6 +83,10 @@ class TopicIds:
         if not self._asked:
             if self.is_away():
                 return set(), set()
+            if self._retire is not None:
+                self._admin = None
+                self._retire()
+                self._retire = None
             self._asked = ask_ids(self._client(), topics)
             self._asked_at = now
             return set(), set()

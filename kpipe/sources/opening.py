@@ -150,7 +150,7 @@ def prepare_source(
     ids = TopicIds(lambda: admin_of(cluster))
     if selection.group is not None:
         admin = GroupAdmin(cluster)
-        ids = TopicIds(lambda: admin.client)
+        ids = TopicIds(lambda: admin_of(cluster), retire=admin.retire)
         selection = _join_as(selection, cluster, admin, own, timeout, stopped)
     if selection.group is not None:
         own["on_commit"] = lambda error, partitions: hooks.committed(error, partitions)  # noqa: PLW0108 - hooked later

@@ -102,9 +102,7 @@ def test_a_cluster_that_goes_and_comes_is_told_of_once_each_and_costs_little(
     run.wait_for_stderr(GONE, 30)
     used, began = cpu_s(run.pid), time.monotonic()
     time.sleep(4)
-    assert (cpu_s(run.pid) - used) / (
-        time.monotonic() - began
-    ) < 0.05  # 1 to 2 % when the machine has nothing else to do
+    assert (cpu_s(run.pid) - used) / (time.monotonic() - began) < 0.03  # 0.5 % when the machine has nothing else to do
     start()
     run.wait_for_stderr(BACK, 40)
     run.signal(signal.SIGTERM)

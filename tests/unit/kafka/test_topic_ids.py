@@ -52,3 +52,22 @@ def test_an_answer_that_is_on_its_way_is_taken_although_the_cluster_went() -> No
     away[0] = True
     ids.look(["orders"])
     assert ids.known == {"orders": "one"}
+
+
+def test_the_client_of_the_start_is_let_go_before_the_first_look() -> None:
+    """One that asked for a group's coordinator would keep a thread busy while its cluster is away."""
+    clients, now, retired = [Admin(), Admin()], [0.0], [0]
+
+    def retire() -> None:
+        clients.pop(0)
+        retired[0] += 1
+
+    first, second = clients
+    ids = TopicIds(lambda: clients[0], clock=lambda: now[0], retire=retire)
+    ids.learn(["orders"])
+    assert (first.asked, retired) == (1, [0])
+    for turn in range(3):
+        now[0] = 20.0 * (turn + 1)
+        ids.look(["orders"])
+        ids.look(["orders"])
+    assert (first.asked, second.asked, retired) == (1, 3, [1])
