@@ -5,13 +5,16 @@ It never imports kpipe, and no process outlives its test.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sysconfig
+import termios
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -79,6 +82,22 @@ class Running:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
 
+    def wait_until_read(self, timeout: float = 20) -> None:
+        """Wait until it has taken all that was written to its stdin: a pipe tells how much it holds."""
+        pipe = self.process.stdin
+        assert pipe is not None
+        self.wait_for(lambda: fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, timeout, "stdin is read")
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that it and the processes that it started have used; one that only waits uses next to none."""
+        listed = (path.read_text().split() for path in Path(f"/proc/{self.pid}/task").glob("*/children"))
+        return sum(map(_cpu_s, [str(self.pid), *chain.from_iterable(listed)]))
+
+    def wait_until_busy(self, cpu_s: float, timeout: float = 60) -> None:
+        """Wait until it has used so much CPU: more than a start needs, so that it is at the work that it was given."""
+        self.wait_for(lambda: self.cpu_s >= cpu_s, timeout, f"{cpu_s:g} s of CPU")
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -122,6 +141,13 @@ class Running:
 
     def _said(self) -> str:
         return f"\nstderr: {self.err[-2000:]}\nstdout: {self.out[-500:]!r}"
+
+
+def _cpu_s(pid: str) -> float:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 class Kpipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import time
@@ -20,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from kpipe.kafka.librdkafka import can_send_columns
 from tests.broker.lab.cluster import Cluster, until
+from tests.broker.lab.runs import balance
 from tests.broker.lab.security import Fortress
 from tests.broker.test_security import allow, secrets_of, toml, ways_in
 from tests.broker.test_shutdown import high
@@ -32,11 +32,10 @@ ONE_BY_ONE = ("-H", "by=record")
 WAYS = pytest.mark.parametrize("way", [(), ONE_BY_ONE], ids=["by column", "by record"])
 
 
-def balance(summary: Path) -> tuple[int, int, int, int]:
+def counts(summary: Path) -> tuple[int, ...]:
     """Read, delivered, failed and unknown."""
-    found = json.loads(summary.read_text())
-    assert found["read"] == found["delivered"] + found["failed"] + found["unknown"]
-    return found["read"], found["delivered"], found["failed"], found["unknown"]
+    found = balance(summary)
+    return tuple(found[name] for name in ("read", "delivered", "failed", "unknown"))
 
 
 def test_this_machine_can() -> None:
@@ -178,7 +177,7 @@ def test_a_throttled_batch_arrives_in_order(kafka: Cluster, kpipe: Kpipe, tmp_pa
     done = kpipe.at(kafka.bootstrap)("produce", *options, topic, stdin=text)
     assert (done.code, done.err.count("stdin:7001 ->")) == (1, 1)
     assert [record.value for record in kafka.read(topic)] == values
-    assert balance(tmp_path / "summary") == (15_001, 15_000, 1, 0)
+    assert counts(tmp_path / "summary") == (15_001, 15_000, 1, 0)
 
 
 def test_a_topic_that_is_made_takes_all(kafka: Cluster, kpipe: Kpipe) -> None:
@@ -220,7 +219,7 @@ def test_a_topic_that_may_not_be_written_is_told_as_one_by_one(kpipe: Kpipe, tmp
                 )  # fmt: skip
                 assert told.code == 4, told.err
                 assert f"not authorised: no ACL allows WRITE on {what}" in told.err
-                read, delivered, failed, unknown = balance(summary)
+                read, delivered, failed, unknown = counts(summary)
                 assert (delivered, failed + unknown) == (0, read)
         assert lab.read(topic) == []
     finally:
@@ -256,7 +255,7 @@ def test_a_signal_in_mid_input_delivers_what_was_read(kafka: Cluster, kpipe: Kpi
     assert running.wait(15).code == -signal.SIGTERM
     there = held(kafka, topic)
     assert there == list(range(len(there)))
-    assert balance(tmp_path / "summary") == (len(there), len(there), 0, 0)
+    assert counts(tmp_path / "summary") == (len(there), len(there), 0, 0)
 
 
 def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
@@ -268,7 +267,7 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
     until(lambda: len(held(kafka, topic)) == 10_000, "the first lines are there")
     kafka.broker.pause()
     feed(running, 10_000, 5_000)
-    time.sleep(0.3)  # nobody can see from outside that the lines were read
+    running.wait_until_read()
     running.signal(signal.SIGTERM)
     running.wait_for_stderr("waiting for 5,000 records that were read")
     asked = time.monotonic()
@@ -276,7 +275,7 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
     ended = running.wait(10)
     assert time.monotonic() - asked < 3
     assert ended.code == 1
-    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    read, delivered, failed, unknown = counts(tmp_path / "summary")
     assert (read, delivered, failed + unknown) == (15_000, 10_000, 5_000)
     assert unknown > 0
     assert "stdin:10001" in ended.err
@@ -295,11 +294,11 @@ def test_a_full_queue_under_a_frozen_broker_is_given_up(kafka: Cluster, kpipe: K
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     feed(running, 1, 5_000)
-    time.sleep(0.3)
+    running.wait_until_read()
     running.signal(signal.SIGTERM)
     ended = running.wait(10)
     assert ended.code == 1
-    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    read, delivered, failed, unknown = counts(tmp_path / "summary")
     assert (read, delivered) == (5_001, 1)
     assert unknown <= 100 <= failed
     assert "stdin:2" in ended.err
@@ -321,7 +320,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: Cluster, kp
     about = [f"kpipe: connect: {kafka.bootstrap}: {news}" for news in ("not reachable since ", "reachable again")]
     assert all(line.startswith(tuple(about)) for line in ended.err.splitlines()), ended.err
     assert held(kafka, topic) == list(range(60_000))
-    assert balance(tmp_path / "summary") == (60_000, 60_000, 0, 0)
+    assert counts(tmp_path / "summary") == (60_000, 60_000, 0, 0)
 
 
 def test_a_topic_that_is_deleted_ends_the_run(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
@@ -335,7 +334,7 @@ def test_a_topic_that_is_deleted_ends_the_run(kafka: Cluster, kpipe: Kpipe, tmp_
     ended = running.wait(20)
     assert ended.code == 1
     assert f"stdin:20001 -> {kafka.bootstrap}/{topic}: " in ended.err
-    read, delivered, failed, unknown = balance(tmp_path / "summary")
+    read, delivered, failed, unknown = counts(tmp_path / "summary")
     assert (read, delivered, failed + unknown) == (25_000, 20_000, 5_000)
 
 

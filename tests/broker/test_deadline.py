@@ -5,7 +5,6 @@ A run that got a signal ends within --drain-timeout and a second, and always say
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 import uuid
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.cluster import Rec, until
+from tests.broker.lab.runs import balance
 from tests.faults.watch import watching
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ DRAIN = 1.5
 SECOND = 1.0
 MACHINE = 0.75
 """Seconds that a crowded machine may add."""
-OUTCOMES = ("delivered", "filtered", "dead_lettered", "failed", "unknown")
 HANGING = '''
 """The client with one call that hangs, once a file is there: what a frozen broker or a bug of the library can do."""
 import os, time
@@ -59,13 +58,6 @@ EXACTLY_ONCE = [
     "Producer.begin_transaction", "Producer.flush", "Consumer.consumer_group_metadata", "Consumer.close",
 ]  # fmt: skip
 RESUME = ["Consumer.list_topics", "Consumer.get_watermark_offsets", "Consumer.committed", "Consumer.close"]
-
-
-def balance(path: Path) -> dict[str, int]:
-    """Read a summary, whose outcomes add up to what was read."""
-    found = json.loads(path.read_text())
-    assert found["read"] == sum(found[name] for name in OUTCOMES), found
-    return found
 
 
 def ended_in_time(running: Running, drain: float = DRAIN) -> int:
@@ -184,10 +176,10 @@ def test_patterns_that_backtrack_answer_a_signal(kafka: Cluster, kpipe: Kpipe, t
     running = kpipe.at(kafka.bootstrap).start(name, *grouped, *way, *options, *places)
     if name == "produce":
         running.write((SLOW + b"\n") * 200)
-    time.sleep(3)  # a batch of 200 takes 100 s
-    assert running.process.poll() is None, running.err
+    running.wait_until_busy(2)  # a batch of 200 takes 100 s
     code, found = ended_in_time(running), balance(summary)
-    assert code == (1 if found["read"] else -signal.SIGTERM)  # on a crowded machine to join takes longer than that
+    assert code == 1
+    assert found["read"] > 0
     assert found["delivered"] == 0
     if grouped:
         assert kafka.committed(grouped[1], source).get(0, 0) < 200
@@ -213,6 +205,6 @@ def test_a_jq_program_that_loops_answers_a_signal(kafka: Cluster, kpipe: Kpipe, 
         "forward", "-G", "jq-loops", "--map", "until(. == 0; . + 1)", "--on-error", "skip",
         "--drain-timeout", str(DRAIN), "--summary", summary, source, target,
     )  # fmt: skip
-    time.sleep(3)
+    running.wait_until_busy(2)
     assert ended_in_time(running) == 1
     assert balance(summary)["delivered"] == 0

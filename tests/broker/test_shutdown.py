@@ -19,7 +19,7 @@ import pytest
 
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.lab.leash import leashed
-from tests.broker.lab.runs import close_pipe
+from tests.broker.lab.runs import OUTCOMES, balance, close_pipe
 from tests.conftest import COMMAND, Result
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 SIGNALS = pytest.mark.parametrize("number", [TERM, INT, HUP], ids=lambda number: number.name)
 SLOW = ("-X", "target.queue.buffering.max.messages=500", "-X", "target.linger.ms=20")  # some 25,000 records a second
 FROZEN = 1.0  # --drain-timeout of the runs whose broker does not answer
-OUTCOMES = ("delivered", "filtered", "dead_lettered", "failed", "unknown")
 
 
 def lines(count: int, first: int = 0) -> list[bytes]:
@@ -42,13 +41,6 @@ def lines(count: int, first: int = 0) -> list[bytes]:
 
 def values(cluster: Cluster, topic: str) -> list[bytes | None]:
     return [record.value for record in cluster.read(topic)]
-
-
-def balance(path: Path) -> dict[str, int]:
-    """Read a summary, whose outcomes add up to what was read."""
-    found = json.loads(path.read_text())
-    assert found["read"] == sum(found[name] for name in OUTCOMES), found
-    return found
 
 
 def high(cluster: Cluster, topic: str) -> int:
@@ -273,7 +265,7 @@ def test_a_second_signal_gives_up_and_spills(
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     running.write(b"k:1\nk:\nnokey\xff\n")
-    time.sleep(0.3)  # nobody can see from outside that the lines were read
+    running.wait_until_read()
     running.signal(TERM)
     running.wait_for_stderr("waiting for 3 records that were read")
     asked = time.monotonic()
@@ -336,7 +328,7 @@ def test_the_drain_deadline_holds_while_the_broker_is_frozen(
 
     kafka.broker.pause()
     produce.write(b"b\n")
-    time.sleep(0.3)
+    produce.wait_until_read()
     ended = ended_in_time(produce)
     assert ended.code == 1
     assert ": stdin:2" in ended.err
@@ -381,7 +373,7 @@ def test_a_full_disk_for_spill_and_summary_still_tells_what_was_lost(kafka: Clus
     kafka.read(topic, at_least=1)
     kafka.broker.pause()
     running.write(b"b\n")
-    time.sleep(0.3)
+    running.wait_until_read()
     running.signal(TERM)
     ended = running.wait(10)
     assert ended.code == 1

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from hypothesis import given
@@ -18,14 +17,11 @@ JKS = b"\xfe\xed\xfe\xed\x00\x00\x00\x02"
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(client_file):
     """Read a client file, and give its properties and notes."""
 
     def read(text, name="client.properties"):
-        path = tmp_path / name
-        path.write_text(dedent(text))
-        path.chmod(0o600)
-        table, notes = read_client_file(path)
+        table, notes = client_file(text, name)
         return {key: setting.value for key, setting in table.settings.items()}, notes
 
     return read

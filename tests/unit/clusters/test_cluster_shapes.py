@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from textwrap import dedent
 
 import pytest
 
 from kpipe.clusters.config import import_files
-from kpipe.clusters.foreign import find_foreign, read_client_file
+from kpipe.clusters.foreign import find_foreign
 from kpipe.clusters.profiles import Flags, load_profiles
 from kpipe.clusters.properties import REFUSED_PROPERTIES
 from kpipe.errors import UsageError
@@ -25,12 +24,11 @@ NAMES = ("client.properties", "client.config", "client.conf", "client")
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(client_file):
+    """Read a client file, and give its table, properties and notes."""
+
     def read(text, name="client.properties"):
-        path = tmp_path / name
-        path.write_text(dedent(text))
-        path.chmod(0o600)
-        table, notes = read_client_file(path)
+        table, notes = client_file(text, name)
         return table, {key: setting.value for key, setting in table.settings.items()}, notes
 
     return read
