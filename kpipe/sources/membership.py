@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from kpipe.ledger import TopicPartition
     from kpipe.sources.assignment import Assignment
     from kpipe.sources.fetching import Fetching
-    from kpipe.sources.gaps import TopicWatch
     from kpipe.sources.offsets import OffsetResolver, StartOffsets
     from kpipe.sources.selection import Discovery, Hooks, Selection
+    from kpipe.sources.topic_watch import TopicWatch
 
 FIRST_LOOK, REFRESH = 0.05, 1.0
 """Seconds between looks at what the other members have committed, for one that is done: doubled from one to the next.

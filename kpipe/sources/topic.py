@@ -15,11 +15,13 @@ from kpipe.kafka.offsets import Offset, OffsetKind
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 from kpipe.sources.assignment import Assignment
+from kpipe.sources.client_events import Events
 from kpipe.sources.fetching import BATCH, WAIT, Fetching
-from kpipe.sources.gaps import Events, Gaps, TopicWatch
+from kpipe.sources.gaps import Gaps
 from kpipe.sources.membership import Assigned, Membership
 from kpipe.sources.offsets import StartOffsets, find_ends
 from kpipe.sources.selection import BEGINNING, Discovery, Hooks, Selection, find_places, match_topics
+from kpipe.sources.topic_watch import TopicWatch
 from kpipe.sources.transactions import OpenTransactions
 
 if TYPE_CHECKING:

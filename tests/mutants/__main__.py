@@ -46,6 +46,8 @@ MODULES = (
     "kpipe/sinks/bisect_batch.py",
     "kpipe/sinks/bisect_transaction.py",
     "kpipe/sources/gaps.py",
+    "kpipe/sources/topic_watch.py",
+    "kpipe/sources/client_events.py",
 )
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 KILLED, SURVIVED, UNRUN = "killed", "survived", "unrun"

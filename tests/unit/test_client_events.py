@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kpipe.errors import KpipeError, UnreachableError
-from kpipe.sources.gaps import Events
+from kpipe.sources.client_events import Events
 from kpipe.sources.selection import BEGINNING, Selection
 
 
