@@ -377,7 +377,7 @@ def test_a_full_disk_for_spill_and_summary_still_tells_what_was_lost(kafka: Clus
     running.signal(TERM)
     ended = running.wait(10)
     assert ended.code == 1
-    assert "/dev/full: cannot spill 1 undelivered records: No space left on device" in ended.err
+    assert "/dev/full: cannot spill 1 undelivered record: No space left on device" in ended.err
     assert "/dev/full: cannot write the summary: No space left on device" in ended.err
     assert ": stdin:2" in ended.err
     assert "Traceback" not in ended.err
