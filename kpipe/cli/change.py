@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
-from kpipe.cli.looking import json_line, write
+from kpipe.cli.looking import json_line, look_of, write
 from kpipe.errors import KpipeError, Stage, UsageError, visible
+from kpipe.ops.options import LookingOptions
 from kpipe.units import counted
 
 if TYPE_CHECKING:
@@ -79,8 +81,13 @@ def refuse_silence(change: ChangeOptions, nothing: str = "nothing was changed") 
 
 
 def print_plan(change: ChangeOptions, text: str, **fields: Any) -> None:
-    """One line of a plan, for people or programs."""
-    write(json_line({**fields, "execute": change.execute}) if change.json else f"{visible(text)}\n")
+    """One line of a plan, for people or programs; a terminal gets it folded between words."""
+    if change.json:
+        write(json_line({**fields, "execute": change.execute}))
+        return
+    width = look_of(LookingOptions()).width
+    lines = [visible(text)] if width is None else textwrap.wrap(visible(text), width, subsequent_indent="  ")
+    write("".join(f"{line}\n" for line in lines))
 
 
 def conclude_change(problems: Sequence[str], done: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -251,8 +252,9 @@ class GroupsView:
         from kpipe.ops.table import Table, duration, number
 
         watched = (">IN/S?", ">OUT/S?", ">CATCH UP?", ">MARGIN?") if self._trends is not None else ()
-        columns = ("GROUP", "STATE", "KIND", "PROTOCOL", ">MEMBERS", ">BEHIND", ">TIME BEHIND", *watched, "NOTE?")
-        table = Table(columns)
+        lag = (">BEHIND", ">TIME BEHIND|TIME")
+        columns = ("GROUP", "STATE", "KIND", "PROTOCOL", ">MEMBERS|MEM", *lag, *watched, "NOTE?")
+        table = Table(columns, spare=("KIND", "PROTOCOL"))
         for cluster, group in found:
             table.add(
                 cluster.where(group.group) if len(self._asked) > 1 else group.group,
@@ -292,11 +294,15 @@ class GroupsView:
             f"members: {members}, behind: {records}, {duration(group.behind_ms)}"
         )
         notes = _group_notes(group)
-        lines = [head + (f" ({', '.join(notes)})" if notes else "")] if not self._looking.no_header else []
+        head += f" ({', '.join(notes)})" if notes else ""
+        lines = [head] if look.header else []
+        if look.width is not None:
+            lines = [part for line in lines for part in textwrap.wrap(line, look.width, subsequent_indent="  ")]
         watched = (">IN/S", ">OUT/S", ">CATCH UP", ">MARGIN") if self._trends is not None else ()
         table = Table(
-            ("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">BEHIND", ">TIME BEHIND", *watched, ">LOST?", "MEMBER?",
-             "HOST?", "METADATA?", "NOTE?")
+            ("TOPIC", ">PARTITION|PART", ">COMMITTED", ">END", ">BEHIND", ">TIME BEHIND|TIME", *watched, ">LOST?",
+             "MEMBER?", "HOST?", "METADATA?", "NOTE?"),
+            spare=("METADATA", "HOST"),
         )  # fmt: skip
         for row in group.rows:
             table.add(

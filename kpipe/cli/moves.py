@@ -63,7 +63,16 @@ def show_moves(plans: Sequence[Reset], change: ChangeOptions, *, named: bool = F
                     )
                 )
         return
-    columns = ("TOPIC", ">PARTITION", ">CURRENT", ">NEW", ">SKIPPED", ">REPEATED", "NEXT RECORD OF", "NOTE?")
+    columns = (
+        "TOPIC",
+        ">PARTITION|PART",
+        ">CURRENT",
+        ">NEW",
+        ">SKIPPED",
+        ">REPEATED",
+        "NEXT RECORD OF|NEXT OF",
+        "NOTE?",
+    )
     table = Table(("GROUP?", *columns))
     for reset in plans:
         for move in reset.moves:

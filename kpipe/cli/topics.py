@@ -102,7 +102,7 @@ def _name(cluster: Cluster, topic: Topic, found: Found) -> str:
 def _list(found: Found, looking: LookingOptions) -> str:
     from kpipe.ops.table import Table, moment, number
 
-    table = Table(("TOPIC", ">PARTITIONS", ">REPLICAS", ">RECORDS", "KEPT", "CLEANUP", "NEWEST", "HEALTH?"))
+    table = Table(("TOPIC", ">PARTITIONS|PART", ">REPLICAS|REPL", ">RECORDS", "KEPT", "CLEANUP", "NEWEST", "HEALTH?"))
     for cluster, topics in found:
         for topic in topics:
             bound = "" if topic.exact or topic.records is None else "≤ "
@@ -138,7 +138,20 @@ def _partitions(found: Found, looking: LookingOptions) -> str:
     from kpipe.ops.table import Table, moment, number
 
     table = Table(
-        ("TOPIC", ">PART", ">LEADER", "REPLICAS", "ISR", ">START", ">END", ">STABLE", "FIRST", "NEWEST", "HEALTH?")
+        (
+            "TOPIC",
+            ">PART",
+            ">LEADER|LEAD",
+            "REPLICAS|REPL",
+            "ISR",
+            ">START",
+            ">END",
+            ">STABLE",
+            "FIRST",
+            "NEWEST",
+            "HEALTH?",
+        ),
+        spare=("FIRST",),
     )
     for cluster, topics in found:
         for topic in topics:

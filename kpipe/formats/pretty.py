@@ -27,11 +27,13 @@ Span: TypeAlias = tuple[str, str]
 """A text and its style."""
 
 STYLES = {
-    "time": "2", "null": "2;3", "key": "1", "name": "36", "trace": "2", "field": "34", "text": "32", "number": "35",
-    "word": "33", "hex": "2", "bad": "31", "": "",
+    "time": "2", "null": "2;3", "key": "1", "name": "38;5;30", "trace": "2", "field": "38;5;31", "text": "38;5;64",
+    "number": "38;5;133", "word": "38;5;130", "hex": "2", "bad": "31", "": "",
 }  # fmt: skip
-PLACES = ("36", "33", "35", "32", "34", "31", "96", "93", "95", "92")
-"""Colours that tell topics and clusters apart; the same name has the same one in every run."""
+"""Of the 256 colours of xterm those that are read on white and on black alike: of the first 16 yellow, green and cyan
+vanish on white, and blue on black."""
+PLACES = tuple(f"38;5;{number}" for number in (30, 130, 133, 64, 62, 68, 97, 66, 101, 132))
+"""Colours, none of them red, that tell topics and clusters apart; the same name has the same one in every run."""
 LEAST_WIDTH = 24
 TAB = "  "
 HEX_ROW = 16

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from kpipe.errors import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-GAP = "  "
-LEAST = 12
-"""Columns below which a name is not cut."""
+GAP = 2
+LEAST, ENOUGH = 12, 16
+"""Columns below which a name is not cut, and below which it is not while there is other room."""
 MOMENT = re.compile(r"(\d{4}-|)(\d\d-\d\d \d\d:\d\d)(:\d\d|)")
 """A cell that is a time, as `moment` writes it, or shorter."""
-STYLES = {"bad": "1;31", "warn": "35", "good": "32", "dim": "2", "head": "1", "": ""}
+STYLES = {"bad": "1;31", "warn": "35", "head": "1", "": ""}
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,9 +42,13 @@ class Look:
 
 @dataclass(slots=True)
 class Table:
-    """Rows under `columns`; `>NAME` is aligned to the right, `NAME?` is left out where every cell is empty."""
+    """Rows under `columns`; `>NAME` is aligned to the right, `NAME?` is left out where every cell is empty.
+
+    Where a terminal is narrow, `NAME|SHORT` has its short head, and columns of `spare` go, the first one first.
+    """
 
     columns: Sequence[str]
+    spare: Sequence[str] = ()
     rows: list[Sequence[str]] = field(default_factory=list)
     styles: list[Mapping[int, str]] = field(default_factory=list)
 
@@ -62,55 +66,91 @@ class Table:
         ]
         if len(kept) < len(self.columns):
             return self._of(kept).text(look)
-        heads = [name.removeprefix(">").removesuffix("?") for name in self.columns]
+        heads = [self._head(place) for place in range(len(self.columns))]
         lines = [heads, *self.rows] if look.header else list(self.rows)
+        gap = GAP
         times = {place for place in range(len(heads)) if any(MOMENT.fullmatch(row[place]) for row in self.rows)}
+        texts = [at for at, name in enumerate(self.columns) if not name.startswith(">") and at not in times]
         widths = _widths(lines, len(heads))
-        for form in (r"\2\3", r"\2") if times and look.width is not None else ():
-            if _total(widths) > look.width:  # type: ignore[operator]
-                lines = [
-                    [_shorter(cell, form, look.year) if at in times else cell for at, cell in enumerate(row)]
-                    for row in lines
-                ]
-                widths = _widths(lines, len(heads))
-        self._shrink(widths, look.width, times)
+        if look.width is not None:
+
+            def fits(least: int) -> bool:
+                cut = [min(width, least) if at in texts else width for at, width in enumerate(widths)]
+                return _total(cut, gap) <= look.width  # type: ignore[operator]
+
+            for make in self._shorter_lines(times, look):
+                if not fits(look.width):
+                    lines = make(lines)
+                    widths = _widths(lines, len(heads))
+            if not fits(ENOUGH) and (spared := self._without_spare()) is not None:
+                return spared.text(look)
+            gap = GAP if fits(ENOUGH) else 1
+            _shrink(widths, look.width, texts, gap)
         styles = [dict.fromkeys(range(len(heads)), "head"), *self.styles] if look.header else self.styles
-        shown = [self._line(line, widths, look, style) for line, style in zip(lines, styles, strict=True)]
+        shown = [self._line(line, widths, look, style, gap) for line, style in zip(lines, styles, strict=True)]
         return "".join(f"{line}\n" for line in shown)
+
+    def _head(self, place: int, *, short: bool = False) -> str:
+        long, _, brief = self.columns[place].removeprefix(">").removesuffix("?").partition("|")
+        return brief if short and brief else long
+
+    def _shorter_lines(self, times: set[int], look: Look) -> list[Callable[[list[Sequence[str]]], list[Sequence[str]]]]:
+        """What makes lines narrower, in this order: times without a year, short heads, times without seconds."""
+
+        def times_as(form: str) -> Callable[[list[Sequence[str]]], list[Sequence[str]]]:
+            return lambda lines: [
+                [_shorter(cell, form, look.year) if at in times else cell for at, cell in enumerate(row)]
+                for row in lines
+            ]
+
+        def short_heads(lines: list[Sequence[str]]) -> list[Sequence[str]]:
+            if not look.header:
+                return lines
+            return [[self._head(place, short=True) for place in range(len(self.columns))], *lines[1:]]
+
+        return [times_as(r"\2\3"), short_heads, times_as(r"\2")]
+
+    def _without_spare(self) -> Table | None:
+        """The table without the first column that can be spared; None where there is none."""
+        for name in self.spare:
+            kept = [place for place in range(len(self.columns)) if self._head(place) != name]
+            if len(kept) < len(self.columns):
+                return self._of(kept)
+        return None
 
     def _of(self, kept: Sequence[int]) -> Table:
         """The table of these columns alone."""
         styles = [{new: each[old] for new, old in enumerate(kept) if old in each} for each in self.styles]
         columns = [self.columns[place].removesuffix("?") for place in kept]
-        return Table(columns, [[row[place] for place in kept] for row in self.rows], list(styles))
+        return Table(columns, self.spare, [[row[place] for place in kept] for row in self.rows], list(styles))
 
-    def _shrink(self, widths: list[int], limit: int | None, whole: set[int]) -> None:
-        """Take what is too much from the widest column of text, as long as it is wide; `whole` ones are not cut."""
-        if limit is None:
-            return
-        texts = [at for at, name in enumerate(self.columns) if not name.startswith(">") and at not in whole]
-        while texts and _total(widths) > limit:
-            widest = max(texts, key=lambda place: widths[place])
-            if widths[widest] <= LEAST:
-                return
-            widths[widest] -= 1
-
-    def _line(self, cells: Sequence[str], widths: Sequence[int], look: Look, styles: Mapping[int, str]) -> str:
+    def _line(
+        self, cells: Sequence[str], widths: Sequence[int], look: Look, styles: Mapping[int, str], gap: int
+    ) -> str:
         parts: list[str] = []
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
             text = shorten(cell, width)
             blank = " " * (width - _width(text))
             text = look.paint(text, styles.get(place, ""))
             parts.append(f"{blank}{text}" if self.columns[place].startswith(">") else f"{text}{blank}")
-        return GAP.join(parts).rstrip()
+        return (" " * gap).join(parts).rstrip()
 
 
 def _widths(lines: Sequence[Sequence[str]], columns: int) -> list[int]:
     return [max((_width(line[place]) for line in lines), default=0) for place in range(columns)]
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(GAP) * (len(widths) - 1)
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _shrink(widths: list[int], limit: int, texts: Sequence[int], gap: int) -> None:
+    """Take what is too much from the widest column of text, as long as it is wide."""
+    while texts and _total(widths, gap) > limit:
+        widest = max(texts, key=lambda place: widths[place])
+        if widths[widest] <= LEAST:
+            return
+        widths[widest] -= 1
 
 
 def _shorter(cell: str, form: str, year: int | None) -> str:

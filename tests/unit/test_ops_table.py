@@ -88,3 +88,17 @@ def test_times_lose_their_year_and_seconds_before_a_name_is_cut_and_only_this_ye
     assert shown(60) == "a-topic-of-a-long-name  2019-01-02 03:04:05  11-28 03:10:00"
     assert shown(56) == "a-topic-of-a-long-name  2019-01-02 03:04:05  11-28 03:10"
     assert shown(50) == "a-topic-…ng-name  2019-01-02 03:04:05  11-28 03:10"
+
+
+def test_a_narrow_terminal_takes_short_heads_then_columns_that_can_be_spared_then_blanks() -> None:
+    def shown(width: int) -> list[str]:
+        made = Table(("NAME", ">PARTITION|PART", ">END", "HOST?"), spare=("HOST",))
+        made.add("a-topic-of-16-le", 3, "1,234", "10.0.0.1")
+        return made.text(Look(width=width)).splitlines()
+
+    assert shown(46) == ["NAME              PARTITION    END  HOST", "a-topic-of-16-le          3  1,234  10.0.0.1"]
+    assert shown(43) == ["NAME              PART    END  HOST", "a-topic-of-16-le     3  1,234  10.0.0.1"]
+    assert shown(36) == ["NAME              PARTITION    END", "a-topic-of-16-le          3  1,234"]
+    assert shown(29) == ["NAME              PART    END", "a-topic-of-16-le     3  1,234"]
+    assert shown(28) == ["NAME             PART   END", "a-topic-of-16-le    3 1,234"]
+    assert shown(25) == ["NAME           PART   END", "a-topic…-16-le    3 1,234"]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kpipe.formats.pretty import PrettyEncoder
+from kpipe.formats.pretty import PLACES, STYLES, PrettyEncoder
 from kpipe.record import Batch
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -91,3 +91,24 @@ def test_a_time_beyond_the_calendar_is_shown_as_it_is() -> None:
     assert f"{10**17} ms" in show(given)
     given.timestamps = [(0, -1)]
     assert show(given).startswith("---")
+
+
+def luminance(number: int) -> float:
+    """Of one of xterm's 256 colours, relative to white (WCAG 2.1)."""
+    cube = (0, 95, 135, 175, 215, 255)
+    colour = (205, 0, 0) if number == 1 else tuple(cube[(number - 16) // step % 6] for step in (36, 6, 1))
+    red, green, blue = (
+        ((level / 255 + 0.055) / 1.055) ** 2.4 if level > 10 else level / 255 / 12.92 for level in colour
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("code", sorted({*PLACES, *STYLES.values()}))
+def test_colours_are_read_on_white_and_on_black(code: str) -> None:
+    """A contrast of 3 is what WCAG asks of large text and of signs; yellow on white has 1.1."""
+    if code == "31" or code.startswith("38;5;"):
+        light = luminance(1 if code == "31" else int(code.rpartition(";")[2]))
+        assert 1.05 / (light + 0.05) >= 3
+        assert (light + 0.05) / 0.05 >= 3
+    else:  # bold, faint, italic: the terminal's own colour
+        assert set(code.split(";")) <= {"", "1", "2", "3"}
