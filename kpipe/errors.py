@@ -12,6 +12,7 @@ Nothing here prints or exits: the porch (`kpipe.cli`) turns an error into one li
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
 
 
@@ -124,6 +125,12 @@ class BadRecord(KpipeError):
 
 GO_ON = "use --on-error skip or dlq:TOPIC to go on without such records"
 """What to do about a bad record; who does so already need not be told."""
+_POLICY = re.compile(r"(?:; | or )(?:use )?--on-error (?:skip or dlq:TOPIC to go on [a-z ]+|skip|dlq:TOPIC)")
+
+
+def without_policy(text: str) -> str:
+    """A message without its advice to use --on-error: for a run that does, and for what a dead letter says."""
+    return _POLICY.sub("", text)
 
 
 class UnreachableError(KpipeError):

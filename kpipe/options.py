@@ -150,6 +150,9 @@ class Options:
                 check_choice(option.names[0], value, option.choices)
 
 
+LOG_FORMATS = ("text", "json")
+
+
 def check_choice(option: str, value: str, choices: "Sequence[str]") -> str:
     """One of the words an option takes; UsageError naming the nearest."""
     if value in choices or any(_fills_in(choice, value) for choice in choices):
@@ -705,7 +708,7 @@ class RunOptions(Options):
         help="Write the metrics to FILE at the end, for node_exporter's textfile collector (FILE.prom).",
     )
     log_format: str = option(
-        MESSAGES, "--log-format", default="text", choices=("text", "json"), shown=True, variable="KPIPE_LOG_FORMAT",
+        MESSAGES, "--log-format", default="text", choices=LOG_FORMATS, shown=True, variable="KPIPE_LOG_FORMAT",
         help="How kpipe's own messages are written: json is one object a line.",
     )
     verbose: bool = option(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from kpipe.errors import GO_ON, Interrupted, KpipeError, UndeliveredError, in_words
+from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words, without_policy
 from kpipe.ledger import Unsent
 from kpipe.run_state import RunState
 from kpipe.units import counted
@@ -91,6 +91,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.state = self.state or RunState(self.ledger)
+        self.state.observers += self.observers
+        self.observers = self.state.observers
 
     @property
     def error(self) -> KpipeError | None:
@@ -119,8 +121,7 @@ class Pipeline:
 
     def progress(self) -> None:
         """The main loop moves: whoever looks on is told."""
-        for observe in self.observers:
-            observe()
+        self.state.progress()
 
     def is_over(self) -> bool:
         """Whether nothing more is to be read."""
@@ -225,7 +226,7 @@ class Pipeline:
                 return
             if position is not None:
                 self.state.told.add(position)
-        self.say(f"{str(error).removesuffix(f'; {GO_ON}')}; skipped (--on-error skip)")
+        self.say(f"{without_policy(str(error))}; skipped (--on-error skip)")
 
     def _cut_at_limit(self, batch: Batch, flight: Flight) -> None:
         """Whatever stands behind the last record that is wanted was not read: neither a bad one nor a filtered one."""

@@ -13,7 +13,7 @@ from kpipe.ledger import Mark
 from kpipe.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from kpipe.errors import KpipeError
     from kpipe.ledger import Flight, Ledger, TopicPartition
@@ -36,9 +36,16 @@ class RunState:
     """Records that were certainly not written."""
     reasons: dict[tuple[int, int], object] = field(default_factory=dict)
     """Why a record was not delivered, by the flight's id and the record's place."""
+    observers: list[Callable[[], None]] = field(default_factory=list)
+    """Who looks on: called once a turn of the main loop, and by whoever keeps it waiting. None waits, none fails."""
     told: set[tuple[TopicPartition, int]] = field(default_factory=set)
     """Records of which it was said that they are left out, as long as an aborted transaction may read them again."""
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
+
+    def progress(self) -> None:
+        """The run lives, though it may be waiting: whoever looks on is told."""
+        for observe in self.observers:
+            observe()
 
     def mark(self) -> None:
         """What was read so far is final; `rewind` and `write_off` come back to here."""

@@ -119,6 +119,7 @@ def run_line(arguments: Sequence[str]) -> int:
     """Run a command; whatever goes wrong becomes one line on stderr and an exit code."""
     log_format[0] = _log_format(arguments)
     try:
+        _check_environment()
         _translate(arguments)
         code = app(args=list(arguments), prog_name="kpipe", standalone_mode=False)
     except TyperException as error:
@@ -234,6 +235,15 @@ def _log_format(arguments: Sequence[str]) -> str:
         if name == "--log-format":
             chosen = value if sign else "".join(arguments[place + 1 : place + 2])
     return chosen
+
+
+def _check_environment() -> None:
+    """UsageError for what a variable of all commands cannot mean; empty is not set, as for typer."""
+    name = "KPIPE_LOG_FORMAT"
+    if chosen := os.environ.get(name):
+        from kpipe.options import LOG_FORMATS, check_choice
+
+        check_choice(name, chosen, LOG_FORMATS)
 
 
 def as_json(text: str, now: float, kind: str) -> str:

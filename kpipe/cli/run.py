@@ -142,7 +142,7 @@ def _conclude(
     pipeline, ledger, error = planned.pipeline, planned.pipeline.ledger, planned.pipeline.error
     code = _exit_code(planned, fail_if_empty=fail_if_empty)
     unsaved = _write_summary(summary, options, stop)
-    unsaved = unsaved or finish_observers(observers, code or unsaved)
+    unsaved = finish_observers(observers, code or unsaved) or unsaved
     # What stdout did not take is still in the topic: one line (or none, for a reader that had enough) says it all.
     unwritten = isinstance(error, WriteError) and _prints_records(pipeline)
     if isinstance(error, ReaderGone) and (unwritten or ledger.complete):

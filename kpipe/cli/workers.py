@@ -76,8 +76,9 @@ def _conclude(
         code = code or int(Exit.UNDELIVERED)
     if not ledger.complete or run.verbose or (sys.stderr.isatty() and not run.quiet):
         tell(summary.line())
-    code = _write(summary, run, stop) or code
-    code = finish_observers(observers, code) or code
+    unsaved = _write(summary, run, stop)
+    unsaved = finish_observers(observers, code or unsaved) or unsaved
+    code = code or unsaved
     if stop.signal is not None and not code:
         die_by(stop.signal)
     if not code and fail_if_empty and not ledger.read:

@@ -201,10 +201,30 @@ def mechanism(properties: Mapping[str, Any]) -> str:
     return str(properties.get("sasl.mechanism", "GSSAPI")).upper()
 
 
+BY_MEANING = {
+    **dict.fromkeys(("brokers", "broker", "bootstrap", "hosts", "host", "servers", "server"), "bootstrap.servers"),
+    **dict.fromkeys(("user", "username", "sasl.user", "login"), "sasl.username"),
+    **dict.fromkeys(("password", "pass"), "sasl.password"),
+    **dict.fromkeys(("mechanism", "sasl"), "sasl.mechanism"),
+    **dict.fromkeys(("protocol", "tls", "ssl"), "security.protocol"),
+    **dict.fromkeys(("ca", "cafile", "ssl.ca", "truststore"), "ssl.ca.location"),
+    **dict.fromkeys(("compression", "codec"), "compression.type"),
+    **dict.fromkeys(("linger", "batch.time"), "linger.ms"),
+    **dict.fromkeys(("group", "consumer.group"), "group.id"),
+    **dict.fromkeys(("registry", "schema.registry"), "schema.registry.url"),
+    "offset.reset": "auto.offset.reset",
+    "isolation": "isolation.level",
+    "timeout": "socket.timeout.ms",
+}
+"""What people write for a property whose name is spelt quite differently."""
+
+
 def did_you_mean(word: str, candidates: Collection[str]) -> str:
     """Advice with the nearest match: `did you mean 'acks'?`; without one, the few candidates there are."""
     from difflib import get_close_matches
 
+    if (meant := BY_MEANING.get(word.lower().replace("_", ".").replace("-", "."), "")) in candidates:
+        return f"did you mean {meant!r}?"
     if matches := get_close_matches(word.lower(), sorted(candidates), n=1, cutoff=0.6):
         return f"did you mean {matches[0]!r}?"
     if not candidates:

@@ -113,6 +113,7 @@ class ExactlyOnce:
         self._line = line
         self.commits = commits or Commits()
         self.state, self.ledger = state, state.ledger
+        line.progress = state.progress
         self._make_sink = make_sink
         self._sink = make_sink()
         self._source = source
@@ -175,11 +176,13 @@ class ExactlyOnce:
         """Wait until all that was sent is written; False when something was not."""
         deadline = self._clock() + timeout
         while not self._sink.flush(0.1):
+            self.state.progress()
             if self.ledger.has_news() or self._forced() or self._clock() > deadline:
                 return False
         return not self.ledger.has_news()
 
     def _has_patience(self) -> bool:
+        self.state.progress()
         opened = self._line.opened
         late = opened is None or self._clock() - opened > self._line.timeout * 0.75
         self._broken = self._broken or late

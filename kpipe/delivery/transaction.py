@@ -98,6 +98,8 @@ class TransactionLine:
         """Whether nobody waits for an answer any longer: the deadline of a signal has passed."""
         self.remaining = remaining
         """Seconds until then; as many as it is given when no signal came."""
+        self.progress: Callable[[], None] = lambda: None
+        """Called between the slices of a wait: a service manager that hears nothing for so long would end the run."""
         self._open_producer = open_producer
         self._where = where
         self._clock = clock
@@ -183,6 +185,7 @@ class TransactionLine:
         thread.start()
         while thread.is_alive() and not self.given_up():
             thread.join(LEAST)
+            self.progress()
         thread.join(GRACE)
         if thread.is_alive():
             self.stuck, self.opened = True, None
@@ -248,6 +251,7 @@ class TransactionLine:
                 if not error.args[0].retriable():
                     raise
                 self._doubtful = True
+                self.progress()
                 if self._clock() >= deadline or self.given_up():
                     raise
             else:

@@ -73,6 +73,8 @@ class LineEncoder:
         self._key_bordered = key_delimiter is not None and has_border(key_delimiter)
         self.ambiguous = self.ambiguous_keys = 0
         self.nulls = 0
+        self.keeps_apart = "-J" if delimiter == b"\0" else "-0 or -J"
+        """What tells records apart where this delimiter does not."""
 
     def __call__(self, batch: Batch) -> bytes:
         """Return the batch as one block."""

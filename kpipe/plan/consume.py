@@ -116,7 +116,7 @@ def _format_notes(encode: object) -> list[str]:
     if ambiguous:
         notes.append(
             f"encode: {counted(ambiguous, 'time')} a value held the delimiter itself; "
-            "use -0 or -J to keep records apart"
+            f"use {getattr(encode, 'keeps_apart', '-J')} to keep records apart"
         )
     if keys := getattr(encode, "ambiguous_keys", 0):
         notes.append(f"encode: {counted(keys, 'time')} a key held a delimiter itself; use -J, or another key delimiter")

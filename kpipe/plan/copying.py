@@ -73,7 +73,7 @@ class Copying:
         word = self._word
         if word == "same" and ready.partitions < (wanted := self._opened.partitions(self._topics)):
             what = f"has {counted(ready.partitions, 'partition')}, the source has {wanted}; add some or drop `same`"
-            raise KpipeError(what, where=ready.where, stage=Stage.CONFIG)
+            raise UsageError(what, where=ready.where)
         choice = choose_partition(word, self._wiring.sending.keyless, ready)
         if self._old_keys and not word:
             return by_key_as_it_was(choice, ready.partitions, ready.partitioner)

@@ -266,8 +266,12 @@ class Supervisor:
                 self._take_balance(member, line)
 
     def _hear(self, member: WorkerSlot, line: str) -> None:
-        """A line of a worker; of a cluster that goes or comes all of them tell at once, and the first is enough."""
-        if line.startswith("connect: "):
+        """A line of a worker; what all of them tell at once is enough from the first.
+
+        That is of a cluster that goes or comes, and whatever they find before they have read anything: what is wrong
+        with the options, or with the topics.
+        """
+        if line.startswith("connect: ") or not member.last.get("read"):
             now, words = time.monotonic(), re.sub(r" since .*| after .*", "", line)
             if now - self._told.get(words, -ECHO) < ECHO:
                 return

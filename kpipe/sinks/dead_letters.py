@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.errors import GO_ON, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.errors import Exit, KpipeError, Stage, UndeliveredError, UnreachableError, without_policy
 from kpipe.kafka.errors import Kind, is_lasting, kind_of
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
@@ -42,7 +42,7 @@ def with_error(headers: Headers, error: KpipeError, prefix: str = "") -> Headers
     return [
         *(header for header in headers if header[0] not in names),
         (prefix + "error_code", error.code.encode()),
-        (prefix + "error_message", error.what.removesuffix(f"; {GO_ON}").encode(errors="replace")),
+        (prefix + "error_message", without_policy(error.what).encode(errors="replace")),
         (prefix + "error_stage", error.stage.value.encode()),
         (prefix + ATTEMPTS, b"%d" % attempts),
     ]

@@ -342,7 +342,7 @@ def test_the_same_partitions_or_a_refusal(kafka: Cluster, kpipe: Kpipe) -> None:
     fixed = run("forward", "-e", "--to-partition", "1", source, fewer)
 
     assert {(int(r.value or b"") % 3, r.partition) for r in kafka.read(target)} == {(0, 0), (1, 1), (2, 2)}
-    assert refused.code == 1
+    assert refused.code == 2
     assert "has 2 partitions, the source has 3" in refused.err
     assert refused.err.count("\n") == 1
     assert fixed == QUIET

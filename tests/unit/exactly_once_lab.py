@@ -81,7 +81,9 @@ class FakeSink:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
-    def send(self, batch: Batch, flight: Flight, _idle: Any) -> None:
+    def send(self, batch: Batch, flight: Flight, idle: Any) -> None:
+        for _ in range(self.lab.waits):
+            idle()
         for value, report in zip(batch.values, flight.take_reports(batch), strict=False):
             error = self.lab.refuse.get(value)
             self.lab.sent.append(value)
@@ -178,6 +180,8 @@ class Lab:
             clock=lambda: self.now,
         )
         self.ledger = self.once.ledger
+        self.waits = 0
+        """How often a sink asks whether to go on waiting for room in its queue."""
         self.pipeline = Pipeline(
             self.source,  # type: ignore[arg-type]
             [*stages, self.once.leave_out_refused],

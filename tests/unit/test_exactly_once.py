@@ -238,3 +238,13 @@ def test_a_broken_producer_commits_nothing_at_the_end() -> None:
     assert lab.commits == []
     assert "abort" in lab.line.log
     assert lab.ledger.delivered == 0
+
+
+def test_a_queue_that_stays_full_is_waited_for_in_the_sight_of_observers() -> None:
+    """A watchdog of 60 s ended a run that was only waiting for its transaction."""
+    lab = Lab(b"0", b"1")
+    heard: list[int] = []
+    lab.waits = 3
+    lab.pipeline.observers.append(lambda: heard.append(len(lab.sent)))
+    lab.run()
+    assert heard.count(0) >= 3  # before the first record is sent

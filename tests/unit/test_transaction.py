@@ -125,6 +125,21 @@ def test_init_is_called_again_while_it_may_be() -> None:
     assert lab.first.calls == ["init"] * 3
 
 
+@pytest.mark.parametrize("call", ["offsets", "commit", "abort"])
+def test_whoever_looks_on_hears_of_a_wait_for_the_coordinator(call: str) -> None:
+    """A service manager with WatchdogSec=60 must not end a run that only waits for its transaction."""
+    lab = Lab(**{call: [TIMED_OUT, TIMED_OUT]})
+    lab.line.start(5)
+    heard: list[float] = []
+    lab.line.progress = lambda: heard.append(lab.clock())
+    if call == "abort":
+        lab.line.begin()
+        lab.line.abort(10.0)
+    else:
+        lab.commit()
+    assert len({at for at in heard if at > 0}) >= 2
+
+
 def test_init_gives_up_in_time() -> None:
     lab = Lab(init=[TIMED_OUT] * 9)
     with pytest.raises(UnreachableError):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kpipe.cli.run import _list_lost
-from kpipe.run.summary import SHOWN
+from kpipe.cli.run import _conclude, _list_lost
+from kpipe.ledger import Ledger
+from kpipe.options import RunOptions
+from kpipe.run.summary import SHOWN, Summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,15 @@ def test_the_list_ends_with_where_the_records_are(
     *listed, last = capsys.readouterr().err.splitlines()
     assert len(listed) == SHOWN
     assert last == f"kpipe: not delivered: 90 more, from stdin:{SHOWN + 1} to stdin:100{advice}"
+
+
+def test_a_summary_that_cannot_be_written_does_not_keep_observers_from_their_end(tmp_path: Path) -> None:
+    """--metrics-file and others are left behind, too; the code is that of the run, or 1."""
+    ended: list[int] = []
+    observer = SimpleNamespace(finish=ended.append)
+    pipeline = SimpleNamespace(ledger=Ledger(), error=None, sink=None)
+    planned = SimpleNamespace(pipeline=pipeline, notes=list, fell_short=lambda: False)
+    options = RunOptions(summary=str(tmp_path / "no" / "such" / "folder"), quiet=True)
+    stop = SimpleNamespace(signal=None)
+    code = _conclude(planned, Summary(Ledger()), options, stop, [observer], fail_if_empty=False)  # type: ignore[arg-type,list-item]
+    assert (code, ended) == (1, [1])

@@ -63,6 +63,10 @@ def test_one_property_has_one_name(name, one):
         ("SASL.Username", "sasl.username"),
         ("security.protocl", "security.protocol"),
         ("read_olny", "read_only"),
+        ("brokers", "bootstrap.servers"),
+        ("bootstrap_servers", "bootstrap.servers"),
+        ("username", "sasl.username"),
+        ("compression", "compression.type"),
     ],
 )
 def test_a_typing_error_names_the_nearest_match(name, meant):
