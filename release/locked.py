@@ -1,5 +1,7 @@
 """pylock.toml (PEP 751): every package that kpipe needs, with the hashes of its files; the one source of all builds.
 
+Metrics are in it: a unit for Kubernetes asks for them, and nothing can be added to an image or a package.
+
 `make lock` writes it for all platforms at once. The files come from the index that the installer is set up for; the
 addresses in the lock are those of the files themselves.
 """
@@ -76,5 +78,6 @@ def write() -> None:
     environment = {**os.environ}
     if os.path.exists("/etc/ssl/certs/ca-certificates.crt"):
         environment.setdefault("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--quiet", "--no-header"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "metrics"]
+    command += ["--universal", "--quiet", "--no-header"]
     run([*command, "--python-version", "3.11", "--upgrade", "--output-file", "pylock.toml"], cwd=ROOT, env=environment)

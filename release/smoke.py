@@ -69,7 +69,7 @@ def _artefacts(dist: Path) -> list[tuple[str, str, str]]:
     copy = f"install -m755 /dist/{onefile.name} /usr/local/bin/kpipe; K=/usr/local/bin/kpipe"
     found = [
         (wheel.name, "deb12", f"{venv} {locked}; K=/opt/k/bin/kpipe"),
-        (sdist.name, "deb12", f"{venv} /dist/{sdist.name}; K=/opt/k/bin/kpipe"),
+        (sdist.name, "deb12", f"{venv} '/dist/{sdist.name}[metrics]'; K=/opt/k/bin/kpipe"),
         *((onefile.name, suite, copy) for suite in BASES),
     ]
     architecture = run(["dpkg", "--print-architecture"]).strip()

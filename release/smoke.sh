@@ -30,4 +30,7 @@ start=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' unit)
 [ -x "$start" ]
 check "a unit starts nothing of this user's" "${start#"$HOME"}" "$start"
 "$kpipe" plugins --json >/dev/null
+# What a unit for Kubernetes asks of the image, and everybody of a service: numbers.
+"$kpipe" broker --topics a:1,b:1 -- sh -c "echo 1 | \"$kpipe\" produce a; \"$kpipe\" forward -q -G m -e --metrics-file numbers a b"
+grep -q '^kpipe_records_total{.*outcome="delivered".* 1' numbers
 echo "smoke: ok: $("$kpipe" --version) from $kpipe as $(id -u)"

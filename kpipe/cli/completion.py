@@ -20,6 +20,8 @@ def completion(shell: str, options: CompletionOptions) -> int:
     from kpipe.cli.shells import SCRIPTS
 
     shell = shell or os.path.basename(os.environ.get("SHELL", ""))
+    if not shell:
+        raise UsageError("kpipe completion: SHELL is not set, so name the shell: kpipe completion bash, zsh or fish")
     if shell not in SCRIPTS:
         raise UsageError(f"kpipe completion {shell!r}: it takes {', '.join(SCRIPTS)}")
     if not options.install:

@@ -167,6 +167,8 @@ def instead_of_option(command: str, words: Sequence[str], name: str, known: Any)
     names = [each for each in known if each.startswith("--")]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7) if name.startswith("--") else []
     near = near or [each for each in names if len(name) > 4 and each.startswith(name)][:1]
+    if command == "unit":
+        return f"{command} has no {name}; write -- before the command line: kpipe unit systemd -- forward -G g a:t b:t"
     hint = f"did you mean {near[0]}?" if near else f"see kpipe {command} --help"
     return f"{command} has no {name}; {hint}"
 

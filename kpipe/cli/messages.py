@@ -232,6 +232,15 @@ MESSAGES = (
         "Name it by reference: `password_file`, `password_command`, `password_env`.",
     ),
     Message(
+        "unit",
+        (
+            "…: the service sees no home and no /tmp; install kpipe for all users, or as one file",
+            "forward without -G starts from the beginning each time the unit starts, and sends all again; add -G GROUP",
+        ),
+        "The unit is printed, and would not do what you want: it cannot start what lies in a home, or repeats itself.",
+        "The Debian package, `pipx install --global`, the one file in `/usr/local/bin`; a group.",
+    ),
+    Message(
         "project-file",
         ("ignored, because …", "ignored: …"),
         "A `kpipe.toml` in this directory is not trusted, wholly or in part: it may come from somebody else.",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from typer.exceptions import TyperException
 from typer.main import get_command
 
 from kpipe import __version__
+from kpipe.cli import tell
 from kpipe.cli.command import build_command
 from kpipe.errors import UsageError
 from kpipe.options import Operand, UnitOptions, check_choice
@@ -33,6 +36,10 @@ def unit(words: list[str], options: UnitOptions) -> int:
         raise UsageError(f"kpipe unit {kind}: name the command line, as in: kpipe unit {kind} -- forward -G g a:t b:t")
     line = read_line(words[1:], options, absolute_paths=kind in ("systemd", "timer", "cron"))
     sys.stdout.write(_print(kind, line, options))
+    if line.repeats:
+        tell(
+            "forward without -G starts from the beginning each time the unit starts, and sends all again; add -G GROUP"
+        )
     return 0
 
 
@@ -43,11 +50,11 @@ def _print(kind: str, line: Any, options: UnitOptions) -> str:
         case "systemd":
             from kpipe.deploy.systemd import service
 
-            return service(line, installed_command(), __version__)
+            return service(line, _seen(installed_command()), __version__)
         case "timer":
             from kpipe.deploy.systemd import timer
 
-            return timer(line, installed_command(), __version__, options.schedule)
+            return timer(line, _seen(installed_command()), __version__, options.schedule)
         case "cron":
             from kpipe.deploy.cron import crontab
 
@@ -67,6 +74,15 @@ def _print(kind: str, line: Any, options: UnitOptions) -> str:
         scale=options.scale,
         most=options.max_replicas,
     )
+
+
+def _seen(command: list[str]) -> list[str]:
+    """The command; a warning when the service, which sees no home, could not start it."""
+    from kpipe.deploy.systemd import hidden
+
+    if path := hidden(command):
+        tell(f"{path}: the service sees no home and no /tmp; install kpipe for all users, or as one file")
+    return command
 
 
 PATHS = ("config_file", "config", "transforms", "schema", "spill", "summary", "ack", "commit_acked", "metrics_file")
@@ -125,7 +141,23 @@ def read_line(words: list[str], options: UnitOptions, *, absolute_paths: bool) -
         "end" not in (values.get("offset") or ()),
         writes=tuple(dict.fromkeys(written)),
         credentials=commandline.parse_credentials(options.credential),
+        repeats=name == "forward" and not (bounded or group or values.get("resume_by_trace")),
+        config="" if values.get("config") else _configuration([*places, *_further(values)]),
     )
+
+
+def _further(values: Any) -> list[str]:
+    """Other places that a line sends to."""
+    return [*(values.get("also") or ()), str(values.get("on_error") or "").removeprefix("dlq:")]
+
+
+def _configuration(places: list[str]) -> str:
+    """The user's configuration, when there is one or a place names a cluster of one."""
+    from kpipe.clusters.profiles import Flags, user_config_path
+    from kpipe.deploy.commandline import names_cluster
+
+    path, _ = user_config_path(Flags(), os.environ, Path.cwd())
+    return str(path) if path and (path.is_file() or any(map(names_cluster, places))) else ""
 
 
 def _buffer(value: Any) -> int:

@@ -39,6 +39,10 @@ class CommandLine:
     """Files that it reads and that must be there: configuration, transforms, schemas."""
     writes: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = False
+    """Whether it sends everything again when it is started again."""
+    config: str = ""
+    """The user's configuration that the line needs and does not name with --config."""
 
     @property
     def typed(self) -> str:
@@ -66,6 +70,11 @@ def refuse_secrets(properties: Sequence[str]) -> None:
                 f'-X {name}: a secret has no place in a unit; write password_file = "…" into the configuration and '
                 "hand the file over with --credential"
             )
+
+
+def names_cluster(place: str) -> bool:
+    """Whether a place is on a cluster that a configuration names, not on the current one or at addresses."""
+    return re.match(r"[A-Za-z0-9][\w.-]*:", place) is not None and "/" not in place
 
 
 def parse_credentials(texts: Sequence[str]) -> dict[str, str]:

@@ -45,8 +45,15 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
 
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 - what ProtectHome and PrivateTmp hide
+CONFIG = "/etc/kpipe/config.toml"
 WATCHDOG = 60
 """Seconds without a turn of the main loop after which systemd starts the service again."""
+
+
+def hidden(command: Sequence[str]) -> str:
+    """What the service could not see of what starts kpipe; empty when all is well."""
+    return next((part for part in command if part.startswith(HIDDEN)), "")
 
 
 def service(line: CommandLine, command: Sequence[str], version: str) -> str:
@@ -119,6 +126,7 @@ def _shared(line: CommandLine) -> list[str]:
     return [
         f"StateDirectory={line.name}",
         f"CacheDirectory={line.name}",
+        *([f"Environment=KPIPE_CONFIG={CONFIG}"] if line.config else []),
         f"Environment=XDG_CACHE_HOME=/var/cache/{line.name} PEX_ROOT=/var/cache/{line.name}/pex",
         *credentials,
         *([f"ReadWritePaths={' '.join(line.writes)}"] if line.writes else []),
@@ -134,8 +142,16 @@ def _head(line: CommandLine, version: str, where: str, then: str) -> str:
         f'# The configuration finds the secret {name} as password_file = "/run/credentials/{line.name}.service/{name}".'
         for name in line.credentials
     ]
+    config = [
+        f"# The configuration, which the service reads as a user of its own: install -D -m 644 {line.config} {CONFIG}"
+    ]
     return "\n".join(
-        [f"# kpipe {version}: {line.typed}", f"# Into {where}, then: systemctl daemon-reload; {then}", *credentials]
+        [
+            f"# kpipe {version}: {line.typed}",
+            f"# Into {where}, then: systemctl daemon-reload; {then}",
+            *(config if line.config else []),
+            *credentials,
+        ]
     )
 
 

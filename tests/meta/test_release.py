@@ -25,7 +25,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 def test_the_lock_holds_what_kpipe_asks_for() -> None:
     versions = {each.name: each.version for each in FOUND}
-    for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["metrics"]]:
         wanted = Requirement(text)
         assert wanted.specifier.contains(versions[wanted.name]), f"{text}: run make lock"
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from kpipe.broker import EmbeddedBroker
+from kpipe.deploy.systemd import hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,3 +233,46 @@ def test_a_service_of_type_notify_is_ready_alive_and_stopping(
     run.signal(signal.SIGTERM)
     assert "EXTEND_TIMEOUT_USEC=19000000" in manager.hear("STOPPING=1")
     assert run.wait().code == -signal.SIGTERM
+
+
+NAMED = ("forward", "-G", "mirror", "prod:orders", "staging:orders")
+
+
+@pytest.mark.parametrize(
+    ("line", "home", "read"),
+    [
+        (NAMED, "", True),
+        (("forward", "-b", "kafka:9092", "-G", "g", "orders", "prod:copy"), "", True),
+        (("forward", "-b", "kafka:9092", "-G", "g", "--on-error", "dlq:prod:bad", "orders", "copy"), "", True),
+        (FORWARD, "x", True),
+        (FORWARD, "", False),
+        (("forward", "-G", "g", "kafka:9092/orders", "kafka:9092/copy"), "", False),
+        (("forward", "--config", "/etc/my.toml", "-G", "g", "prod:orders", "prod:copy"), "", False),
+    ],
+)
+def test_a_service_reads_the_configuration_that_its_line_needs(
+    kpipe: Kpipe, line: tuple[str, ...], home: str, read: bool
+) -> None:
+    """It is another user, whose home has none: every name of a cluster was unknown to it."""
+    config = kpipe.home / "config" / "kpipe" / "config.toml"
+    if home:
+        config.parent.mkdir(parents=True)
+        config.write_text('[clusters.prod]\nbootstrap.servers = "kafka:9092"\n')
+    text = unit(kpipe, "systemd", "--", *line)
+    assert ("Environment=KPIPE_CONFIG=/etc/kpipe/config.toml\n" in text) == read
+    assert (f"install -D -m 644 {config} /etc/kpipe/config.toml" in text) == read
+
+
+def test_what_a_service_could_not_start_or_would_repeat_is_told(kpipe: Kpipe) -> None:
+    told = kpipe("unit", "systemd", "--", "forward", "-b", "k:1", "a", "b")
+    assert told.code == 0
+    assert "forward without -G starts from the beginning" in told.err
+    assert kpipe("unit", "systemd", "--", *FORWARD).err == ""
+    assert hidden(["/home/ada/.local/bin/python", "-m", "kpipe"]) == "/home/ada/.local/bin/python"
+    assert (hidden(["/usr/bin/kpipe"]), hidden(["/opt/home/kpipe"])) == ("", "")
+
+
+def test_the_dashes_that_are_missing_are_named(kpipe: Kpipe) -> None:
+    told = kpipe("unit", "systemd", *FORWARD)
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "write -- before the command line" in told.err
