@@ -13,7 +13,7 @@ from kpipe.ops.options import AlterOptions, ChangeOptions, CreateOptions, Delete
 from kpipe.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kpipe.kafka.connection import Connection
     from kpipe.options import ConnectionOptions
@@ -64,6 +64,7 @@ def create_topic(text: str, connection: ConnectionOptions, options: CreateOption
         replication=replication if replication > 0 else None,
         config=config,
     )
+    changes.create_topic(cluster, name, partitions, replication, config, only_check=True)
     if not confirmed(name, change):
         return 0
     changes.create_topic(cluster, name, partitions, replication, config)
@@ -114,6 +115,7 @@ def alter_topic(text: str, connection: ConnectionOptions, options: AlterOptions,
         )  # fmt: skip
     if options.partitions is not None:
         _plan_partitions(cluster, name, len(entry.partitions), options.partitions, change)
+    _check_plan(cluster, name, settings, options.partitions)
     if not confirmed(name, change):
         return 0
     if settings:
@@ -125,6 +127,16 @@ def alter_topic(text: str, connection: ConnectionOptions, options: AlterOptions,
         return _read_back(cluster, name, lambda found: len(found.partitions) == wanted, "altered")
     tell(f"{cluster.where(name)}: altered, and read back")
     return 0
+
+
+def _check_plan(cluster: Connection, name: str, settings: Mapping[str, str | None], partitions: int | None) -> None:
+    """KpipeError for a plan that the broker would refuse: it is asked before anybody confirms."""
+    from kpipe.kafka import changes
+
+    if settings:
+        changes.alter_topic(cluster, name, settings, only_check=True)
+    if partitions is not None:
+        changes.add_partitions(cluster, name, partitions, only_check=True)
 
 
 def _plan_partitions(cluster: Connection, name: str, before: int, after: int, change: ChangeOptions) -> None:

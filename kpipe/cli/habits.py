@@ -132,7 +132,7 @@ def instead_of_options(words: Sequence[str], options_of: Callable[[str], Any]) -
         told = "asks for offsets by time" if "-Q" in words else "lists topics"
         keep = _brokers(words)
         if "-Q" in words:
-            return f"-Q {told} in kcat; type: {line_of(['consume', *keep, '-o', '@TIME', '-c', '1', '-J', 'TOPIC'])}"
+            return f"-Q {told} in kcat; type: {line_of(['topics', *keep, '--at', 'TIME', 'TOPIC'])}"
         return f"-L {told} in kcat; type: {line_of([ours, *keep])}"
     command = "produce" if "-P" in words else "consume"
     if not _is_known(words[0], options_of(command)):
@@ -158,8 +158,31 @@ def _brokers(words: Sequence[str]) -> list[str]:
     return []
 
 
+OF_GROUPS = {
+    "--reset-offsets": "kpipe admin reset-offsets -G GROUP --to POSITION",
+    "--delete": "kpipe admin delete-group GROUP",
+    "--describe": "kpipe groups GROUP",
+    "--members": "kpipe groups GROUP",
+    "--list": "kpipe groups",
+    "--all-groups": "kpipe groups",
+}
+OF_TOPICS = {
+    "--create": "kpipe admin create-topic NAME:PARTITIONS",
+    "--alter": "kpipe admin alter-topic TOPIC",
+    "--delete": "kpipe admin delete-topic TOPIC",
+    "--describe": "kpipe topics --partitions TOPIC",
+    "--list": "kpipe topics",
+    "--under-replicated-partitions": "kpipe topics --health",
+    "--unavailable-partitions": "kpipe topics --health",
+}
+ACTIONS = {"groups": OF_GROUPS, "topics": OF_TOPICS}
+"""What Kafka's own tools do by an option of theirs."""
+
+
 def instead_of_option(command: str, words: Sequence[str], name: str, known: Any) -> str:
     """One line for an option that a command does not have."""
+    if ours := ACTIONS.get(command, {}).get(_base(name)):
+        return f"{command} has no {name}; type: {ours}"
     changed = translate(words, known)
     if changed != list(words) and (habit := OPTIONS.get(_base(name))):
         why = f": {habit.why}" if habit.why else ""

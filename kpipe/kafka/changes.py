@@ -28,24 +28,39 @@ def refuse_read_only(connection: Connection) -> None:
 
 
 def create_topic(
-    connection: Connection, name: str, partitions: int, replication: int, config: Mapping[str, str]
+    connection: Connection,
+    name: str,
+    partitions: int,
+    replication: int,
+    config: Mapping[str, str],
+    *,
+    only_check: bool = False,
 ) -> None:
-    """Make a topic; -1 for the cluster's own number of partitions or replicas."""
+    """Make a topic, or with `only_check` ask whether it could be; -1 for the cluster's own number of either."""
     refuse_read_only(connection)
-    error = ask_to_create(connection.admin, name, partitions, replication, config, connection.timeout)
+    error = ask_to_create(
+        connection.admin, name, partitions, replication, config, connection.timeout, only_check=only_check
+    )
     if error is not None:
         raise fail(error, f"topic {name}", "CREATE").error(connection.where(name), Stage.CONFIG)
 
 
 def ask_to_create(
-    admin: Any, name: str, partitions: int, replication: int, config: Mapping[str, str], timeout: float
+    admin: Any,
+    name: str,
+    partitions: int,
+    replication: int,
+    config: Mapping[str, str],
+    timeout: float,
+    *,
+    only_check: bool = False,
 ) -> Any:
     """Make a topic with an admin client, within `timeout` seconds: None, or the client's error where it was not made.
 
     A broker that does not answer in time is a TimeoutError.
     """
     new = client_names().NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
-    asked = admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)
+    asked = admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout, validate_only=only_check)
     try:
         asked[name].result(timeout + 1)
     except TimeoutError as error:
@@ -55,17 +70,22 @@ def ask_to_create(
     return None
 
 
-def add_partitions(connection: Connection, name: str, partitions: int) -> None:
-    """Give a topic so many partitions in all."""
+def add_partitions(connection: Connection, name: str, partitions: int, *, only_check: bool = False) -> None:
+    """Give a topic so many partitions in all; `only_check`: only ask whether it could have them."""
     refuse_read_only(connection)
     asked = connection.admin.create_partitions(
-        [client_names().NewPartitions(name, partitions)], request_timeout=connection.timeout
+        [client_names().NewPartitions(name, partitions)], request_timeout=connection.timeout, validate_only=only_check
     )
     _finish(connection, asked[name], name, f"topic {name}", "ALTER")
 
 
-def alter_topic(connection: Connection, name: str, config: Mapping[str, str | None]) -> None:
-    """Set settings of a topic; None takes one back to its default. What is not named stays."""
+def alter_topic(
+    connection: Connection, name: str, config: Mapping[str, str | None], *, only_check: bool = False
+) -> None:
+    """Set settings of a topic; None takes one back to its default. What is not named stays.
+
+    `only_check`: only ask the broker whether it would.
+    """
     refuse_read_only(connection)
     admin = client_names()
     kinds = admin.AlterConfigOpType
@@ -77,7 +97,9 @@ def alter_topic(connection: Connection, name: str, config: Mapping[str, str | No
             for key, value in config.items()
         ],
     )
-    asked = connection.admin.incremental_alter_configs([resource], request_timeout=connection.timeout)
+    asked = connection.admin.incremental_alter_configs(
+        [resource], request_timeout=connection.timeout, validate_only=only_check
+    )
     _finish(connection, asked[resource], name, f"topic {name}", "ALTER_CONFIGS")
 
 

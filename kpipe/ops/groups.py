@@ -38,6 +38,7 @@ NO_OFFSET, LOST, BEYOND, BLOCKED, GONE = (
     "open transaction",
     "topic deleted, or not visible",
 )
+NO_GROUP = "no such group; check the name, the cluster, and whether you may see it"
 
 
 @dataclass(slots=True)
@@ -169,6 +170,9 @@ class Survey:
         for start in range(0, len(listed), AT_ONCE):
             groups = self._describe(listed[start : start + AT_ONCE])
             self._add_commits(groups)
+            for group in groups:
+                if not (group.kind or group.rows or group.problem):
+                    group.problem = NO_GROUP
             if widen:
                 self._widen(groups)
             if topic:
@@ -203,7 +207,9 @@ class Survey:
 
     @staticmethod
     def _take(group: Group, answer: Description) -> None:
-        group.state, group.assignor = answer.state or group.state or "Unknown", answer.assignor
+        # The client has no name for two states of KIP-848, Assigning and Reconciling, in which members take partitions.
+        moving = "Reconciling" if answer.protocol == "consumer" and answer.members else "Unknown"
+        group.state, group.assignor = answer.state or group.state or moving, answer.assignor
         group.protocol = answer.protocol or group.protocol
         group.kind = group.kind or ("consumer" if answer.exists else "")
         group.members = list(answer.members)
@@ -356,15 +362,16 @@ def one(connection: Connection, name: str, *, topic: str = "", times: bool = Tru
     """One group by its name; KpipeError when there is none, naming the nearest, or saying what it is instead."""
     survey = Survey(connection)
     group = next(survey.run(survey.find([name]), times=times, widen=widen))
-    if group.problem:
-        return group
-    if group.state in ("Dead", "") and not group.members and not group.rows:
+    if group.problem == NO_GROUP:
+        group.problem = ""
         everything, _ = list_groups(connection)
         for each in everything:
             if each.group == name and each.kind not in ("consumer", "simple"):
                 return Group(name, each.state, each.kind, problem=_other_kind(each))
         if name not in [each.group for each in everything]:
             raise unknown(name, [each.group for each in everything], connection.label, "group")
+    if group.problem:
+        return group
     if topic:
         group.rows = [row for row in group.rows if row.topic == topic]
     return group

@@ -255,6 +255,12 @@ def test_topics_are_made_like_others_changed_and_deleted(kafka: Cluster, kafka_b
     (row,) = looked(kpipe, "topics", f"b:{new}", config=config)
     assert (row["partitions"], row["config"]) == (8, {"cleanup.policy": "compact", "max.message.bytes": "5000"})
     assert admin("alter-topic", f"b:{new}", "--partitions", "8").code == 2
+    for words, told in (
+        (("alter-topic", f"b:{new}", "--config", "retention.ms=soon"), "retention.ms"),
+        (("create-topic", f"b:{name()}", "--replication", "3"), "eplication"),
+    ):
+        done = admin(*words)  # the broker is asked whether it would, before anything is promised
+        assert (done.code, told in done.err, "add --execute" in done.err) == (1, True, False), done
     done = admin("alter-topic", f"b:{new}", "--config", "retention.msx=1")
     assert (done.code, "did you mean retention.ms?" in done.err) == (2, True)
     commit(kafka_b, reader := name(), {(new, 0): 0})

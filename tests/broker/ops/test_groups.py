@@ -119,6 +119,9 @@ def test_looking_neither_commits_nor_joins_nor_creates(kafka: Cluster, kpipe: Kp
     missing = kpipe.at(kafka.bootstrap)("groups", f"{group}x")
     assert (missing.code, missing.out) == (1, b"")
     assert f"no such group; did you mean {group}?" in missing.err
+    both = looked(kpipe.at(kafka.bootstrap), "groups", group, f"{group}x", code=1)
+    assert [row["problems"][:1] != [] for row in both] == [False, True]
+    assert "no such group" in both[1]["problems"][0]
     assert kafka.topics() == before
     assert kafka.committed(group, topic) == {0: 1}
     listed = {each.group_id for each in kafka.admin.list_consumer_groups(request_timeout=10).result(15).valid}

@@ -23,7 +23,7 @@ LINES = [
     ("-X a=b -b x:1 produce T", "type: kpipe produce -X a=b -b x:1 T"),
     ("-b x:1 -t T", "type: kpipe consume T -b x:1"),
     ("-b x:1", "type: kpipe consume -b x:1 TOPIC"),
-    ("-Q -b x:1 -t T:0:123", "type: kpipe consume -b x:1 -o @TIME -c 1 -J TOPIC"),
+    ("-Q -b x:1 -t T:0:123", "type: kpipe topics -b x:1 --at TIME TOPIC"),
     ("consume orders --property print.key=true", "print.key is none; -J prints keys"),
     ("consume orders --property=print.headers=true", "print.headers is none; -J prints headers"),
     ("produce orders --property parse.key=true", "parse.key is none; -K TEXT reads a key"),
@@ -37,6 +37,10 @@ LINES = [
     ("consume --grup g t", "consume has no --grup; did you mean --group?"),
     ("config show --jsno", "config show has no --jsno; did you mean --json?"),
     ("consume --xyzzy t", "consume has no --xyzzy; see kpipe consume --help"),
+    ("groups --reset-offsets", "type: kpipe admin reset-offsets -G GROUP --to POSITION"),
+    ("groups g --describe", "type: kpipe groups GROUP"),
+    ("topics --create", "type: kpipe admin create-topic NAME:PARTITIONS"),
+    ("topics --list", "topics has no --list; type: kpipe topics"),
     ("xyzzy", "no command 'xyzzy'; see kpipe --help"),
 ]
 
