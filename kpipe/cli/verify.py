@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.errors import DifferenceError, Exit, Interrupted, Stage
+from kpipe.errors import DifferenceError, Exit, Interrupted, KpipeError, Stage, UnreachableError, UsageError
 from kpipe.options import PLACE, ConnectionOptions, Operand, VerifyOptions, ViewOptions
 from kpipe.units import counted
 
 if TYPE_CHECKING:
     from kpipe.plan.verify import Verification
+    from kpipe.shutdown import Stop
     from kpipe.verify.compare import Example, Verdict
 
 HELP = (
     "Compare TARGET with the SOURCE it was copied from, record by record, by the trace headers: what is missing, "
     "duplicated, reordered (within a source partition), altered (key, value, headers, timestamp) or extra. Both are "
-    "read to their end of now, without a group, in bounded memory. Exit 0 when they agree, 5 when they differ."
+    "read to their end of now, without a group, in bounded memory. A cluster alone (dr:) in place of TARGET holds a "
+    "mirror: each topic of SOURCE is compared with that of its name there. Exit 0 when they agree, 5 when they differ."
 )
 EXAMPLES = (
     ("after a migration", "kpipe verify old:orders new:orders"),
+    ("a mirror: every topic with that of its name", "kpipe verify 'prod:^orders' dr:"),
     ("a filtered copy: what is there must be right", "kpipe verify --allow-missing orders errors"),
     ("a copy that another schema has written", "kpipe verify --decode auto a:orders b:orders"),
     (
@@ -30,8 +33,8 @@ EXAMPLES = (
     ),
 )
 ARGUMENTS = {
-    "source": Operand("SOURCE", "The topic that was copied.", completion=PLACE),
-    "target": Operand("TARGET", "The copy.", completion=PLACE),
+    "source": Operand("SOURCE", "The topic that was copied; of a mirror a ^regex or GLOB.", completion=PLACE),
+    "target": Operand("TARGET", "The copy; CLUSTER: for a mirror.", completion=PLACE),
 }
 
 
@@ -39,13 +42,43 @@ def verify(
     source: str, target: str, connection: ConnectionOptions, options: VerifyOptions, schemas: ViewOptions
 ) -> int:
     """Compare and tell; DifferenceError when they differ."""
-    import signal
-
-    from kpipe.plan.verify import plan_verify
-    from kpipe.shutdown import Stop, die_by
+    from kpipe.shutdown import Stop
 
     stop = Stop()
     stop.install()
+    if not target.endswith(":"):
+        return _verify(source, target, connection, options, schemas, stop)
+    worst: KpipeError | None = None
+    code = 0
+    for one, copy in _namesakes(source, target, connection):
+        try:
+            code = _verify(one, copy, connection, options, schemas, stop) or code
+        except (UsageError, UnreachableError):
+            raise
+        except KpipeError as error:  # the others are compared, too; a topic that is not there weighs most
+            tell(str(error), error.id)
+            worst = error if worst is None or error.exit_code < worst.exit_code else worst
+    return int(worst.exit_code) if worst is not None else code
+
+
+def _namesakes(source: str, target: str, connection: ConnectionOptions) -> list[tuple[str, str]]:
+    """What a mirror holds: each topic that is meant, and the address of that of its name on the other cluster."""
+    from kpipe.cli.looking import matching
+    from kpipe.ops.places import Clusters
+
+    (entry,) = Clusters(connection, tell).asked([source])
+    prefix = f"{entry.connection.name}:" if entry.connection.name and ":" in source else ""
+    return [(f"{prefix}{topic}", f"{target}{topic}") for topic in matching(entry)]
+
+
+def _verify(
+    source: str, target: str, connection: ConnectionOptions, options: VerifyOptions, schemas: ViewOptions, stop: Stop
+) -> int:
+    import signal
+
+    from kpipe.plan.verify import plan_verify
+    from kpipe.shutdown import die_by
+
     try:
         verification = plan_verify(source, target, connection, options, schemas, stop, tell)
         verdict = _run(verification, stop, options)

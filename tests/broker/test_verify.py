@@ -153,3 +153,23 @@ def test_a_topic_is_not_its_own_copy(kafka: Cluster, kpipe: Kpipe) -> None:
     run = kpipe.at(kafka.bootstrap)("verify", topic, topic)
     assert run.code == 2
     assert "same topic" in run.err
+
+
+def test_a_mirror_is_compared_topic_by_topic(kafka: Cluster, kafka_b: Cluster, kpipe: Kpipe) -> None:
+    prefix = kafka.topic()
+    names = [kafka.topic(2, name=f"{prefix}-{word}") for word in ("good", "short")]
+    for name in names:
+        kafka.write(name, records(10))
+    config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+    call = (f"a:^{prefix}-", "b:")
+    assert kpipe("forward", "-e", "--create", *call, config=config).code == 0
+    whole = kpipe("verify", "--json", *call, config=config)
+    assert (whole.code, [json.loads(line)["equal"] for line in whole.out.splitlines()]) == (0, [True, True])
+    kafka.write(names[1], records(1))
+    kafka.topic(name=f"{prefix}-unknown")
+    done = kpipe("verify", "--json", *call, config=config)
+    assert [json.loads(line)["missing"] for line in done.out.splitlines()] == [0, 1]
+    assert f"b:{prefix}-unknown: no such topic" in done.err
+    assert f"a:{names[1]} -> b:{names[1]}: 1 missing" in done.err
+    assert done.code == 1
+    assert kpipe("verify", f"a:^{prefix}-none", "b:", config=config).code == 5
