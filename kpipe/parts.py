@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from kpipe.ledger import Flight, Ledger
     from kpipe.record import Batch
 
-Failure: TypeAlias = "tuple[Flight, int, object]"
-"""A record, by its place in its flight, and what the failed delivery report said."""
 Sent: TypeAlias = "tuple[Flight, int]"
 """A record that was sent, by its place in its flight."""
+Failed: TypeAlias = "tuple[Flight, int, object]"
+"""A record that was not delivered, by its place in its flight, and what its delivery report said."""
 Judge: TypeAlias = "Callable[[Flight, int, object], bool]"
 """Decides what becomes of a record that failed; says whether the run goes on."""
 
@@ -59,10 +59,10 @@ class Sink(Protocol):
     def unwritten(self, error: object) -> bool:
         """Whether a failed delivery report proves that the record was not written."""
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """Whether records failed with a batch and may be sent again; waits until no report of theirs is out."""
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """Send them again, in order, and have those judged that fail alone; returns the failures that stand."""
 
     def flush(self, timeout: float) -> bool:
@@ -98,10 +98,10 @@ class SinkBefore:
     def unwritten(self, error: object) -> bool:  # noqa: D102
         return self.inner.unwritten(error)
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:  # noqa: D102
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:  # noqa: D102
         return self.inner.took_along(failures, idle)
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:  # noqa: D102
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:  # noqa: D102
         return self.inner.resend(failures, judge, idle)
 
     def flush(self, timeout: float) -> bool:  # noqa: D102
@@ -128,11 +128,11 @@ class SinkAtOnce:
         """What failed was not written."""
         return True
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """No batch is refused as a whole."""
         return False
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """All failures stand."""
         return failures
 

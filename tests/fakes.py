@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kpipe.ledger import DeliveryReport, Flight, Ledger, TopicPartition
-    from kpipe.parts import Failure, Sent
+    from kpipe.parts import Failed, Sent
     from kpipe.record import Batch
 
 REFUSED, UNWRITTEN, UNKNOWN, NEVER, LATER = "refused", "unwritten", "unknown", "never", "later"
@@ -95,7 +95,7 @@ class ListSink:
     def took_along(self, failures: object, idle: object) -> bool:
         return False
 
-    def resend(self, failures: list[Failure], judge: object, idle: object) -> list[Failure]:
+    def resend(self, failures: list[Failed], judge: object, idle: object) -> list[Failed]:
         return failures
 
     def flush(self, timeout: float) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kpipe.cli import manual_text
 from kpipe.cli.built import described, load, metavar, names_of, panels, subcommands
 from kpipe.cli.commands import COMMANDS
-from kpipe.cli.messages import KINDS, MESSAGES, Message
+from kpipe.cli.messages import KINDS, MESSAGES, Explanation
 from kpipe.errors import EXIT_MEANING
 from kpipe.transform.connect import EQUIVALENTS
 from kpipe.transform.registry import CATEGORIES, TRANSFORMS
@@ -101,7 +101,7 @@ def message_kinds() -> str:
     return "\n".join(line for message in KINDS for line in _message(message)).rstrip()
 
 
-def _message(message: Message) -> list[str]:
+def _message(message: Explanation) -> list[str]:
     words = [f"- `{each}`" for each in message.words]
     do = ["", f"*What to do*: {message.do}"] if message.do else []
     return [f"### {message.id}", "", *words, *([""] if words else []), message.means, *do, ""]

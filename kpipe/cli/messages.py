@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 
-class Message(NamedTuple):
+class Explanation(NamedTuple):
     """A row. In `words` … stands for any text; they are looked for where a part of the message begins."""
 
     id: str
@@ -20,52 +20,52 @@ class Message(NamedTuple):
 
 
 KINDS = (
-    Message(
+    Explanation(
         "usage",
         (),
         "The command line or the configuration is wrong; nothing was read or sent. The message names the option, "
         "file or place, and what it takes.",
         "Correct what it names; exit code 2.",
     ),
-    Message(
+    Explanation(
         "bad-record",
         (),
         "One record cannot be decoded, transformed, traced or encoded. Under `--on-error stop` the run ends "
         "before it, and nothing past it is committed.",
         "Correct the record, or go on without such: `--on-error skip`, `--on-error dlq:TOPIC`.",
     ),
-    Message(
+    Explanation(
         "unreachable",
         (),
         "A cluster or a registry does not answer, or does not let us in.",
         "`kpipe check CLUSTER` says at which step; exit code 4.",
     ),
-    Message(
+    Explanation(
         "undelivered",
         (),
         "Records were read, and were not delivered or it is not known.",
         "Their positions are listed; `--spill FILE` keeps them. A group is at its last committed offset: run again.",
     ),
-    Message(
+    Explanation(
         "difference",
         (),
         "A check that you asked for found a difference.",
         "Look at the positions that are listed; exit code 5.",
     ),
-    Message("interrupted", (), "A signal came before the run had begun.", "Run again."),
-    Message(
+    Explanation("interrupted", (), "A signal came before the run had begun.", "Run again."),
+    Explanation(
         "failure",
         (),
         "Another failure while kpipe ran: of a file, a filter, a topic. The message says which.",
         "Exit code 1.",
     ),
-    Message("note", (), "Something that kpipe wants you to know; it changes nothing.", ""),
+    Explanation("note", (), "Something that kpipe wants you to know; it changes nothing.", ""),
 )
 """What a message is that no words of its own are known for: by the class of its error, or a note."""
 
 MESSAGES = (
     # --- the command line
-    Message(
+    Explanation(
         "unknown-command",
         (
             "no command …",
@@ -77,7 +77,7 @@ MESSAGES = (
         "The first word is no command of kpipe's.",
         "`kpipe --help` lists them; the nearest one is named.",
     ),
-    Message(
+    Explanation(
         "unknown-option",
         (
             "… has no …; see kpipe …",
@@ -90,7 +90,7 @@ MESSAGES = (
         "The command has no such option; of another tool's, the line to type is given.",
         "`kpipe COMMAND --help`, or `--help all`.",
     ),
-    Message(
+    Explanation(
         "empty-value",
         (
             "… is empty; give it a value, or leave it out",
@@ -100,7 +100,7 @@ MESSAGES = (
         'An option, operand or variable has a value that says nothing, as a shell gives for a variable that is not set. Taken as "not given" it would mean something else.',
         "Set the variable, or leave the option out.",
     ),
-    Message(
+    Explanation(
         "option-value",
         (
             "Invalid value for …",
@@ -118,7 +118,7 @@ MESSAGES = (
         "The option's value is not one that it takes.",
         "The message has the forms that it takes.",
     ),
-    Message(
+    Explanation(
         "options-contradict",
         (
             "…; give one",
@@ -130,7 +130,7 @@ MESSAGES = (
         "Two options cannot both be meant.",
         "Drop one of them.",
     ),
-    Message(
+    Explanation(
         "missing-operand",
         (
             "forward needs SOURCE… and TARGET",
@@ -140,19 +140,19 @@ MESSAGES = (
         "A place or file is missing on the command line.",
         "`kpipe COMMAND --help` shows what it takes.",
     ),
-    Message(
+    Explanation(
         "same-topic",
         ("source and target are the same topic",),
         "A topic would be copied into itself, or compared with itself.",
         "Name another target.",
     ),
-    Message(
+    Explanation(
         "read-only",
         ("cluster … is read_only; …",),
         "The profile of the cluster says `read_only = true`, and the command would write there.",
         "Write elsewhere, or remove the line from the profile.",
     ),
-    Message(
+    Explanation(
         "bad-address",
         (
             "… is no address; write …",
@@ -166,29 +166,29 @@ MESSAGES = (
         "A place is not written as `[CLUSTER:]TOPIC` or `HOST:PORT[,HOST:PORT]/TOPIC`.",
         "Correct it; a pattern starts with `^`.",
     ),
-    Message(
+    Explanation(
         "cannot-open",
         ("cannot open: …", "is a directory, not a file", "…: no such file; check the path"),
         "A file that was named cannot be read.",
         "Check its path and its rights.",
     ),
-    Message(
+    Explanation(
         "bad-property",
         ("no such property …", "not a property; write …"),
         "librdkafka has no property of that name, or the value is none for it.",
         "The nearest name is given; `-X NAME=VALUE`.",
     ),
     # --- configuration and secrets
-    Message(
+    Explanation(
         "unknown-cluster",
         ("no cluster …",),
         "No profile has that name.",
         "`kpipe config show` lists them; `kpipe config init` writes a first one.",
     ),
-    Message(
+    Explanation(
         "no-brokers", ("cluster … has no brokers; …",), "The profile names no address.", "Add `bootstrap.servers`."
     ),
-    Message(
+    Explanation(
         "config-file",
         (
             "not TOML: …",
@@ -205,7 +205,7 @@ MESSAGES = (
         "A configuration file cannot be understood; file and line are named.",
         "Correct that line.",
     ),
-    Message(
+    Explanation(
         "secret-missing",
         (
             "… the variable … is not set; export it",
@@ -219,19 +219,19 @@ MESSAGES = (
         "A secret cannot be had from where the profile says that it is.",
         "Run the command, or look at the file or variable, by hand.",
     ),
-    Message(
+    Explanation(
         "secret-readable",
         ("holds a secret and others may …", "… and it may run commands; make it yours: …"),
         "A file that holds a secret can be read by everybody, or changed by a group. A warning: the run goes on.",
         "`chmod 600 FILE` (0440 is fine, as in Kubernetes).",
     ),
-    Message(
+    Explanation(
         "secret-on-the-command-line",
         ("…: a secret has no place in a unit",),
         "A secret stands where other users or logs see it.",
         "Name it by reference: `password_file`, `password_command`, `password_env`.",
     ),
-    Message(
+    Explanation(
         "unit",
         (
             "…: the service sees no home and no /tmp; install kpipe for all users, or as one file",
@@ -240,20 +240,20 @@ MESSAGES = (
         "The unit is printed, and would not do what you want: it cannot start what lies in a home, or repeats itself.",
         "The Debian package, `pipx install --global`, the one file in `/usr/local/bin`; a group.",
     ),
-    Message(
+    Explanation(
         "project-file",
         ("ignored, because …", "ignored: …"),
         "A `kpipe.toml` in this directory is not trusted, wholly or in part: it may come from somebody else.",
         "`kpipe config show --origin` shows what counts; `--config kpipe.toml` believes it all.",
     ),
     # --- the way to a cluster
-    Message(
+    Explanation(
         "name-unresolved",
         ("no address for …",),
         "The name of a broker cannot be resolved.",
         "Check the name, and DNS or VPN.",
     ),
-    Message(
+    Explanation(
         "no-answer",
         (
             "…: connection refused; …",
@@ -265,19 +265,19 @@ MESSAGES = (
         "The broker accepts no connection, or says nothing.",
         "Check address, port and firewall; `kpipe check`.",
     ),
-    Message(
+    Explanation(
         "tls-unexpected",
         ("… speaks plaintext, and TLS was tried",),
         "The port has no TLS.",
         "Use the TLS port, or set `security.protocol`.",
     ),
-    Message(
+    Explanation(
         "tls-expected",
         ("… speaks TLS, and plaintext was tried",),
         "The port has TLS.",
         "Set `security.protocol=SSL` or `SASL_SSL`, or use the plaintext port.",
     ),
-    Message(
+    Explanation(
         "certificate",
         (
             "the certificate of … expired on …",
@@ -291,25 +291,25 @@ MESSAGES = (
         "The broker's certificate is not accepted, or it does not accept ours.",
         "The message says which of them, and why; `ssl.ca.location` names the authorities.",
     ),
-    Message(
+    Explanation(
         "login-expected",
         ("… wants a login (…), and none is configured",),
         "The port wants SASL.",
         "Set `security.protocol`, `sasl.mechanism` and a user.",
     ),
-    Message(
+    Explanation(
         "login-unexpected",
         ("… takes no login, and one was tried",),
         "The port has no SASL.",
         "Set `security.protocol` to PLAINTEXT or SSL, or use the port with SASL.",
     ),
-    Message(
+    Explanation(
         "mechanism",
         ("… does not know …; it offers …",),
         "The broker does not offer that SASL mechanism.",
         "Take one that it offers.",
     ),
-    Message(
+    Explanation(
         "login-refused",
         (
             "wrong username or password for …",
@@ -322,33 +322,33 @@ MESSAGES = (
         "The cluster does not accept who we say we are.",
         "Check user, secret and token; for how long it is valid.",
     ),
-    Message(
+    Explanation(
         "not-authorised",
         ("not authorised: no ACL allows …", "not authorised for this transactional id"),
         "The login is good; an ACL for this operation is missing.",
         "Ask for the ACL that the message names.",
     ),
-    Message(
+    Explanation(
         "advertised-address",
         ("broker … sends clients to …",),
         "The first connection works, and the cluster sends clients to an address that cannot be reached from here.",
         "Use the listener for clients outside, or reach that address.",
     ),
-    Message(
+    Explanation(
         "away",
         ("not reachable since …", "still not reachable, since …", "…; still trying", "… for it; …"),
         "A cluster does not answer while the run goes on. Nothing is lost: it is waited for, and records wait.",
         "Nothing, if it comes back; SIGTERM ends the wait.",
     ),
-    Message(
+    Explanation(
         "client-lost",
         ("our client does not find back to it since …, and a new one does; …",),
         "The cluster is there, and the client of this run does not find back to it (a known fault of librdkafka when a"
         " broker that comes back tells of no brokers). The run ends with 4; nothing is lost, some records may come twice.",
         "Start it again: a service manager does, with the units that `kpipe unit` prints.",
     ),
-    Message("reachable-again", ("reachable again after …",), "The cluster answers again; the run has gone on.", ""),
-    Message(
+    Explanation("reachable-again", ("reachable again after …",), "The cluster answers again; the run has gone on.", ""),
+    Explanation(
         "no-such-topic",
         (
             "no such topic; check the name, the cluster, …",
@@ -361,13 +361,13 @@ MESSAGES = (
         "The topic is not there, or may not be seen.",
         "Check name and cluster; `--create` makes a target.",
     ),
-    Message(
+    Explanation(
         "topic-gone",
         ("the topic is gone", "the topic was deleted", "the topic or partition is gone"),
         "A topic or partition went away while the run read or wrote it.",
         "Create it again, or name another one.",
     ),
-    Message(
+    Explanation(
         "no-such-partition",
         (
             "no partition …; the topic has …",
@@ -378,15 +378,15 @@ MESSAGES = (
         "The topic has fewer partitions.",
         "Add some (`kpipe admin alter-topic`), or let the key choose.",
     ),
-    Message(
+    Explanation(
         "created",
         ("created, with … partition", "its settings cannot be copied: …"),
         "`--create` made the topic; or its settings could not be taken over from the source.",
         "",
     ),
     # --- reading
-    Message("typing", ("stdin: reading what you type; Ctrl-D ends",), "stdin is a terminal.", ""),
-    Message(
+    Explanation("typing", ("stdin: reading what you type; Ctrl-D ends",), "stdin is a terminal.", ""),
+    Explanation(
         "gap",
         (
             "… offsets (… to …) were deleted before they were read",
@@ -397,7 +397,7 @@ MESSAGES = (
         "Records of the source are gone that the group has not read: retention was faster, or the topic is another one by now. How many are missing is told.",
         "`--on-gap earliest`, `latest` or `warn` goes on; otherwise nothing is passed.",
     ),
-    Message(
+    Explanation(
         "new-topic",
         (
             "a new topic that matches; read from its beginning",
@@ -407,7 +407,7 @@ MESSAGES = (
         "The topics that a pattern means have changed.",
         "",
     ),
-    Message(
+    Explanation(
         "open-transaction",
         (
             "…; they were not read",
@@ -417,74 +417,74 @@ MESSAGES = (
         "A producer has a transaction open; records behind its beginning cannot be read yet.",
         "Wait for its end; `kpipe topics --health` shows it.",
     ),
-    Message(
+    Explanation(
         "group-goes-on",
         ("goes on where it left off; -o is only for …",),
         "The group has committed offsets, and `-o` does not move it.",
         "Another `-G` starts anew; `kpipe admin reset-offsets` moves this one.",
     ),
-    Message(
+    Explanation(
         "start-in-future",
         ("-o: … is in the future; …", "-o … is past the end (…); …"),
         "The place to start at is not there yet.",
         "",
     ),
-    Message(
+    Explanation(
         "waiting-for-partitions",
         ("no partition came yet: other members have them; …",),
         "The group has more members than partitions, or one that died still counts as a member.",
         "Wait for its session timeout (45 s), or stop the others.",
     ),
-    Message(
+    Explanation(
         "joining-again",
         ("…; joining the group again",),
         "The member was thrown out because it did not poll for `max.poll.interval.ms`.",
         "Look at what took so long: a filter, a stopped process.",
     ),
-    Message(
+    Explanation(
         "group-refuses",
         ("it has classic members, and the cluster does not convert it", "its members use another assignor"),
         "The group's members speak another protocol.",
         "`--group-protocol classic`, or their `partition.assignment.strategy`.",
     ),
-    Message(
+    Explanation(
         "no-offsets",
         ("cannot read the group's offsets: …", "cannot list offsets: …"),
         "The cluster does not say where the group stands, or where the topic ends.",
         "Try again; `kpipe check`.",
     ),
-    Message(
+    Explanation(
         "rebalance-failed",
         ("cannot take over partitions: …", "cannot let partitions go: …", "cannot go back: …"),
         "The client failed in a rebalance.",
         "Run again: the group is at its last commit.",
     ),
-    Message(
+    Explanation(
         "input-unreadable",
         ("cannot read: …",),
         "A file or stdin failed while it was read.",
         "Look at the disk; run again.",
     ),
-    Message(
+    Explanation(
         "empty-input",
         ("no record was read (--fail-if-empty)",),
         "There was nothing to read, and `--fail-if-empty` asks for exit code 5.",
         "",
     ),
-    Message(
+    Explanation(
         "nothing-after-fragment",
         ("… byte(s) of an unfinished record, read before the signal, not sent",),
         "A signal came in the middle of a line.",
         "The program before kpipe was stopped too early.",
     ),
     # --- decoding
-    Message(
+    Explanation(
         "record-too-long",
         ("record is longer than … byte(s); …",),
         "No end of a record was found.",
         "Is the delimiter right? `--max-record-bytes` raises the limit.",
     ),
-    Message(
+    Explanation(
         "not-an-envelope",
         (
             "the line …; put the value into a JSON string",
@@ -502,7 +502,7 @@ MESSAGES = (
         "A line of `--input json` is not an envelope.",
         "[Formats](formats.md) has its fields; `--lenient` takes unknown ones.",
     ),
-    Message(
+    Explanation(
         "bad-field",
         (
             "… is … (…); write a whole number …",
@@ -517,7 +517,7 @@ MESSAGES = (
         "A field of an envelope has the wrong type or range.",
         "The message says what it takes.",
     ),
-    Message(
+    Explanation(
         "foreign-dump",
         (
             "not JSON: … expected what … writes",
@@ -538,7 +538,7 @@ MESSAGES = (
         "A line is not what that tool writes, or the tool itself has lost bytes.",
         "Dump with `kpipe consume -J`.",
     ),
-    Message(
+    Explanation(
         "binary-input",
         (
             "… is this what kpipe --output binary wrote?",
@@ -548,31 +548,31 @@ MESSAGES = (
         "The binary input is damaged or cut off.",
         "Write it again; everything before it was sent.",
     ),
-    Message(
+    Explanation(
         "format-input",
         ("…; does the input fit the format?", "no record after a bad one can be found in a format with lengths; …"),
         "The input does not fit the format string.",
         "Compare it with `-f`.",
     ),
-    Message(
+    Explanation(
         "header-with-nul",
         ("a header's name holds a NUL byte, …",),
         "Kafka's client cannot send such a header.",
         "`--rename-header`, or drop it.",
     ),
-    Message(
+    Explanation(
         "undecodable-value",
         ("the … cannot be decoded: …", "cannot be written in the form it was read in", "decode: …: the … …: …"),
         "A value does not fit the schema that it names.",
         "[Schemas](schemas.md); the value is shown or passed as it is, and the exit code is 1.",
     ),
-    Message(
+    Explanation(
         "no-schema-of-that-id",
         ("…; it and its like are taken as they are",),
         "The bytes look like Confluent's prefix, and the registry has no such id: it is taken as no schema.",
         "",
     ),
-    Message(
+    Explanation(
         "does-not-fit-schema",
         (
             "does not fit its schema: …",
@@ -584,7 +584,7 @@ MESSAGES = (
         "A value cannot be written by its schema; its path is named.",
         "Correct the value or the schema.",
     ),
-    Message(
+    Explanation(
         "registry",
         (
             "the schema registry …",
@@ -596,7 +596,7 @@ MESSAGES = (
         "The schema registry does not answer, refuses the login, or refuses the schema.",
         "Check `schema.registry.*`; one that is away is waited for.",
     ),
-    Message(
+    Explanation(
         "schema-ids",
         (
             "it starts as one that names a schema by an id of …",
@@ -613,19 +613,19 @@ MESSAGES = (
         "`--translate-schemas register` or `lookup`; [schemas](schemas.md).",
     ),
     # --- transforms and filters
-    Message(
+    Explanation(
         "transform",
         ("…; use --on-error skip or dlq:TOPIC to go on without such records",),
         "A transform cannot be applied to this record: no JSON, a field that is not there, a pattern that takes too long.",
         "The message names the option and why; `--on-error`, or another program.",
     ),
-    Message(
+    Explanation(
         "skipped",
         ("…; skipped (--on-error skip)",),
         "A bad or refused record was passed over; it counts as failed, and the exit code is 1.",
         "`--on-error dlq:TOPIC` keeps such records.",
     ),
-    Message(
+    Explanation(
         "filter-failed",
         (
             "… the filter … before its input did; …",
@@ -636,13 +636,13 @@ MESSAGES = (
         "The program of `--through` ended or cannot be started.",
         "Run it by hand; nothing past its last answer was committed.",
     ),
-    Message(
+    Explanation(
         "filter-silent",
         ("… no answer for … s; it may hold its output back …",),
         "The program of `--through` neither reads nor answers.",
         "It must not buffer: `jq --unbuffered`, `sed -u`; or raise `--through-timeout`.",
     ),
-    Message(
+    Explanation(
         "filter-answers",
         (
             "… the filter answered more lines than it was given; …",
@@ -652,20 +652,20 @@ MESSAGES = (
         "The program of `--through` does not answer a line with a line.",
         "`--through-json` may add and drop records.",
     ),
-    Message("filter-says", ("through: …",), "A line that the program of `--through` wrote to its stderr.", ""),
-    Message(
+    Explanation("filter-says", ("through: …",), "A line that the program of `--through` wrote to its stderr.", ""),
+    Explanation(
         "stopped-at-work",
         ("the run ended while jq was at work", "… the run ended while it was matched"),
         "The drain ended while an expression was at work on a record; the record was not sent.",
         "Run again.",
     ),
-    Message(
+    Explanation(
         "loop",
         ("would loop: …",),
         "The record has been where it would go, or has made `--max-hops` hops.",
         "Exclude that topic from the sources; `--strip-trace` if it is meant.",
     ),
-    Message(
+    Explanation(
         "no-home",
         (
             "it has no header …, so nobody knows its home",
@@ -676,7 +676,7 @@ MESSAGES = (
         "Name its cluster: `kpipe forward DLQ CLUSTER: --to-origin`; or raise `--max-attempts`.",
     ),
     # --- sending
-    Message(
+    Explanation(
         "too-large",
         (
             "the record is larger than the topic's max.message.bytes…",
@@ -685,7 +685,7 @@ MESSAGES = (
         "The topic takes no record of that size.",
         "Raise `max.message.bytes` of the topic, or `--on-error dlq:TOPIC`.",
     ),
-    Message(
+    Explanation(
         "no-key",
         (
             "has no key, and … is compacted; …",
@@ -695,19 +695,19 @@ MESSAGES = (
         "A compacted topic takes no record without a key.",
         "`-k`, `-K`, `--key-field`, `--keyless key`, or `--on-error`.",
     ),
-    Message(
+    Explanation(
         "time-refused",
         ("its time … is … ahead, and …", "its time … is … old, and …"),
         "The record's time is outside of what the topic takes.",
         "`--timestamp now` sends it as of now.",
     ),
-    Message(
+    Explanation(
         "time-zero",
         ("… becomes the time of sending, …",),
         "Kafka's client cannot send the time 0. It is told once and counted, and the exit code is 1.",
         "`--timestamp now`, or `--timestamp-from`.",
     ),
-    Message(
+    Explanation(
         "maybe-written",
         (
             "not acknowledged in time, so it may or may not have been written…",
@@ -719,31 +719,31 @@ MESSAGES = (
         "No answer came for a record: it counts as unknown.",
         "With a group, run again: it comes twice rather than never. `--spill FILE` keeps it.",
     ),
-    Message(
+    Explanation(
         "producer-dead",
         ("the producer cannot go on (…): …",),
         "The producer is beyond repair: fenced, or an order that cannot be kept.",
         "Run again; nothing unacknowledged was committed.",
     ),
-    Message(
+    Explanation(
         "partitions-grew",
         ("has … partition(s) now, … at the start; …",),
         "The target has more partitions than at the start: keys go elsewhere from now on.",
         "See `--partitioner`, `--to-partition same`; [scale](scale.md).",
     ),
-    Message(
+    Explanation(
         "dead-letter-refused",
         ("the dead-letter topic did not take a record: …", "… so it cannot become a dead letter"),
         "A dead letter was not acknowledged; the run stops before the record.",
         "Look at that topic: size, rights, cluster.",
     ),
-    Message(
+    Explanation(
         "dead-letter-size",
         ("takes records of … bytes, and … of …",),
         "The dead-letter topic takes no larger records than the target: one that is refused for its size may be refused there, too.",
         "Raise its `max.message.bytes`.",
     ),
-    Message(
+    Explanation(
         "cannot-write",
         (
             "cannot be written: …",
@@ -755,19 +755,19 @@ MESSAGES = (
         "stdout or a file took no more: a full disk, usually. Nothing past it is committed.",
         "Free space, run again.",
     ),
-    Message(
+    Explanation(
         "no-temporary-folder",
         ("config: no folder for temporary files can be written to; …",),
         "All of the system is read-only, as in a container: a large `verify`, and a schema in Protobuf's text, need a place for files.",
         "Give the container a `/tmp` (`docker run --tmpfs /tmp`), or name a folder with `TMPDIR`.",
     ),
-    Message(
+    Explanation(
         "reader-gone",
         ("the reader of stdout went away",),
         "What stdout leads to has ended; kpipe ends quietly, by SIGPIPE.",
         "",
     ),
-    Message(
+    Explanation(
         "spill-failed",
         (
             "cannot spill … undelivered record(s): …",
@@ -779,7 +779,7 @@ MESSAGES = (
         "Free space; the records' positions are listed.",
     ),
     # --- committing and ending
-    Message(
+    Explanation(
         "commit-unanswered",
         (
             "the last commit was not answered in time; …",
@@ -789,7 +789,7 @@ MESSAGES = (
         "What was delivered is not committed: it comes again, at the next start or at the next owner.",
         "Nothing; or `--exactly-once`, `--resume-by-trace`.",
     ),
-    Message(
+    Explanation(
         "transaction-failed",
         (
             "… transactions failed in a row: …",
@@ -799,13 +799,13 @@ MESSAGES = (
         "Nothing of these transactions is seen in the target; the group has not moved.",
         "Run again.",
     ),
-    Message(
+    Explanation(
         "fenced",
         ("the transaction was fenced: …",),
         "Another process uses the same transactional id, or the transaction took too long.",
         "Give each process its own `--instance`.",
     ),
-    Message(
+    Explanation(
         "resume-limit",
         (
             "… record(s) would have to be read to know what is there already; …",
@@ -815,7 +815,7 @@ MESSAGES = (
         "`--resume-by-trace` cannot read the end of the target.",
         "Raise `--resume-limit`; commit with `-G`, so that the next start needs less.",
     ),
-    Message(
+    Explanation(
         "acknowledgements",
         (
             "nobody acknowledged anything; …",
@@ -827,16 +827,16 @@ MESSAGES = (
         "The two ends of a shell pipeline with `--commit-acked` and `--ack` do not meet, or one ended early.",
         "[Acknowledgements through a pipe](delivery.md#acknowledgements-through-a-shell-pipeline).",
     ),
-    Message(
+    Explanation(
         "stopping",
         ("stopping: waiting for …", "stopped before …"),
         "A signal came; what was read is being delivered.",
         "A second signal gives it up.",
     ),
-    Message(
+    Explanation(
         "not-delivered", ("not delivered: …",), "A record, by its position, and why.", "`--spill FILE` keeps them all."
     ),
-    Message(
+    Explanation(
         "given-up",
         (
             "… not delivered before the end; see their positions below",
@@ -846,14 +846,16 @@ MESSAGES = (
         "The deadline of the drain was over.",
         "Raise `--drain-timeout`; run again.",
     ),
-    Message(
+    Explanation(
         "balance",
         ("… read, … delivered, …", "… read, … shown, …", "… read, … written, …", "… read, … printed, …"),
         "What became of the records.",
         "",
     ),
-    Message("unbalanced", ("the ledger does not balance; …",), "A fault of kpipe's own counting.", "Please report it."),
-    Message(
+    Explanation(
+        "unbalanced", ("the ledger does not balance; …",), "A fault of kpipe's own counting.", "Please report it."
+    ),
+    Explanation(
         "internal",
         (
             "internal error (…",
@@ -864,33 +866,33 @@ MESSAGES = (
         "A fault of kpipe's own, or of a library below.",
         "Please report it, with the output of `KPIPE_DEBUG=1`.",
     ),
-    Message(
+    Explanation(
         "summary-failed",
         ("cannot write the summary: …", "cannot write the metrics: …"),
         "`--summary` or `--metrics-file` cannot be written; the run itself is told besides.",
         "Check the path.",
     ),
-    Message(
+    Explanation(
         "dry-run",
         ("dry run: nothing is produced, …", "dry run: …"),
         "`-n`: nothing was sent, committed, created or joined.",
         "",
     ),
-    Message("metrics", ("metrics: http://…/metrics",), "Where the numbers are served.", ""),
-    Message(
+    Explanation("metrics", ("metrics: http://…/metrics",), "Where the numbers are served.", ""),
+    Explanation(
         "worker",
         ("worker …: died by …", "worker …: ended by … while it drained"),
         "A worker of `--workers` died; it is started again, up to nine times in a row.",
         "Look at what killed it: memory, mostly.",
     ),
     # --- looking and changing
-    Message(
+    Explanation(
         "searched",
         ("searched …", "stopped: searched …", "… record(s) could not be judged: …", "not searched: …"),
         "How much was looked at, and how much not.",
         "`--all`, `--everywhere` look further.",
     ),
-    Message(
+    Explanation(
         "not-there",
         (
             "no record at that offset: …",
@@ -904,13 +906,13 @@ MESSAGES = (
         "What was asked for is not on the cluster, or not any more.",
         "",
     ),
-    Message(
+    Explanation(
         "needs-a-real-broker",
         ("the embedded broker …", "--exactly-once: the embedded broker does not isolate transactions"),
         "The embedded broker is librdkafka's mock: it has no administration, no groups, no isolation.",
         "Use a real cluster.",
     ),
-    Message(
+    Explanation(
         "broker-start",
         (
             "… choose another --port (0 = any free one)",
@@ -924,13 +926,13 @@ MESSAGES = (
         "`kpipe broker` cannot start, or its command cannot.",
         "The message says what is in the way.",
     ),
-    Message(
+    Explanation(
         "broker-serves",
         ("broker: … (in memory: gone when it stops), topics: …",),
         "Where the embedded broker is reached.",
         "",
     ),
-    Message(
+    Explanation(
         "change-planned",
         (
             "no plugins are installed beside kpipe; …",
@@ -945,7 +947,7 @@ MESSAGES = (
         "What `kpipe admin` or `kpipe load --groups` would do, or why it did nothing.",
         "`--execute`, and `--yes` where nobody can be asked.",
     ),
-    Message(
+    Explanation(
         "changed",
         (
             "undo: …",
@@ -960,13 +962,13 @@ MESSAGES = (
         "What was done, and how to undo it.",
         "",
     ),
-    Message(
+    Explanation(
         "expires-at-once",
         ("… older than it keeps them (…",),
         "The target deletes records by their time (`retention.ms`), and these are older: Kafka deletes them soon.",
         "`kpipe admin alter-topic TARGET --config retention.ms=-1 --execute` first, and its own setting afterwards.",
     ),
-    Message(
+    Explanation(
         "would-lose",
         (
             "group … has not read … of these records in …",
@@ -977,7 +979,7 @@ MESSAGES = (
         "A change would take records from a group that has not read them; or it is not known.",
         "Look at the groups first.",
     ),
-    Message(
+    Explanation(
         "change-not-seen",
         (
             "it was accepted, but …",
@@ -988,37 +990,37 @@ MESSAGES = (
         "The cluster accepted a change, and reading it back does not show it; or there was nothing to change.",
         "Look again in a moment.",
     ),
-    Message(
+    Explanation(
         "group-in-use",
         ("the group has members (…", "somebody committed for it meanwhile …"),
         "A group with members cannot be moved: they would write over it.",
         "Stop them first; they are named.",
     ),
-    Message(
+    Explanation(
         "trace-to-group",
         ("the group has committed nothing there", "no record there was made from what the group reads, …"),
         "`--to trace:CLUSTER:GROUP` finds nothing to go by.",
         "Look at the trace headers: `kpipe trace`.",
     ),
-    Message(
+    Explanation(
         "undo-failed",
         ("cannot write the undo file: …",),
         "Nothing was changed, because it could not be undone.",
         "`--undo FILE`.",
     ),
     # --- dumps
-    Message(
+    Explanation(
         "already-there",
         ("… there already",),
         "Records that the target has already, as its trace headers say, were not sent again.",
     ),
-    Message(
+    Explanation(
         "dump-going-on",
         ("going on behind …", "going on behind …"),
         "A dump or load goes on behind what is there.",
         "",
     ),
-    Message(
+    Explanation(
         "dump-incomplete",
         (
             "where groups stand is not wholly in the dump: …",
@@ -1028,7 +1030,7 @@ MESSAGES = (
         "The dump has all records that could be read, and not all besides.",
         "",
     ),
-    Message(
+    Explanation(
         "dump-damaged",
         (
             "…; fetch it again from where the dump was kept",
@@ -1040,7 +1042,7 @@ MESSAGES = (
         "A file of the dump is not what the manifest says; nothing was sent.",
         "Fetch it again.",
     ),
-    Message(
+    Explanation(
         "dump-elsewhere",
         (
             "the dump goes to …, beyond its end: …",
@@ -1052,8 +1054,8 @@ MESSAGES = (
         "The dump and the topic do not belong together, or the disk is full.",
         "Name another folder or topic.",
     ),
-    Message("dump-compared", ("compared: … the same…",), "The topic holds what the dump holds.", ""),
-    Message(
+    Explanation("dump-compared", ("compared: … the same…",), "The topic holds what the dump holds.", ""),
+    Explanation(
         "rows-failed",
         ("cannot keep rows: …",),
         "`verify` cannot write its temporary files.",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kpipe.delivery.transaction import TransactionLine
     from kpipe.ledger import Flight, Ledger, TopicPartition
-    from kpipe.parts import Failure, Judge, Sent, Sink
+    from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
     from kpipe.run_state import RunState
 
@@ -206,11 +206,11 @@ class ExactlyOnce:
         """As the topic's sink knows it."""
         return self._sink.unwritten(error)
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """A transaction is read again as a whole: see `take_back`."""
         return False
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """A transaction is read again as a whole: see `take_back`."""
         return failures
 
@@ -407,7 +407,7 @@ class ExactlyOnce:
         self._go_back(self._reason((refused or failures)[0][2]))
         return True
 
-    def _gather(self) -> list[Failure]:
+    def _gather(self) -> list[Failed]:
         """What else failed: what stood in the queue is told before the batch for which the transaction broke."""
         deadline = self._clock() + GATHERING
         while not self._sink.flush(0.1) and self._clock() < deadline and not self._forced():

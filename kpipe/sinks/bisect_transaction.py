@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kpipe.ledger import Flight, TopicPartition
-    from kpipe.parts import Failure
+    from kpipe.parts import Failed
     from kpipe.record import Batch
 
 Position: TypeAlias = "tuple[str, int, int]"
@@ -36,7 +36,7 @@ class Suspects:
         """Those before these next offsets are in a transaction that was committed; it may have ended among them."""
         self._groups = {place: group for place, group in self._groups.items() if is_open(place, committed)}
 
-    def accuse(self, refused: Sequence[Failure]) -> bool:
+    def accuse(self, refused: Sequence[Failed]) -> bool:
         """One of these, at least, had the broker refuse their batch; returns whether they are fewer than before."""
         found = positions_in(refused)
         lines = {place[:2] for place in found}
@@ -65,7 +65,7 @@ def is_open(place: Position, committed: Mapping[TopicPartition, int]) -> bool:
     return offset >= committed.get((topic, partition), 0)
 
 
-def positions_in(failures: Sequence[Failure]) -> list[Position]:
+def positions_in(failures: Sequence[Failed]) -> list[Position]:
     """Where the records that failed were read, in that order within a partition, each once."""
     wanted: dict[int, tuple[Flight, set[int]]] = {}
     for flight, index, _ in failures:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight, Parcel
-    from kpipe.parts import Failure, Judge, Sent, Sink
+    from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
 
 
@@ -127,14 +127,14 @@ class Branching:
             return error.sink.unwritten(error.error)
         return self.main.unwritten(error)
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """Whether any sink's batch took records along."""
         taken = [sink.took_along(own, idle) for sink, own in self._by_sink(failures)]
         return any(taken)
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """Each sink sends its own again; the failures that stand keep their sink."""
-        stand: list[Failure] = []
+        stand: list[Failed] = []
         for sink, own in self._by_sink(failures):
             tally = self._tally_of(sink)
             left = sink.resend(own, _judging(judge, sink, tally), idle)
@@ -148,8 +148,8 @@ class Branching:
             stand += left
         return stand
 
-    def _by_sink(self, failures: Sequence[Failure]) -> list[tuple[Sink, list[Failure]]]:
-        found: dict[int, tuple[Sink, list[Failure]]] = {id(self.main): (self.main, [])}
+    def _by_sink(self, failures: Sequence[Failed]) -> list[tuple[Sink, list[Failed]]]:
+        found: dict[int, tuple[Sink, list[Failed]]] = {id(self.main): (self.main, [])}
         for flight, index, report in failures:
             sink, own = (report.sink, report.error) if isinstance(report, Elsewhere) else (self.main, report)
             found.setdefault(id(sink), (sink, []))[1].append((flight, index, own))

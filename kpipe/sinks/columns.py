@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.ledger import Flight, Ledger
-    from kpipe.parts import Failure
+    from kpipe.parts import Failed
     from kpipe.record import Batch
     from kpipe.sinks.producing import Producing
 
@@ -144,7 +144,7 @@ class ColumnSink(TopicSink):
     def _count_landed(self, unsent: int = 0) -> None:
         self._ledger.landed = max(0, self._sent - unsent - len(self._columns))
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """As for any topic; what was delivered is settled before the producer is replaced."""
         taken = super().took_along(failures, idle)
         self._settle()

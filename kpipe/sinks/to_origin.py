@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.ledger import Flight
-    from kpipe.parts import Failure, Judge, Sent
+    from kpipe.parts import Failed, Judge, Sent
     from kpipe.record import Batch, Headers
     from kpipe.sinks.topic import TopicSink
 
@@ -167,11 +167,11 @@ class HomesSink:
         """As a topic's sink knows it."""
         return self._first.unwritten(error)
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """As a topic's sink; they share a client."""
         return self._first.took_along(failures, idle)
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """Each home sends its own again."""
         for sink in self._topics.values():
             mine = [sink.has_sent(flight, index) for flight, index, _ in failures]

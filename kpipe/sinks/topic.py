@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kpipe.formats.lineage import TraceNames
     from kpipe.kafka.troubles import Troubles
     from kpipe.ledger import DeliveryReport, Flight
-    from kpipe.parts import Failure, Judge, Sent
+    from kpipe.parts import Failed, Judge, Sent
     from kpipe.record import Batch
     from kpipe.sinks.bisect_batch import Resent
     from kpipe.sinks.epoch import EpochTimes
@@ -299,7 +299,7 @@ class TopicSink:
         """True when the record was certainly not written."""
         return isinstance(error, NotSent) or is_unwritten(error)
 
-    def took_along(self, failures: Sequence[Failure], idle: Callable[[], bool]) -> bool:
+    def took_along(self, failures: Sequence[Failed], idle: Callable[[], bool]) -> bool:
         """Whether a refused batch is among them; what is still on its way is waited for."""
         if any(cause_of(report) is Cause.FATAL for _, _, report in failures):
             self._troubles.learn_cause(self._producer.poll)
@@ -322,7 +322,7 @@ class TopicSink:
             return self._producing.is_torn or self._producing.was_torn
         return kind_of(report) in (Kind.REFUSED, Kind.UNWRITTEN)
 
-    def resend(self, failures: Sequence[Failure], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failure]:
+    def resend(self, failures: Sequence[Failed], judge: Judge, idle: Callable[[], bool]) -> Sequence[Failed]:
         """Send again what was not written, in order; a record that is refused alone is judged."""
         from kpipe.sinks.bisect_batch import BatchBisection
 
@@ -364,7 +364,7 @@ class TopicSink:
     def _renew(self) -> None:
         self._producing.renew()
 
-    def _rows(self, failures: Sequence[Failure]) -> dict[tuple[int, int], list[Resent]]:
+    def _rows(self, failures: Sequence[Failed]) -> dict[tuple[int, int], list[Resent]]:
         """What to send again, in the order of sending, by flight and index."""
         wanted: dict[int, set[int]] = {}
         flights: dict[int, Flight] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.ledger import DeliveryReport, Flight
-    from kpipe.parts import Failure
+    from kpipe.parts import Failed
 
 PLACE = ("t", 0)
 
@@ -208,7 +208,7 @@ class LateReports(ListSink):
         self.first(REFUSED, None)
         return True
 
-    def resend(self, failures: list[Failure], judge: object, idle: object) -> list[Failure]:
+    def resend(self, failures: list[Failed], judge: object, idle: object) -> list[Failed]:
         for flight, index, _ in failures:
             self.sent_again += [(offset, index) for at, _, offset in flight.positions() if at == index]
             flight.settled.append(index)
