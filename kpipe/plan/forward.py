@@ -167,7 +167,7 @@ def _choose(
         from kpipe.plan.delivery import membership
 
         chosen = membership(chosen)
-    return replace(chosen, joins=joins)
+    return replace(chosen, joins=joins, keeps_records=True)
 
 
 def _homes(outlet: Outlet) -> Homes:

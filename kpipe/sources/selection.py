@@ -65,6 +65,8 @@ class Selection:
     """Seconds between looks for topics and partitions that are new."""
     joins: bool = True
     """Whether to join the group; without, its offsets are only looked at."""
+    keeps_records: bool = False
+    """Whether many are held until they are acknowledged, so that equal headers are worth sharing."""
     cluster: str = ""
     """The cluster's name for messages, maybe empty."""
     left_out: set[str] = field(default_factory=set, compare=False)

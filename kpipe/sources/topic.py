@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import KpipeError
+from kpipe.formats.equal_headers import EqualHeaders, as_they_are
 from kpipe.formats.header_names import read_headers
 from kpipe.kafka.errors import Cause, cause_of
 from kpipe.kafka.offsets import Offset, OffsetKind
@@ -56,6 +57,7 @@ class TopicSource:
         self.ids = ids
         self.gaps = gaps = Gaps(selection.on_gap, cluster, hooks.say)
         self._selection = selection
+        self._share = EqualHeaders() if selection.keeps_records else as_they_are
         self._resolver = resolver
         self._hooks = hooks
         self._assignment = assignment = Assignment(bounded=selection.at_end, shared=selection.shared)
@@ -185,7 +187,7 @@ class TopicSource:
             batch.keys = list(map(Message.key, messages))
         if "headers" in columns:
             headers = read_headers(lambda: list(map(Message.headers, messages)))
-            batch.headers = headers if any(headers) else None
+            batch.headers = self._share(headers) if any(headers) else None
         if "timestamps" in columns:
             batch.timestamps = list(map(Message.timestamp, messages))
         if "positions" in columns or ends:
