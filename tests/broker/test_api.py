@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from tests.conftest import Kpipe
 
 
+FORKS = "ignore:This process:DeprecationWarning"
+"""From 3.12 on Python warns of every fork of a process with threads, which a producer that was used has."""
+
+
 def program(text: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text), *words],
-        capture_output=True, text=True, timeout=90, check=False, cwd=home, env={"HOME": str(home), "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=90, check=False, cwd=home,
+        env={"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONWARNINGS": FORKS},
     )  # fmt: skip
 
 
