@@ -48,6 +48,7 @@ class ObserverRow(NamedTuple):
 OBSERVERS = (
     ObserverRow(("metrics", "metrics_file"), "telemetry", "Telemetry"),
     ObserverRow((), "notify", "open_notifier"),
+    ObserverRow((), "memory", "open_trimmer"),
 )
 
 
