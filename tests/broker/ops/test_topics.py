@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from tests.broker.lab.cluster import Rec, until
@@ -131,7 +130,8 @@ def test_several_clusters_answer_in_one_list(kafka: Cluster, kafka_b: Cluster, k
     assert f"b:{there}" in kpipe("topics", f"a:{here}", f"b:{there}", config=config).out.decode()
 
 
-def test_hundreds_of_topics_answer_within_seconds(kafka_b: Cluster, kpipe: Kpipe) -> None:
+def test_hundreds_of_topics_are_answered_whole(kafka_b: Cluster, kpipe: Kpipe) -> None:
+    """More than are asked for at once (`CONFIGS_AT_ONCE`); how long 2,000 take is for the bench, on a quiet machine."""
     from confluent_kafka.cimpl import NewTopic
 
     prefix = name("many")
@@ -140,9 +140,8 @@ def test_hundreds_of_topics_answer_within_seconds(kafka_b: Cluster, kpipe: Kpipe
         done.result(90)
     until(lambda: sum(topic.startswith(prefix) for topic in kafka_b.topics()) == 500, "the topics", timeout=60)
     until(lambda: kpipe.at(kafka_b.bootstrap)("topics", f"{prefix}*").code == 0, "their leaders", timeout=60)
-    started = time.monotonic()
-    assert len(looked(kpipe.at(kafka_b.bootstrap), "topics", f"{prefix}*")) == 500
-    assert time.monotonic() - started < 5
+    found = looked(kpipe.at(kafka_b.bootstrap), "topics", f"{prefix}*", timeout=60)
+    assert [(row["records"], row["problems"]) for row in found] == [(0, [])] * 500
     for done in kafka_b.admin.delete_topics([topic.topic for topic in new], request_timeout=60).values():
         done.result(90)
 
