@@ -1,6 +1,6 @@
 """The floor for Python: what a bare confluent-kafka loop costs, written as well as we can, without any of kpipe's promises.
 
-python -m bench.bare produce|consume|envelope|forward BROKERS TOPIC [TARGET]
+python -m bench.bare produce|consume|envelope|embed|forward BROKERS TOPIC [TARGET]
 """
 
 from __future__ import annotations
@@ -106,6 +106,35 @@ def envelope(brokers: str, topic: str) -> None:
         os.write(1, b"\n".join([*lines, b""]))
 
 
+def embed(brokers: str, topic: str) -> None:
+    """Envelopes of stdin to a topic, with the trace that kpipe writes and a count of what was delivered."""
+    import orjson
+
+    producer = Producer({"bootstrap.servers": brokers, **PRODUCER})
+    cluster = producer.list_topics(topic, timeout=10).cluster_id.encode()
+    send, tail = producer.produce, b""
+    while block := os.read(0, 262144):
+        *lines, tail = (tail + block).split(b"\n")
+        done = Countdown(len(lines))
+        for entry in map(orjson.loads, lines):
+            headers = [(name, value.encode()) for name, value in entry["headers"]]
+            headers.append(("source_topic", entry["topic"].encode()))
+            headers.append(("source_partition", b"%d" % entry["partition"]))
+            headers.append(("source_cluster", cluster))
+            headers.append(("source_offset", b"%d" % entry["offset"]))
+            key = None if entry["key"] is None else entry["key"].encode()
+            arguments = (topic, entry["value"].encode(), key, -1, done, None, entry["timestamp"], headers)
+            while True:
+                try:
+                    send(*arguments)
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+        producer.poll(0)
+    while producer.flush(0.2):
+        pass
+
+
 def forward(brokers: str, topic: str, target: str) -> None:
     """Everything of each record plus the same trace headers, commits gated on delivery."""
     producer = Producer({"bootstrap.servers": brokers, **PRODUCER})
@@ -140,5 +169,6 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    {"produce": produce, "consume": consume, "envelope": envelope, "forward": forward}[sys.argv[1]](*sys.argv[2:])
+    ways = {"produce": produce, "consume": consume, "envelope": envelope, "embed": embed, "forward": forward}
+    ways[sys.argv[1]](*sys.argv[2:])
     os._exit(0)

@@ -135,6 +135,7 @@ def _basics(lines: int, records: int) -> list[Case]:
             {
                 "kpipe": "kpipe consume -b {brokers} -e -J {topic} | kpipe produce -b {brokers} --input json {target}",
                 "kcat -C | kcat -P (values)": KCAT + " -C -e -o beginning -t {topic} | " + KCAT + " -P -t {target}",
+                "bare loop": BARE + " envelope {brokers} {topic} | " + BARE + " embed {brokers} {target}",
             },
             fresh=4,
         ),

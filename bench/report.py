@@ -17,7 +17,8 @@ What is left in forward is the price of a record that passes through Python: the
 of each of its headers, takes them apart again to send them, and calls back for each delivery. `librdkafka in C` does the same
 work on the same library with none of that; `bare loop` is the least that a Python program can do, with commits gated but without
 the trace's loop guard, the balance, `--on-error`, and batches that are kept until they are acknowledged. MirrorMaker 2's time
-holds the start of its JVM; it never ends by itself. kcat's pipe carries values only.
+holds the start of its JVM; it never ends by itself. kcat's pipe carries values only; in the pipe of envelopes `bare loop` carries
+the same as kpipe, with orjson and without any of its checks.
 """
 COLUMNS = ("case", "tool", "wall s", "CPU s", "µs CPU/record", "peak MiB", "kpipe wall ×", "kpipe CPU ×")
 STARTS = ("version", "help", "one line to delivered", "first record consumed", "tail to first record")
