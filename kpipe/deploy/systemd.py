@@ -126,7 +126,7 @@ def _shared(line: CommandLine) -> list[str]:
     return [
         f"StateDirectory={line.name}",
         f"CacheDirectory={line.name}",
-        *([f"Environment=KPIPE_CONFIG={CONFIG}"] if line.config else []),
+        *([f"LoadCredential=config.toml:{CONFIG}", "Environment=KPIPE_CONFIG=%d/config.toml"] if line.config else []),
         f"Environment=XDG_CACHE_HOME=/var/cache/{line.name} PEX_ROOT=/var/cache/{line.name}/pex",
         *credentials,
         *([f"ReadWritePaths={' '.join(line.writes)}"] if line.writes else []),
@@ -143,7 +143,8 @@ def _head(line: CommandLine, version: str, where: str, then: str) -> str:
         for name in line.credentials
     ]
     config = [
-        f"# The configuration, which the service reads as a user of its own: install -D -m 644 {line.config} {CONFIG}"
+        f"# The configuration, with absolute paths in it: install -D -m 600 {line.config} {CONFIG}",
+        "# It stays root's; systemd gives the service a copy that it alone can read.",
     ]
     return "\n".join(
         [

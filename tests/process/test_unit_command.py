@@ -259,8 +259,14 @@ def test_a_service_reads_the_configuration_that_its_line_needs(
         config.parent.mkdir(parents=True)
         config.write_text('[clusters.prod]\nbootstrap.servers = "kafka:9092"\n')
     text = unit(kpipe, "systemd", "--", *line)
-    assert ("Environment=KPIPE_CONFIG=/etc/kpipe/config.toml\n" in text) == read
-    assert (f"install -D -m 644 {config} /etc/kpipe/config.toml" in text) == read
+    assert (
+        "LoadCredential=config.toml:/etc/kpipe/config.toml\nEnvironment=KPIPE_CONFIG=%d/config.toml\n" in text
+    ) == read
+    assert (f"install -D -m 600 {config} /etc/kpipe/config.toml\n" in text) == read
+    path = kpipe.home / "kpipe-test.service"
+    path.write_text(text)
+    told = analyze("verify", "--man=no", path)
+    assert "kpipe-test" not in told, told
 
 
 def test_what_a_service_could_not_start_or_would_repeat_is_told(kpipe: Kpipe) -> None:
