@@ -7,7 +7,7 @@ import sys
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.errors import KpipeError, UsageError
+from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.options import CompletionOptions, Operand
 
 HELP = "Print the completion script of SHELL (bash, zsh or fish), or with --install put it where the shell finds it."
@@ -33,7 +33,9 @@ def completion(shell: str, options: CompletionOptions) -> int:
         with open(path, "w", encoding="utf-8") as file:
             file.write(SCRIPTS[shell])
     except OSError as error:
-        raise KpipeError(f"cannot be written: {error.strerror}; check the folder's rights", where=path) from None
+        raise KpipeError(
+            f"cannot be written: {error.strerror}; check the folder's rights", where=path, stage=Stage.CONFIG
+        ) from None
     tell(f"wrote {path}; {advice}")
     return 0
 

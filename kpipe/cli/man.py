@@ -9,7 +9,7 @@ import subprocess
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
 from kpipe.cli.commands import COMMANDS
-from kpipe.errors import KpipeError, UsageError
+from kpipe.errors import KpipeError, Stage, UsageError
 from kpipe.options import ManOptions, Operand
 
 HELP = "Show the manual page of kpipe or of one of its commands, or with --install put all pages where man finds them."
@@ -55,7 +55,9 @@ def _install() -> int:
             with open(os.path.join(folder, f"kpipe-{name}.1" if name else "kpipe.1"), "w", encoding="utf-8") as file:
                 file.write(command_page(name) if name else overview_page())
     except OSError as error:
-        raise KpipeError(f"cannot be written: {error.strerror}; check the folder's rights", where=folder) from None
+        raise KpipeError(
+            f"cannot be written: {error.strerror}; check the folder's rights", where=folder, stage=Stage.CONFIG
+        ) from None
     tell(f"wrote {len(COMMANDS) + 1} pages to {folder}")
     return 0
 
