@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.mutants.__main__ import MODULES, Equivalents
+from tests.mutants.__main__ import MODULES, Equivalents, kept_rows
 from tests.mutants.making import mutants_of
 from tests.mutants.reach import test_files as files_that_reach
 from tests.mutants.running import ROOT
@@ -45,3 +45,9 @@ def test_the_rooms_of_the_promise_are_where_it_looks() -> None:
     assert {module for module, _, _ in Equivalents.read().known} <= set(MODULES)
     assert "tests/unit/test_ledger.py" in files_that_reach(["kpipe/ledger.py"])
     assert "tests/unit/test_units.py" not in files_that_reach(["kpipe/ledger.py"])
+
+
+def test_the_table_has_every_module_and_none_is_below_nine_of_ten() -> None:
+    shares = {name: int(row.split("|")[-2].strip().removesuffix(" %")) for name, row in kept_rows().items()}
+    assert tuple(shares) == MODULES
+    assert min(shares.values()) >= 90

@@ -2,6 +2,7 @@
 
     python -m tests.mutants [--sample 40] [--seed 1] [--least 90] [MODULE ...]        MODULE: kpipe/ledger.py
 
+It keeps the table in tests/mutants/results.md, a row a module; rows of modules that were not tried stay as they were.
 Ends with 1 when a module is below --least per cent. What changes nothing that anyone could see stands in
 tests/mutants/equivalent.toml, each with its reason, and is not counted.
 """
@@ -50,6 +51,17 @@ MODULES = (
     "kpipe/sources/client_events.py",
 )
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
+RESULTS = Path(__file__).parent / "results.md"
+HEAD = (
+    "| module | mutants | equivalent | tried | killed | survived | unrun | |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|",
+)
+INTRODUCTION = """# What the unit tests of the promise notice
+
+Written by `make mutants`: one thing at a time is changed in a module, and the unit tests that run the changed line are
+run, without a broker. What changes nothing that anyone could see stands in `equivalent.toml` and is not tried; *unrun*
+lines are run by no unit test, and count as survived.
+"""
 KILLED, SURVIVED, UNRUN = "killed", "survived", "unrun"
 
 
@@ -97,12 +109,25 @@ def fates(bench: Bench, module: Module, picked: Sequence[Mutant], jobs: int) -> 
         time.sleep(0.002)
 
 
+def kept_rows() -> dict[str, str]:
+    """The rows of the table that is kept, by module."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {line.split("|")[1].strip(): line for line in lines if line.startswith("| kpipe/")}
+
+
+def keep(rows: dict[str, str]) -> None:
+    """Write the table with these rows in the places of those before."""
+    rows = kept_rows() | rows
+    table = [*HEAD, *(rows[name] for name in MODULES if name in rows)]
+    RESULTS.write_text(f"{INTRODUCTION}\n" + "".join(f"{line}\n" for line in table))
+
+
 def report(bench: Bench, modules: Sequence[Module], given: argparse.Namespace) -> int:
     """Print the table, and each survivor to stderr when it is found; returns how much is not as it is asked to be."""
     short, known = 0, Equivalents.read()
     bench.trace(modules, given.jobs)
-    print("| module | mutants | equivalent | tried | killed | survived | unrun | |", flush=True)
-    print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    rows: dict[str, str] = {}
+    print(*HEAD, sep="\n", flush=True)
     for module in modules:
         counted, equivalent = known.split(module)
         size = min(given.sample or len(counted), len(counted))
@@ -117,7 +142,9 @@ def report(bench: Bench, modules: Sequence[Module], given: argparse.Namespace) -
         share = 100 * counts[KILLED] // max(1, size)
         short += share < given.least
         row = (len(module.mutants), equivalent, size, counts[KILLED], counts[SURVIVED], counts[UNRUN])
-        print(f"| {module.name} | {' | '.join(map(str, row))} | {share} % |", flush=True)
+        rows[module.name] = f"| {module.name} | {' | '.join(map(str, row))} | {share} % |"
+        print(rows[module.name], flush=True)
+    keep(rows)
     stale = known.stale(modules)
     for entry in stale:
         print(f"{entry}: stands in {EQUIVALENT.name}, but there is no such mutant any more", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ import pytest
 from kpipe.errors import GO_ON, BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.ledger import Flight, Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
-from kpipe.sinks.dead_letters import DeadLetterTopic, attempts_so_far, with_error, with_time
+from kpipe.sinks.dead_letters import (
+    DEFAULT_AFTER_MS,
+    MARGIN,
+    DeadLetterTopic,
+    attempts_so_far,
+    takes_time,
+    with_error,
+    with_time,
+)  # fmt: skip
 
 TIME = 1_700_000_000_000
 
@@ -418,3 +427,22 @@ def test_the_client_is_closed() -> None:
 def test_a_letter_does_not_advise_what_has_been_done() -> None:
     headers = dict(with_error([], BadRecord(f"--map .a: the value is not JSON; {GO_ON}")))
     assert headers["error_message"] == b"--map .a: the value is not JSON"
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "taken", "refused"),
+    [
+        (None, None, (0, TIME, TIME + DEFAULT_AFTER_MS - MARGIN), (TIME + DEFAULT_AFTER_MS - MARGIN + 1,)),
+        (0, None, (0, TIME - MARGIN), (TIME - MARGIN + 1,)),
+        (MARGIN, 2 * MARGIN, (TIME - MARGIN, TIME), (TIME - MARGIN - 1, TIME + 1)),
+        (MARGIN, 0, (), (TIME, TIME - MARGIN)),
+    ],
+)
+def test_a_time_is_within_the_limits_of_the_topic_by_a_margin(
+    after: int | None, before: int | None, taken: tuple[int, ...], refused: tuple[int, ...]
+) -> None:
+    """Clocks differ; where the topic says nothing, the limit into the future is that of Kafka 4, an hour."""
+    ready: Any = SimpleNamespace(after_ms=after, before_ms=before)
+    takes = takes_time(ready, lambda: TIME / 1000)
+    assert [takes(ms) for ms in taken] == [True] * len(taken)
+    assert [takes(ms) for ms in refused] == [False] * len(refused)

@@ -29,6 +29,7 @@ def test_records_that_were_deleted_are_passed_counted_and_told(policy: str, targ
         f"(--on-gap {policy})"
     ]
     assert found.cross(("orders", 0), 99, BOUND) == target
+    assert "1 offset (99) was deleted before it was read" in said[1]
     assert (found.missing, found.crossed) == (missing + target - 99, 2)
     assert found.facts() == {"gaps": 2, "missing": missing + target - 99}
 
