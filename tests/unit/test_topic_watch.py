@@ -161,10 +161,10 @@ def test_an_offset_that_the_broker_does_not_have_is_a_gap(offset: int, target: i
 
 
 def test_the_first_record_of_a_partition_is_a_position_too() -> None:
-    run = Watched({PLACE: 0}, (0, 20))
+    run = Watched({PLACE: 0}, (0, 3))
     run.watch.cross_gap(PLACE)
     assert run.events == [("began", {})]
-    run = Watched({PLACE: -1}, (0, 3))
+    run = Watched({PLACE: -1}, (0, 0))
     run.assignment.progress.starts.clear()
     run.watch.cross_gap(PLACE)
     assert run.events == [("began", {})], "what has no start begins at 0"
