@@ -145,6 +145,7 @@ CAUSES: dict[str, Cause] = {name: cause for cause in Cause for name in cause.val
 """The cause that each name means."""
 LASTING = frozenset(name for name, kind in KINDS.items() if kind in (Kind.DENIED, Kind.GONE)) | {"POLICY_VIOLATION"}
 PASSING = frozenset(name for name, kind in KINDS.items() if kind is Kind.AWAY) | {
+    "_TIMED_OUT_QUEUE",  # the question never left us; of a record it says nothing, for that may have been sent before
     "_UNKNOWN_PARTITION",  # one that was just added: a broker may not have heard of it yet
     "UNSTABLE_OFFSET_COMMIT",  # an open transaction holds the group's offsets up
 }
