@@ -89,6 +89,7 @@ class ExactlyOnce:
 
     `make_sink` gives the sink for the producer that is in use; `state` is the run's, which goes back when a transaction
     does. With `takes_letters` dead letters are part of the transaction, because their topic is on the same cluster.
+    `outdone` takes the number of reports so far and says whether a new producer would fare better than ours.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class ExactlyOnce:
         takes_letters: bool = False,
         note: Callable[[str], str] = lambda _topic: "",
         commits: Commits | None = None,
+        outdone: Callable[[int], bool] = lambda _heard: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
@@ -125,6 +127,7 @@ class ExactlyOnce:
         self._forced = forced
         self._letters = letters
         self._note = note
+        self._outdone = outdone
         self._clock = clock
         self._base: dict[TopicPartition, int] = {}
         self._sent = 0
@@ -177,7 +180,7 @@ class ExactlyOnce:
         deadline = self._clock() + timeout
         while not self._sink.flush(0.1):
             self.state.progress()
-            if self.ledger.has_news() or self._forced() or self._clock() > deadline:
+            if self.ledger.has_news() or self._forced() or self._clock() > deadline or self._is_lost():
                 return False
         return not self.ledger.has_news()
 
@@ -185,8 +188,13 @@ class ExactlyOnce:
         self.state.progress()
         opened = self._line.opened
         late = opened is None or self._clock() - opened > self._line.timeout * 0.75
-        self._broken = self._broken or late
-        return not (late or self._forced())
+        self._broken = self._broken or late or self._is_lost()
+        return not (self._broken or self._forced())
+
+    def _is_lost(self) -> bool:
+        """A producer that does not find back to its cluster is replaced before its transaction times out."""
+        self._line.lost = self._line.lost or self._outdone(self.ledger.heard)
+        return self._line.lost
 
     def poll(self) -> None:
         """Serve delivery reports; raises FencedError."""
@@ -327,7 +335,8 @@ class ExactlyOnce:
         while not (self._sink.flush(0.1) and (self._letters is None or self._letters.flush(0.1))):
             if self.ledger.has_news() or self.ledger.has_failed():
                 return
-            if self._forced() or self._clock() > deadline or not self._line.check() or not idle():
+            ends = self._forced() or self._clock() > deadline or self._is_lost()
+            if ends or not self._line.check() or not idle():
                 self._broken = True
                 return
 
@@ -376,7 +385,7 @@ class ExactlyOnce:
             )
 
     def _undo(self) -> None:
-        if not self._line.check():
+        if not self._line.check() or self._line.lost:
             self._line.replace(self._line.timeout)
         elif self._line.is_open:
             self._line.abort(self._line.timeout)

@@ -88,6 +88,8 @@ class TransactionLine:
         self.timeout = timeout
         self.opened: float | None = None
         self.fenced = False
+        self.lost = False
+        """Its producer does not find back to the cluster: it can neither send nor abort."""
         self.stuck = False
         """A call never came back: the producer must not be used or closed any more, only left behind."""
         self.in_doubt = False
@@ -230,6 +232,7 @@ class TransactionLine:
         old.purge()
         self.serve()
         self.producer, self.troubles = self._open_producer()
+        self.lost = False
         run_bounded(lambda: _close_quietly(old), 1.0)
         self.start(timeout)
 

@@ -79,13 +79,13 @@ class Watch:
         if name not in self._presences:
             advice = f"kpipe check {cluster.name}" if cluster.name else f"kpipe check -b {name}"
             self._presences[name] = Presence(
-                name, lambda timeout: is_answered(client(), timeout, topic), self._say, advice, _asking_anew(cluster)
+                name, lambda timeout: is_answered(client(), timeout, topic), self._say, advice, asking_anew(cluster)
             )
         troubles.listener = self._presences[name].hear
         return self._presences[name]
 
 
-def _asking_anew(cluster: Cluster) -> Callable[[], bool]:
+def asking_anew(cluster: Cluster) -> Callable[[], bool]:
     """What asks a cluster through a client that knows nothing but its bootstrap addresses."""
 
     def ask() -> bool:

@@ -39,6 +39,10 @@ METADATA_TIMEOUT = 30.0
 """Seconds for the list of the source's partitions."""
 
 
+ANSWERED = 0.5
+"""Seconds for the answer to a producer that waits."""
+
+
 @dataclass(slots=True, frozen=True)
 class Ends:
     """The two ends of a forward, opened, and what is read: what every way of delivering stands between."""
@@ -201,6 +205,9 @@ def _exactly_once(
     from kpipe.delivery.exactly_once import ExactlyOnce
     from kpipe.delivery.member import GroupMember
     from kpipe.delivery.transactional import open_line
+    from kpipe.kafka.metadata import is_answered
+    from kpipe.kafka.outdone import Outdone
+    from kpipe.kafka.watch import asking_anew
 
     opened, ready, stop, topic = ends.opened, ends.ready, wiring.stop, wiring.letter_topic
     check_one_cluster(opened, ready, ends.chosen.topics)
@@ -225,6 +232,7 @@ def _exactly_once(
         takes_letters=topic is not None and topic.cluster_id == ready.cluster_id,
         note=opened.source.note,
         commits=wiring.commits,
+        outdone=Outdone(lambda: is_answered(line.producer, ANSWERED, ready.topic), asking_anew(ready.cluster)),
     )
     return Way(
         opened.source, once, stages, behind=[once.leave_out_refused], committer=once, group=once, transaction=once

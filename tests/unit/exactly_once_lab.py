@@ -36,7 +36,7 @@ class FakeLine:
 
     def __init__(self) -> None:
         self.opened: float | None = None
-        self.fenced = self.stuck = self.in_doubt = self.unfit = False
+        self.fenced = self.stuck = self.in_doubt = self.unfit = self.lost = False
         self.reason = "scripted"
         self.outcomes: list[Any] = []
         self.log: list[Any] = []
@@ -70,7 +70,7 @@ class FakeLine:
 
     def replace(self, _timeout: float) -> None:
         self.log.append("replace")
-        self.opened, self.unfit = None, False
+        self.opened, self.unfit, self.lost = None, False, False
 
     def discard(self, _timeout: float) -> None: ...
 

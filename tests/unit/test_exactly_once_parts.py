@@ -318,6 +318,25 @@ def test_a_failure_ends_the_wait_for_reports_at_once() -> None:
     assert lab.line.log == ["begin"]  # the pipeline looks at the failure first
 
 
+def test_a_producer_that_does_not_find_back_is_replaced_in_the_wait_for_reports() -> None:
+    """Aborting would take as long as its transaction may last."""
+    lab, sink = holding(b"0", b"1", records=100)
+    lab.once._outdone = lambda _heard: lab.now > 3.0
+    lab.pipeline.turn()
+    sink.lets_go = False
+    assert lab.once.commit_all() is False
+    assert (lab.line.log, lab.line.lost) == (["begin", "replace"], False)
+    assert (lab.source.rewound, lab.now) == ([({PLACE: 0}, 2)], pytest.approx(3.1, abs=0.2))
+
+
+def test_a_producer_that_does_not_find_back_is_replaced_in_the_wait_for_room() -> None:
+    lab = Lab(b"0", b"1")
+    lab.waits = 3
+    lab.once._outdone = lambda _heard: True
+    lab.pipeline.turn()
+    assert lab.line.log == ["begin", "replace"]
+
+
 def test_a_producer_that_dies_in_the_wait_for_reports_is_replaced() -> None:
     lab, sink = holding(b"0", b"1", records=100)
     lab.pipeline.turn()
