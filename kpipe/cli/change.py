@@ -66,7 +66,7 @@ def keep_way_back(cluster: Connection, path: str, groups: Sequence[tuple[str, Se
         nowhere = sum(move.current is None for move in moves)
         if nowhere == len(moves):
             words = ["kpipe", "admin", "delete-group", *place, "--execute"]
-            tell(f"undo: nothing was committed before; {shlex.join(words)} takes it away")
+            tell(f"undo: nothing was committed before, so: {shlex.join(words)}")
             continue
         words = ["kpipe", "admin", "reset-offsets", "-G", *place, "--to", f"file:{path}", *more, "--execute"]
         tell(f"undo: {shlex.join(words)}")

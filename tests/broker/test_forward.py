@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -268,9 +267,8 @@ def test_what_a_drain_gives_up_is_no_bad_record(
     kafka_b.read(target, at_least=1)
     kafka_b.broker.kill()
     try:
-        time.sleep(0.5)
         kafka.write(source, [b"%d" % n for n in range(1, 51)])
-        time.sleep(2)
+        run.wait_for_stderr("50 records wait for it", 30)
         run.signal(signal.SIGTERM)
         ended = run.wait(20)
     finally:

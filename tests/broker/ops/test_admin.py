@@ -166,7 +166,7 @@ def test_a_group_is_put_at_the_same_records_of_a_copy(kafka: Cluster, kafka_b: C
         "admin", "reset-offsets", "-G", f"b:{group}", "--to", f"trace:a:{group}", *DO, config=config,
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert f"undo: nothing was committed before; kpipe admin delete-group b:{group} --execute" in done.err
+    assert f"undo: nothing was committed before, so: kpipe admin delete-group b:{group} --execute" in done.err
     unread = {rec.value for rec in kafka.read(topic) if rec.offset >= stood[rec.partition]}
     placed = {number: offset for (_, number), (offset, _) in stands(kafka_b, group).items()}
     later = [rec for rec in kafka_b.read(there) if rec.offset >= placed[rec.partition]]

@@ -409,7 +409,7 @@ def test_groups_go_on_at_the_records_that_they_had_to_read_next(
             unread = [r.value for r in kafka.read(topic, number) if r.offset >= offset]
             assert [r.value for r in kafka_b.read(copy, number) if r.offset >= now[number][0]] == unread
     assert not (tmp_path / "undo").exists()  # nothing was committed before that it could bring back
-    assert done.err.count("undo: nothing was committed before; kpipe admin delete-group") == 2
+    assert done.err.count("undo: nothing was committed before, so: kpipe admin delete-group") == 2
 
 
 def test_groups_of_a_load_are_refused_before_anything_is_sent(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
