@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.errors import KpipeError
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.flight import Flight
+    from kpipe.ledger import Ledger
     from kpipe.record import Batch
 
 Sent: TypeAlias = "tuple[Flight, int]"

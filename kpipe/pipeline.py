@@ -18,14 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from kpipe.errors import Interrupted, KpipeError, UndeliveredError, in_words, without_policy
-from kpipe.ledger import Unsent
+from kpipe.flight import Unsent
 from kpipe.run_state import RunState
 from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.flight import Flight
+    from kpipe.ledger import Ledger
     from kpipe.parts import Committer, DeadLetters, Sink, Source, Spill, Transaction
     from kpipe.record import Batch
     from kpipe.shutdown import Stop

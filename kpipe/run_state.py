@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kpipe.errors import KpipeError
-    from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.flight import Flight, TopicPartition
+    from kpipe.ledger import Ledger
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ from kpipe.errors import KpipeError, UndeliveredError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from kpipe.ledger import DeliveryReport, Flight, Ledger, TopicPartition
+    from kpipe.flight import DeliveryReport, Flight, TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.parts import Failed, Sent
     from kpipe.record import Batch
 

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from kpipe.api.producer import Bytes
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.flight import Flight
+    from kpipe.ledger import Ledger
     from kpipe.options import Options
     from kpipe.pipeline import Pipeline
     from kpipe.plan import Planned

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kpipe.archive.manifest import Contents, Journal
     from kpipe.errors import KpipeError
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Sent
     from kpipe.record import Batch
 

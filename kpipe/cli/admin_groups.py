@@ -14,8 +14,8 @@ from kpipe.errors import UsageError
 from kpipe.units import counted
 
 if TYPE_CHECKING:
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.ops.options import ChangeOptions, ResetOptions
     from kpipe.ops.placement import Spot
     from kpipe.ops.places import Clusters

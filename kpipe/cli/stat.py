@@ -15,7 +15,7 @@ from kpipe.options import PLACE, ConnectionOptions, Operand, ViewOptions
 from kpipe.units import counted
 
 if TYPE_CHECKING:
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.ops.statistics import Sizes, Statistics
 
 HELP = (

@@ -12,7 +12,7 @@ from kpipe.ops.options import DecodeOptions, LookingOptions, TailOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
 if TYPE_CHECKING:
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.ops.tail import Followed
 
 HELP = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka import TopicPartition as ClientPartition
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.shutdown import Stop
     from kpipe.sources.topic import TopicSource
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka import TopicPartition as ClientPartition
 
-    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.flight import TopicPartition
+    from kpipe.ledger import Ledger
 
 INTERVAL = 1.0
 """Seconds between commits while running: what a kill -9 may deliver twice is what was settled since the last one."""

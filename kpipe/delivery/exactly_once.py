@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.delivery.transaction import TransactionLine
-    from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.flight import Flight, TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
     from kpipe.run_state import RunState

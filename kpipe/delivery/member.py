@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Committed
-    from kpipe.ledger import TopicPartition
     from kpipe.shutdown import Stop
 
 ANSWER_TIMEOUT = 30.0

@@ -21,8 +21,9 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kpipe.flight import Flight
     from kpipe.formats import Decoder
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.ledger import Ledger
 
 BLOCK = 1 << 20
 DONE, REST = ".restored", ".rest"

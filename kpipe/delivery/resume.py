@@ -25,7 +25,8 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
-    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.flight import TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.record import Batch
 
 PAGE = 8192

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.delivery.resume import Resume
-    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.flight import TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.parts import Committer
     from kpipe.record import Batch
     from kpipe.sources.selection import GroupListener

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Producer
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import TopicPartition
 
 SLICE = 2.0
 """Seconds of one call: a signal handler runs only between calls, and a call that timed out is called again."""

@@ -13,9 +13,9 @@ from kpipe.kafka.questions import Failure, client_names, fail
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
     from kpipe.kafka.groups import Commit
-    from kpipe.ledger import TopicPartition
 
 
 def refuse_read_only(connection: Connection) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds
-    from kpipe.ledger import TopicPartition
 
 SILENCE = 5.0
 """Seconds without a record after which the rest counts as older: whatever is there comes at once."""

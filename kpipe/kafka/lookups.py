@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 EARLIEST, LATEST = -2, -1
 """Timestamps with a special meaning in a list-offsets request (KIP-79); latest is the last stable offset under

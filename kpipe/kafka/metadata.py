@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.diagnosis import Finding
     from kpipe.kafka.librdkafka import ColumnProducer
     from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import TopicPartition
 
 SLICE = 0.5
 """Seconds of one wait for metadata."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
 
 Key = TypeVar("Key")
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
 
 Range = tuple[int, int]
 """First offset, and the offset to stop before."""

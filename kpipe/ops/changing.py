@@ -16,8 +16,8 @@ from kpipe.kafka.questions import Failure
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
 
 
 def parse_new_topic(text: str) -> tuple[str, int]:

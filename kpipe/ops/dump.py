@@ -26,8 +26,8 @@ from kpipe.units import counted, parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.ops.options import DumpOptions
     from kpipe.options import ConnectionOptions
     from kpipe.record import Batch

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
 
 FIRST_WINDOW, GROWTH, LARGEST_WINDOW = 1_000, 8, 262_144

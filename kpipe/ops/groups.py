@@ -21,9 +21,9 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
     from kpipe.kafka.groups import Member
-    from kpipe.ledger import TopicPartition
 
 AT_ONCE = 250
 """Groups whose ends and times are asked for together; their rows come together, too."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.record import Headers
 
 MAX_HOPS = 64

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kpipe.archive.manifest import Contents
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
 
 NOTES = (TOPIC_ID, PARTITIONS, FLOOR)
 """What kpipe leaves with an offset about the topic that was dumped: it is wrong of any other topic."""

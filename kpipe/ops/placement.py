@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 
 class Spot(NamedTuple):

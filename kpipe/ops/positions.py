@@ -18,7 +18,7 @@ from kpipe.errors import KpipeError, Stage, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.ops.reset import Move, Positions
 
 VERSION = 1

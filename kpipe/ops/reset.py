@@ -23,8 +23,8 @@ from kpipe.units import counted, parse_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.ops.placement import Spot
 
 Positions = dict["TopicPartition", "int | None"]

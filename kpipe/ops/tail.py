@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
 
 WINDOW = 0.25

@@ -18,8 +18,8 @@ from kpipe.ops.places import choose
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
 
 STANDING = 3.0
 """Seconds between two looks at a last stable offset that is below the end: a transaction may just be running."""

@@ -20,8 +20,8 @@ from kpipe.ops.placement import Placement
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
-    from kpipe.ledger import TopicPartition
     from kpipe.ops.placement import Spot
     from kpipe.record import Headers
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.ops.groups import Group, PartitionLag
 
 SMOOTH = 15.0

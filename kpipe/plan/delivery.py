@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kpipe.clusters.profiles import Cluster
     from kpipe.delivery.resume import Resume
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.options import ForwardOptions, OutputOptions, SelectionOptions
     from kpipe.parts import Sink
     from kpipe.pipeline import PipelineStage

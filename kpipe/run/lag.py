@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.clusters.profiles import Cluster
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 FRESH, STALE = 3.0, 60.0
 """Seconds for which a look is good enough, and after which it says nothing any more."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.plan import Watched
     from kpipe.run.lag import Lag
 

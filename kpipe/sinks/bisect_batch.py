@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kpipe.flight import Unsent
 from kpipe.kafka.errors import Cause, Kind, cause_of, kind_of
-from kpipe.ledger import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kpipe.flight import Flight
     from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import Flight
 
 PART, PART_BYTES = 500, 250_000
 """Records and bytes that are sent together at first: far below a batch, so that each partition's are one batch."""

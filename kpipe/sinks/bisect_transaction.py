@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kpipe.ledger import Flight, TopicPartition
+    from kpipe.flight import Flight, TopicPartition
     from kpipe.parts import Failed
     from kpipe.record import Batch
 

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from kpipe.errors import BadRecord, Exit, Interrupted, KpipeError, Stage
-from kpipe.ledger import Unsent
+from kpipe.flight import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight, Parcel
+    from kpipe.flight import Flight, Parcel
     from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
 

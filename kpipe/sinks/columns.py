@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpipe.ledger import Parcel
+from kpipe.flight import Parcel
 from kpipe.sinks.topic import NO_ROOM, ROOM_SLICE, NotSent, TopicSink
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import KafkaError
 
+    from kpipe.flight import Flight
     from kpipe.kafka.librdkafka import ColumnProducer
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.ledger import Ledger
     from kpipe.parts import Failed
     from kpipe.record import Batch
     from kpipe.sinks.producing import Producing

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Producer
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.record import Headers
     from kpipe.sinks.target import Target
 

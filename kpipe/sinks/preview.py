@@ -22,7 +22,7 @@ from kpipe.sinks.stdout import Stdout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Sent
     from kpipe.record import Batch
     from kpipe.shutdown import Stop

@@ -14,7 +14,7 @@ from kpipe.errors import KpipeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import DeliveryReport
+    from kpipe.flight import DeliveryReport
 
 
 class DeliveryLines:

@@ -17,7 +17,7 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.record import Batch
 
 

@@ -21,7 +21,7 @@ from kpipe.parts import SinkAtOnce
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Sent
     from kpipe.record import Batch
 

@@ -13,7 +13,7 @@ from kpipe.parts import SinkBefore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.pace import Pace
     from kpipe.parts import Sink
     from kpipe.record import Batch

@@ -16,7 +16,7 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Failed, Judge, Sent
     from kpipe.record import Batch, Headers
     from kpipe.sinks.topic import TopicSink

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
+from kpipe.flight import Parcel
 from kpipe.kafka.diagnosis import denied
 from kpipe.kafka.errors import Cause, Kind, cause_of, is_gone, is_unauthorised, is_unwritten, kind_of, name_of
-from kpipe.ledger import Parcel
 from kpipe.shutdown import run_bounded
 from kpipe.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from kpipe.flight import DeliveryReport, Flight
     from kpipe.formats.lineage import TraceNames
     from kpipe.kafka.troubles import Troubles
-    from kpipe.ledger import DeliveryReport, Flight
     from kpipe.parts import Failed, Judge, Sent
     from kpipe.record import Batch
     from kpipe.sinks.bisect_batch import Resent

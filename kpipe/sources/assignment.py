@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds
-    from kpipe.ledger import TopicPartition
     from kpipe.record import Batch
 
 JOINING = 10.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
     from confluent_kafka import TopicPartition as ClientPartition
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.sources.assignment import Assignment
 
 BATCH = 500  # messages; 100-500 is the cheapest (325 ns each), 1000 and more lose to cache misses and the collector

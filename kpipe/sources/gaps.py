@@ -13,8 +13,8 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds
-    from kpipe.ledger import TopicPartition
 
 
 class Gaps:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka import TopicPartition as ClientPartition
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds
-    from kpipe.ledger import TopicPartition
     from kpipe.sources.assignment import Assignment
     from kpipe.sources.fetching import Fetching
     from kpipe.sources.offsets import OffsetResolver, StartOffsets

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 
 MOST = 8 << 20

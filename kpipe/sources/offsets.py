@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds, Committed
     from kpipe.kafka.topic_ids import TopicIds
-    from kpipe.ledger import TopicPartition
     from kpipe.sources.gaps import Gaps
     from kpipe.sources.selection import Selection
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka import TopicPartition as ClientPartition
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.sources.assignment import Assignment
 
 ANSWER = 1.0

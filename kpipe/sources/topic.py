@@ -28,8 +28,8 @@ from kpipe.sources.transactions import OpenTransactions
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.topic_ids import TopicIds
-    from kpipe.ledger import TopicPartition
     from kpipe.pace import Pace
     from kpipe.sources.assignment import Progress
     from kpipe.sources.offsets import OffsetResolver

@@ -14,9 +14,9 @@ from kpipe.sources.selection import where
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kpipe.flight import TopicPartition
     from kpipe.kafka.lookups import Bounds
     from kpipe.kafka.topic_ids import TopicIds
-    from kpipe.ledger import TopicPartition
     from kpipe.sources.assignment import Assignment
     from kpipe.sources.fetching import Fetching
     from kpipe.sources.gaps import Gaps

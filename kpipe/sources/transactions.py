@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
     from kpipe.sources.assignment import Assignment
     from kpipe.sources.offsets import OffsetResolver
 

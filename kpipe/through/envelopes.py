@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kpipe.errors import BadRecord
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Sink
     from kpipe.pipeline import PipelineStage
     from kpipe.record import Batch, Timestamp

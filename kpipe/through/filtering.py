@@ -18,7 +18,7 @@ from kpipe.through.child import LONGEST_LINE, Child, pump
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
     from kpipe.parts import Sent, Sink
     from kpipe.record import Batch
 

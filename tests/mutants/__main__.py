@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.mutants.running import Bench, Child, Module
 
 MODULES = (
+    "kpipe/flight.py",
     "kpipe/ledger.py",
     "kpipe/run_state.py",
     "kpipe/trace.py",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kpipe.broker import EmbeddedBroker
-from kpipe.ledger import Flight
+from kpipe.flight import Flight
 from kpipe.record import Batch
 from kpipe.sinks.stdout import ReaderGone, Stdout, StdoutSink, WriteError
 from kpipe.sources.stdin import FileSource

@@ -8,7 +8,8 @@ from typing import Any
 from kpipe.delivery.exactly_once import ExactlyOnce
 from kpipe.delivery.transaction import Outcome
 from kpipe.errors import KpipeError, UndeliveredError
-from kpipe.ledger import Flight, Ledger
+from kpipe.flight import Flight
+from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.run_state import RunState

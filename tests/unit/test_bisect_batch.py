@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kpipe.flight import Flight, Unsent
 from kpipe.kafka.troubles import Troubles
-from kpipe.ledger import Flight, Unsent
 from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Resent, parts_of
 
 

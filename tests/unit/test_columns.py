@@ -21,7 +21,7 @@ from tests.fakes import ListCommitter, ListSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kpipe.errors import GO_ON, BadRecord, Exit, KpipeError, Stage, UndeliveredError, UnreachableError
-from kpipe.ledger import Flight, Ledger
+from kpipe.flight import Flight
+from kpipe.ledger import Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
 from kpipe.sinks.dead_letters import (
     DEFAULT_AFTER_MS,

@@ -19,7 +19,7 @@ from tests.fakes import LATER, NEVER, REFUSED, ListCommitter, ListSink, ListSour
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
 
 PLACE = ("t", 0)
 

@@ -13,7 +13,7 @@ from kpipe.errors import BadRecord, UndeliveredError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import DeliveryReport, Flight
+    from kpipe.flight import DeliveryReport, Flight
     from kpipe.record import Batch
 
 

@@ -19,7 +19,7 @@ from kpipe.sinks.topic import NotSent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import DeliveryReport, Flight
+    from kpipe.flight import DeliveryReport, Flight
 
 OTHER = ("orders", 1)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kpipe.errors import BadRecord
-from kpipe.ledger import DeliveryReport, Flight, Ledger
+from kpipe.flight import DeliveryReport, Flight
+from kpipe.ledger import Ledger
 from kpipe.record import Batch
 
 PLACES = [("t", 0), ("t", 1), ("u", 0)]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kpipe.ledger import SPARE, DeliveryReport, Flight, Ledger, Parcel
+from kpipe.flight import DeliveryReport, Flight, Parcel
+from kpipe.ledger import SPARE, Ledger
 from kpipe.record import Batch
 
 PLACE = ("t", 0)

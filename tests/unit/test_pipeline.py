@@ -17,7 +17,7 @@ from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, UNWRITTEN, ListCommitter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import DeliveryReport, Flight
+    from kpipe.flight import DeliveryReport, Flight
     from kpipe.parts import Failed
 
 PLACE = ("t", 0)

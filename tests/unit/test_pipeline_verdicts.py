@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kpipe.errors import BadRecord, Interrupted, KpipeError
-from kpipe.ledger import Ledger, Unsent
+from kpipe.flight import Unsent
+from kpipe.ledger import Ledger
 from kpipe.pipeline import Pipeline
 from kpipe.record import Batch
 from kpipe.shutdown import Stop
@@ -17,7 +18,7 @@ from tests.fakes import LATER, NEVER, REFUSED, UNKNOWN, ListCommitter, ListSink,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
 
 PLACE = ("t", 0)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kpipe.errors import BadRecord, KpipeError, UndeliveredError
-from kpipe.ledger import Flight, Ledger
+from kpipe.flight import Flight
+from kpipe.ledger import Ledger
 from kpipe.pipeline import (
     CLOSE_GRACE,
     COMMIT_GRACE,

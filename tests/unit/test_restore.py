@@ -10,7 +10,8 @@ import pytest
 
 from kpipe.delivery.restore import BLOCK, SpillRest, check_spill
 from kpipe.errors import BadRecord, KpipeError, Stage, UsageError
-from kpipe.ledger import Flight, Ledger
+from kpipe.flight import Flight
+from kpipe.ledger import Ledger
 from kpipe.record import Batch
 
 if TYPE_CHECKING:

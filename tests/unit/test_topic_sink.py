@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from kpipe.flight import Flight
 from kpipe.kafka.troubles import Troubles
-from kpipe.ledger import Flight, Ledger
+from kpipe.ledger import Ledger
 from kpipe.record import TIMESTAMP_CREATE, Batch
 from kpipe.sinks.producing import Producing
 from kpipe.sinks.topic import NotSent, TopicSink

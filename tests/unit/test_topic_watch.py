@@ -16,7 +16,7 @@ from kpipe.sources.topic_watch import TopicWatch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 
 class Ids:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kpipe.delivery.commit import GroupCommitter
-    from kpipe.ledger import Flight, Ledger
+    from kpipe.flight import Flight
+    from kpipe.ledger import Ledger
     from kpipe.record import Batch
     from kpipe.shutdown import Stop
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kpipe.ledger import Ledger, TopicPartition
+    from kpipe.flight import TopicPartition
+    from kpipe.ledger import Ledger
     from kpipe.record import Batch
 
 

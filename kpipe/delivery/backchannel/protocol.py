@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kpipe.ledger import TopicPartition
+    from kpipe.flight import TopicPartition
 
 END = b'{"end":true}\n'
 MOST = 10_000

@@ -16,7 +16,8 @@ from kpipe.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpipe.ledger import Flight, Ledger, TopicPartition
+    from kpipe.flight import Flight, TopicPartition
+    from kpipe.ledger import Ledger
 
 
 class AckSender:

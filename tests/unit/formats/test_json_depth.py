@@ -16,7 +16,7 @@ from kpipe.sinks.preview import Preview
 from kpipe.transform.chain import Step, build
 
 if TYPE_CHECKING:
-    from kpipe.ledger import Flight
+    from kpipe.flight import Flight
 
 DEPTHS = (MAX_DEPTH + 1, 300, 1023, 1024, 1025, 9_999, 10_001, 200_000)
 
