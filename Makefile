@@ -34,10 +34,10 @@ $(VENV)/.tested: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.runs ## run the main job, visibly, on the embedded broker
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-# Tests of brokers wait more than they compute, so four share two cores; they come first, and the small ones fill the end.
+# Tests of brokers wait more than they compute, so three share two cores; they come first, and the small ones fill the end.
 test: venv ## run all tests; those of the broker on a real Kafka
 	$(BIN)/python -m tests.broker.lab.prepare
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
 
 faults: venv ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
 	$(PIP) install --group queues
