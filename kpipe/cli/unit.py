@@ -36,6 +36,8 @@ def unit(words: list[str], options: UnitOptions) -> int:
         raise UsageError(f"kpipe unit {kind}: name the command line, as in: kpipe unit {kind} -- forward -G g a:t b:t")
     line = read_line(words[1:], options, absolute_paths=kind in ("systemd", "timer", "cron"))
     sys.stdout.write(_print(kind, line, options))
+    if kind in ("systemd", "timer"):
+        _warn_of_hidden_command()
     if line.repeats:
         tell(
             "forward without -G starts from the beginning each time the unit starts, and sends all again; add -G GROUP"
@@ -50,11 +52,11 @@ def _print(kind: str, line: Any, options: UnitOptions) -> str:
         case "systemd":
             from kpipe.deploy.systemd import service
 
-            return service(line, _seen(installed_command()), __version__)
+            return service(line, installed_command(), __version__)
         case "timer":
             from kpipe.deploy.systemd import timer
 
-            return timer(line, _seen(installed_command()), __version__, options.schedule)
+            return timer(line, installed_command(), __version__, options.schedule)
         case "cron":
             from kpipe.deploy.cron import crontab
 
@@ -76,13 +78,13 @@ def _print(kind: str, line: Any, options: UnitOptions) -> str:
     )
 
 
-def _seen(command: list[str]) -> list[str]:
-    """The command; a warning when the service, which sees no home, could not start it."""
+def _warn_of_hidden_command() -> None:
+    """The service, which sees no home, could not start a kpipe that lies in one."""
+    from kpipe.clusters.environment import installed_command
     from kpipe.deploy.systemd import hidden
 
-    if path := hidden(command):
+    if path := hidden(installed_command()):
         tell(f"{path}: the service sees no home and no /tmp; install kpipe for all users, or as one file")
-    return command
 
 
 PATHS = ("config_file", "config", "transforms", "schema", "spill", "summary", "ack", "commit_acked", "metrics_file")

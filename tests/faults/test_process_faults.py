@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Kpipe
     from tests.faults.proxy import Proxy
 
-A_SECOND = 4_000
+A_SECOND = 2_000
 """Records a second in the runs that are killed."""
 STEPPING = '''
 import os, time

@@ -273,7 +273,9 @@ def test_what_a_service_could_not_start_or_would_repeat_is_told(kpipe: Kpipe) ->
     told = kpipe("unit", "systemd", "--", "forward", "-b", "k:1", "a", "b")
     assert told.code == 0
     assert "forward without -G starts from the beginning" in told.err
-    assert kpipe("unit", "systemd", "--", *FORWARD).err == ""
+    said = kpipe("unit", "systemd", "--", *FORWARD).err.splitlines()
+    # The tests themselves may run in somebody's home.
+    assert [line for line in said if "the service sees no home and no /tmp" not in line] == []
     assert hidden(["/home/ada/.local/bin/python", "-m", "kpipe"]) == "/home/ada/.local/bin/python"
     assert (hidden(["/usr/bin/kpipe"]), hidden(["/opt/home/kpipe"])) == ("", "")
 
