@@ -9,13 +9,21 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kpipe.record import Batch
 
 TopicPartition: TypeAlias = tuple[str, int]
+Position: TypeAlias = tuple[str, int, int]
+"""Topic, partition, offset."""
 DeliveryReport: TypeAlias = "Callable[[object | None, object], None]"
 """Told the error, or None when the record is on its target, and the client's message."""
+
+
+def is_open(position: Position, committed: Mapping[TopicPartition, int]) -> bool:
+    """Whether a record may be read again: the next offset that is committed in its partition is not behind it."""
+    topic, partition, offset = position
+    return offset >= committed.get((topic, partition), 0)
 
 
 def delivery_reports(flight: Flight, indexes: Iterable[int]) -> list[DeliveryReport]:
@@ -194,13 +202,13 @@ class Flight:
             if topic is not None and partition is not None and offset is not None:
                 yield index, (topic, partition), offset
 
-    def position(self, index: int) -> tuple[TopicPartition, int] | None:
+    def position(self, index: int) -> Position | None:
         """Where one record was read; None for one that is of no topic."""
         origin = self.origin
         if origin is None or origin.topics is None or origin.partitions is None or origin.offsets is None:
             return None
         topic, partition, offset = origin.topics[index], origin.partitions[index], origin.offsets[index]
-        return None if topic is None or partition is None or offset is None else ((topic, partition), offset)
+        return None if topic is None or partition is None or offset is None else (topic, partition, offset)
 
     def ends(self) -> dict[TopicPartition, int]:
         """The next offset of every partition in the flight, for a flight that is complete."""

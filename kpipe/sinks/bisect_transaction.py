@@ -7,17 +7,16 @@ sends the suspects in smaller groups, each group alone, until a record is refuse
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from kpipe.flight import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kpipe.flight import Flight, TopicPartition
+    from kpipe.flight import Flight, Position, TopicPartition
     from kpipe.parts import Failed
     from kpipe.record import Batch
-
-Position: TypeAlias = "tuple[str, int, int]"
-"""Topic, partition, offset."""
 
 GROUPS = 32
 """Groups that suspects are sent in: three aborted transactions find one bad record among 1,000."""
@@ -57,12 +56,6 @@ class Suspects:
         for _, same in groupby(rows, groups.__getitem__):
             chosen = set(same)
             yield _cut_out(batch, [row in chosen for row in range(len(batch))])
-
-
-def is_open(place: Position, committed: Mapping[TopicPartition, int]) -> bool:
-    """Whether a record may be read again: the next offset that is committed in its partition is not behind it."""
-    topic, partition, offset = place
-    return offset >= committed.get((topic, partition), 0)
 
 
 def positions_in(failures: Sequence[Failed]) -> list[Position]:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import Exit, KpipeError, Stage, UndeliveredError, UnreachableError, without_policy
-from kpipe.kafka.errors import Kind, is_lasting, kind_of
+from kpipe.kafka.errors import Kind, client_error, is_lasting, kind_of
 from kpipe.record import Batch
 from kpipe.shutdown import run_bounded
 
@@ -175,9 +175,9 @@ class DeadLetterTopic:
                     self.refused.append((flight, index))
                     return
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record was not taken
-                client_error = error.args[0] if error.args else None
-                if hasattr(client_error, "name"):  # such as that the transaction broke a moment ago
-                    arguments[4](client_error, None)
+                told = client_error(error)
+                if told is not None:  # such as that the transaction broke a moment ago
+                    arguments[4](told, None)
                     return
                 self._pending -= 1
                 what = f"the dead-letter topic did not take a record: {error}"

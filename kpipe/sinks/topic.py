@@ -15,7 +15,17 @@ from kpipe.clusters.address import place_name
 from kpipe.errors import KpipeError, Stage, UndeliveredError, UnreachableError
 from kpipe.flight import Parcel
 from kpipe.kafka.diagnosis import denied
-from kpipe.kafka.errors import Cause, Kind, cause_of, is_gone, is_unauthorised, is_unwritten, kind_of, name_of
+from kpipe.kafka.errors import (
+    Cause,
+    Kind,
+    cause_of,
+    client_error,
+    is_gone,
+    is_unauthorised,
+    is_unwritten,
+    kind_of,
+    name_of,
+)
 from kpipe.shutdown import run_bounded
 from kpipe.units import counted
 
@@ -212,8 +222,8 @@ class TopicSink:
 
     @staticmethod
     def _refuse(report: DeliveryReport, error: Exception) -> None:
-        client_error = error.args[0] if error.args else None
-        report(client_error if hasattr(client_error, "name") else NotSent(f"refused by the client: {error}"), None)
+        told = client_error(error)
+        report(NotSent(f"refused by the client: {error}") if told is None else told, None)
 
     def poll(self) -> None:
         """Serve delivery reports; raises KpipeError when the producer is beyond repair."""

@@ -265,7 +265,7 @@ def test_commits_are_counted_and_an_aborted_one_is_none() -> None:
 def test_an_interval_without_records_commits_nothing_and_is_a_new_start() -> None:
     lab = Lab()
     lab.ledger.next_offsets["t", 0] = 3
-    lab.once.state.told |= {(("t", 0), 2)}
+    lab.once.state.told |= {("t", 0, 2)}
     lab.now = 200.0
     lab.once.tick(lab.ledger)
     assert (lab.line.log, lab.once.state.told) == ([], set())

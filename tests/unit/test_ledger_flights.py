@@ -273,7 +273,7 @@ def test_reports_of_a_flight_are_its_own_and_are_used_again() -> None:
 def test_a_record_is_found_where_it_was_read_and_one_of_no_topic_is_nowhere() -> None:
     batch = Batch([b"0", b"1"], topics=["t", "u"], partitions=[3, 4], offsets=[7, 8])
     flight = Ledger().track(batch, batch.snapshot())
-    assert [flight.position(index) for index in (0, 1)] == [(("t", 3), 7), (("u", 4), 8)]
+    assert [flight.position(index) for index in (0, 1)] == [("t", 3, 7), ("u", 4, 8)]
     for lacking in ("topics", "partitions", "offsets"):
         columns = {"topics": ["t"], "partitions": [3], "offsets": [7]}
         for column in (None, [None]):

@@ -52,12 +52,12 @@ def test_what_was_refused_in_a_transaction_says_nothing_of_the_next_try() -> Non
 def test_what_was_told_of_a_record_is_told_until_its_transaction_is_committed() -> None:
     """A transaction that is read again may be committed in parts: what stands behind the first is still to come."""
     state = in_a_transaction()
-    state.told |= {(PLACE, 2), (PLACE, 4), (("other", 1), 0)}
+    state.told |= {(*PLACE, 2), (*PLACE, 4), ("other", 1, 0)}
     state.rewind({PLACE: 2})
     assert len(state.told) == 3
     sent(state, 2, 3)
     state.mark()
-    assert state.told == {(PLACE, 4), (("other", 1), 0)}
+    assert state.told == {(*PLACE, 4), ("other", 1, 0)}
 
 
 @pytest.mark.parametrize(
