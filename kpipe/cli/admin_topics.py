@@ -42,8 +42,7 @@ def create_topic(text: str, connection: ConnectionOptions, options: CreateOption
         )
     config: dict[str, str] = {}
     if options.like:
-        (entry,) = clusters.asked([options.like])
-        model = blueprints.like(entry.connection, entry.patterns[0])
+        model = blueprints.like(*clusters.one(options.like))
         partitions, config = (model.partitions if partitions < 0 else partitions), dict(model.config)
     for key, value in blueprints.parse_settings(options.config).items():
         if value is None:

@@ -31,9 +31,9 @@ def open_cluster(
     from kpipe.ops.places import Clusters
 
     clusters = Clusters(connection, tell)
-    (entry,) = clusters.asked([text], free_names=free_names)
-    refuse_read_only(entry.connection)
-    return clusters, entry.connection, entry.patterns[0]
+    cluster, name = clusters.one(text, free_names=free_names)
+    refuse_read_only(cluster)
+    return clusters, cluster, name
 
 
 def confirmed(name: str, change: ChangeOptions, nothing: str = "nothing was changed") -> bool:

@@ -123,8 +123,9 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
 
 
 def _named(text: str) -> str:
-    """A key or a name for people; what is empty is seen to be there."""
-    return visible(text) or '""'
+    """A key or a name for people; what is empty or ends in blanks is seen to be there."""
+    shown = visible(text)
+    return shown if shown and shown == shown.strip() else f'"{shown}"'
 
 
 def _json_lines(found: Statistics, looking: LookingOptions) -> list[str]:

@@ -73,6 +73,14 @@ class Clusters:
             check_pattern(pattern, text)
         return list(wanted.values())
 
+    def one(self, text: str, *, free_names: bool = False) -> tuple[Connection, str]:
+        """The cluster and the name of `[CLUSTER:]NAME`; UsageError without a name, which means everything elsewhere."""
+        name, found = self._split(text, free_names=free_names)
+        if not found:
+            raise UsageError("the name is empty; write NAME or CLUSTER:NAME", where=repr(text))
+        check_pattern(found, text)
+        return self.open(name), found
+
     def _split(self, text: str, *, free_names: bool) -> tuple[str | None, str]:
         if (addressed := split_addresses(text)) is not None:
             return addressed

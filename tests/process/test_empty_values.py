@@ -110,3 +110,21 @@ def test_a_name_of_a_group_that_would_end_the_process_is_refused(kpipe: Kpipe, w
 def test_other_names_that_are_no_text_are_refused_too(kpipe: Kpipe, option: list[str]) -> None:
     done = kpipe("consume", "-e", "-b", "127.0.0.1:1", "-G", "g", *option, "t")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reset-offsets --to end -G prod:",
+        "delete-group prod:",
+        "delete-topic prod:",
+        "alter-topic --config a=b prod:",
+        "delete-records --before 1 prod:",
+    ],
+)
+def test_no_change_takes_a_cluster_for_all_that_it_has(line: str, kpipe: Kpipe) -> None:
+    """`-G "prod:$GROUP"`, and no GROUP: where commands look at things, that is everything."""
+    told = kpipe("admin", *line.split(), config='[clusters.prod]\n"bootstrap.servers" = "127.0.0.1:1"\n')
+    assert (told.code, told.out) == (2, b""), told.err
+    assert "the name is empty" in told.err
+    assert told.err.count("\n") == 1

@@ -39,3 +39,10 @@ def test_an_empty_key_and_an_empty_header_name_are_seen(kafka: Cluster, kpipe: K
     told = kpipe.at(kafka.bootstrap)("stat", topic).out.decode()
     assert 'most often: "" 100.0%' in told
     assert 'headers   "" 50%, h 50%' in told
+
+
+def test_a_name_of_blanks_is_seen(kafka: Cluster, kpipe: Kpipe) -> None:
+    topic = kafka.topic()
+    kafka.write(topic, [Rec(b"1", b" ", ((" ", b"x"),))])
+    told = kpipe.at(kafka.bootstrap)("stat", topic).out.decode()
+    assert ('most often: " " 100.0%' in told, 'headers   " " 100%' in told) == (True, True), told
