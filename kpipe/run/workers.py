@@ -261,7 +261,7 @@ class Supervisor:
         member.buffers[name] = rest
         for line in lines:
             if name == "stderr":
-                self._hear(member, line.decode(errors="replace").removeprefix("kpipe: "))
+                self._hear(member, line.decode(errors="replace"))
             else:
                 self._take_balance(member, line)
 
@@ -269,14 +269,16 @@ class Supervisor:
         """A line of a worker; what all of them tell at once is enough from the first.
 
         That is of a cluster that goes or comes, and whatever they find before they have read anything: what is wrong
-        with the options, or with the topics.
+        with the options, or with the topics. What a filter or a function of the user's says is never an echo of that.
         """
-        if line.startswith("connect: ") or not member.last.get("read"):
-            now, words = time.monotonic(), re.sub(r" since .*| after .*", "", line)
-            if now - self._told.get(words, -ECHO) < ECHO:
+        words = line.removeprefix("kpipe: ")
+        is_ours = words != line and not words.startswith("through: ")
+        if is_ours and (words.startswith("connect: ") or not member.last.get("read")):
+            now, gist = time.monotonic(), re.sub(r" since .*| after .*", "", words)
+            if now - self._told.get(gist, -ECHO) < ECHO:
                 return
-            self._told[words] = now
-        self._say(f"worker {member.slot}: {line}")
+            self._told[gist] = now
+        self._say(f"worker {member.slot}: {words}")
 
     @staticmethod
     def _take_balance(member: WorkerSlot, line: bytes) -> None:
