@@ -32,6 +32,9 @@ EXAMPLES = (
 )
 ARGUMENTS = {"source": Operand("SOURCE", "Topics: [CLUSTER:]NAME, GLOB or ^regex.", completion=PLACE)}
 COLUMNS = 60
+MEASURED = 1000
+"""Milliseconds between the first record and the last from which on a rate says something: 22 records of one batch are
+not 22,000 a second."""
 
 
 def stat(
@@ -95,7 +98,7 @@ def _as_text(found: Statistics, name: str, total: int, looking: LookingOptions, 
         found.times.last,
     )
     if bars:
-        rate = f", {found.records * 1000 / (last - first):,.1f} records/s" if last > first else ""
+        rate = f", {found.records * 1000 / (last - first):,.1f} records/s" if last - first >= MEASURED else ""
         lines += [f"times     {moment(first)} to {moment(last)}{rate}", f"          {bars.rstrip()}"]
     lines += [
         f"values    {_sizes(found.values)}; {counted(found.tombstones, 'tombstone')}, {found.empty_values:,} empty",

@@ -80,7 +80,7 @@ class Copying:
         return choice
 
     def _first(self) -> str:
-        """The topic that a mirror begins with; the others are looked up when their first record comes."""
+        """The topic that a mirror begins with; others that are there are looked up when their first record comes."""
         names = self._opened.names(self._topics)
         if not names:
             where = f"{self._opened.cluster.name}:{' '.join(self._topics)}"

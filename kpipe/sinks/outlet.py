@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kpipe.errors import UsageError
 from kpipe.formats.lineage import TraceNames
 from kpipe.kafka.client import label
+from kpipe.kafka.metadata import fetch_metadata
 from kpipe.record import split_target
 from kpipe.sinks.limits import refuse_unfit
 from kpipe.sinks.opening import add_topic, fit_batches, needs_own_batches, open_cluster, prepare_target
@@ -132,6 +133,14 @@ class Outlet:
         if self.routes is None:
             return []
         return [self.routes.admit, *_refuse_routes_to(self.letters, self.destinations)]
+
+    def make(self, topics: Iterable[str]) -> None:
+        """Make those of the topics that the target's cluster lacks, before a record comes for them."""
+        ready, opening = self.ready, self.opening
+        there = fetch_metadata(ready.producer, ready.troubles, opening.timeout, None, opening.stopped).topics
+        for topic in topics:
+            if topic not in there:
+                self._find(topic)
 
     def _find(self, place: str) -> None:
         """Look up, or create, the topic of a place that a route wrote."""

@@ -161,14 +161,15 @@ def test_a_mirror_is_compared_topic_by_topic(kafka: Cluster, kafka_b: Cluster, k
     for name in names:
         kafka.write(name, records(10))
     config = f'[clusters.a]\n"bootstrap.servers" = "{kafka.bootstrap}"\n[clusters.b]\n"bootstrap.servers" = "{kafka_b.bootstrap}"\n'
+    kafka.topic(name=f"{prefix}-empty")
     call = (f"a:^{prefix}-", "b:")
     assert kpipe("forward", "-e", "--create", *call, config=config).code == 0
     whole = kpipe("verify", "--json", *call, config=config)
-    assert (whole.code, [json.loads(line)["equal"] for line in whole.out.splitlines()]) == (0, [True, True])
+    assert (whole.code, [json.loads(line)["equal"] for line in whole.out.splitlines()]) == (0, [True, True, True])
     kafka.write(names[1], records(1))
     kafka.topic(name=f"{prefix}-unknown")
     done = kpipe("verify", "--json", *call, config=config)
-    assert [json.loads(line)["missing"] for line in done.out.splitlines()] == [0, 1]
+    assert [json.loads(line)["missing"] for line in done.out.splitlines()] == [0, 0, 1]
     assert f"b:{prefix}-unknown: no such topic" in done.err
     assert f"a:{names[1]} -> b:{names[1]}: 1 missing" in done.err
     assert done.code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from tests.broker.lab.cluster import Rec
@@ -46,3 +47,12 @@ def test_a_name_of_blanks_is_seen(kafka: Cluster, kpipe: Kpipe) -> None:
     kafka.write(topic, [Rec(b"1", b" ", ((" ", b"x"),))])
     told = kpipe.at(kafka.bootstrap)("stat", topic).out.decode()
     assert ('most often: " " 100.0%' in told, 'headers   " " 100%' in told) == (True, True), told
+
+
+def test_a_rate_is_told_of_more_than_one_moment(kafka: Cluster, kpipe: Kpipe) -> None:
+    at, now = kpipe.at(kafka.bootstrap), int(time.time() * 1000)
+    batch, steady = kafka.topic(), kafka.topic()
+    kafka.write(batch, [Rec(b"x", timestamp=now + each) for each in range(3)])
+    kafka.write(steady, [Rec(b"x", timestamp=now + each) for each in (-4000, -2000, 0)])
+    assert "records/s" not in at("stat", batch).out.decode()
+    assert ", 0.8 records/s" in at("stat", steady).out.decode()
