@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kpipe.clusters.address import Place
     from kpipe.clusters.profiles import Cluster
     from kpipe.plan.wiring import Wiring
+    from kpipe.sinks.outlet import Outlet
     from kpipe.sinks.partitions import Choice
     from kpipe.sinks.target import Target
     from kpipe.sources.opening import OpenSource
@@ -58,6 +59,11 @@ class Copying:
         """What a topic that a mirror makes is like: the source of that name, or what --like names."""
         model = self._wiring.blueprint()
         return self._like([topic], cluster_id) if model is None else model(cluster_id)
+
+    def make_namesakes(self, outlet: Outlet) -> None:
+        """With --create a mirror is whole from the start: topics without a record are made, too, or verify misses them."""
+        if outlet.model is not None and self._wiring.sending.create:
+            outlet.make(self._opened.names(self._topics))
 
     def keep_apart(self, ready: Target, topics: Sequence[str] | None = None) -> None:
         """A target is no source: named as both it is refused, and a pattern does not mean it."""

@@ -113,8 +113,7 @@ def plan_forward(
     times = forward.timestamp == "now" or outlet.forgets_time
     hop = hop_to(None if homes else ready, trace, cluster=opened.cluster_id, group=chosen.group, times=times)
     wiring.open_letters(hop, 0, opened, topics, outlet)
-    if mirror and sending.create:
-        outlet.make(opened.names(topics))  # those without a record, too: a mirror is whole, or cannot be verified
+    copying.make_namesakes(outlet)
 
     # What is done to a record, in this order.
     written = reencoders(schemas, writing, target_cluster, ready.topic, wiring, keep_alive)
