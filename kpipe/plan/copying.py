@@ -61,7 +61,7 @@ class Copying:
         return self._like([topic], cluster_id) if model is None else model(cluster_id)
 
     def make_namesakes(self, outlet: Outlet) -> None:
-        """With --create a mirror is whole from the start: topics without a record are made, too, or verify misses them."""
+        """With --create a mirror is whole from the start: empty topics are made, too, or verify misses them."""
         if outlet.model is not None and self._wiring.sending.create:
             outlet.make(self._opened.names(self._topics))
 
