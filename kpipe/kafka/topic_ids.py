@@ -5,6 +5,7 @@ It reads no record and changes nothing. The client itself goes on silently, at t
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ ID_TIMEOUT = 3.0  # seconds for the ids of topics: they guard against a re-creat
 LOOK = 5.0  # seconds between looks; one small request
 FIRST_LOOK = 1.0  # a run shorter than this needs no further connection
 SOON = 1.0  # a topic that is said to be unknown is asked for again: a broker that has just started may not know it yet
+
+LEAKY = "2.16."
+"""Versions of the client whose descriptions of topics hold each id once too often."""
+HELD = 2
+"""References to an id in mid-question that only its description holds: its own, and that of the question."""
 
 PREFIX = "topic-id="
 """Beside a commit: which topic of that name it belongs to."""
@@ -127,6 +133,25 @@ def ask_ids(client: Any, topics: Iterable[str]) -> dict[str, Any]:
         return {}
 
 
+def description(future: Any, timeout: float = 0.0) -> Any:
+    """The answer to one question of `ask_ids`, or what `Future.result` raises.
+
+    Without the reference that the client forgets, no id was ever let go: 150 bytes a topic and question, which is
+    2.6 GB a day for a mirror of 1,000 topics.
+    """
+    from confluent_kafka import Uuid, version
+
+    found = future.result(timeout)
+    known = getattr(found, "topic_id", None)
+    is_leaky = isinstance(known, Uuid) and version().startswith(LEAKY)
+    del known
+    if is_leaky and sys.getrefcount(found.topic_id) > HELD:
+        import ctypes
+
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(found.topic_id))
+    return found
+
+
 def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
     """The answers to `ask_ids`: a topic that does not exist (any more) has the id "", an unanswered one is left out."""
     from confluent_kafka import KafkaException
@@ -135,7 +160,7 @@ def collect_ids(asked: dict[str, Any], timeout: float) -> dict[str, str]:
     ids: dict[str, str] = {}
     for topic, future in asked.items():
         try:
-            known = str(future.result(max(0.0, deadline - time.monotonic())).topic_id)
+            known = str(description(future, max(0.0, deadline - time.monotonic())).topic_id)
         except KafkaException as error:
             if cause_of(error.args[0]) is Cause.NO_TOPIC:
                 ids[topic] = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.topic_ids import ask_ids
+from kpipe.kafka.topic_ids import ask_ids, description
 from kpipe.units import counted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PartitionGrowth:
             self._next = self._clock() + LOOK
             asked, self._asked = self._asked, None
             if asked is not None and asked.exception() is None:
-                self._compare(len(asked.result().partitions))
+                self._compare(len(description(asked).partitions))
 
     def _compare(self, partitions: int) -> None:
         if partitions != self._partitions:

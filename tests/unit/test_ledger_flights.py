@@ -258,6 +258,22 @@ def test_an_outage_leaves_no_flights_behind_that_grow_with_every_batch_after_it(
     assert tracked(ledger, 1)[0] is not first  # the last ones to land are the first to fly again
 
 
+def test_flights_that_are_kept_can_be_let_go_and_those_on_their_way_are_not_touched() -> None:
+    ledger = Ledger(keeps_offsets=True)
+    landed, reports = tracked(ledger, 500)
+    for report in reports:
+        report(None, None)
+    ledger.settle()
+    under_way, (report, *_) = tracked(ledger, 1, first=500)
+    assert under_way is landed
+    ledger.let_go()
+    report(None, None)
+    ledger.settle()
+    ledger.let_go()
+    assert tracked(ledger, 1, first=501)[0] is not landed
+    assert (ledger.delivered, ledger.in_flight, ledger.prefix()) == (501, 1, {PLACE: 501})
+
+
 def test_reports_of_a_flight_are_its_own_and_are_used_again() -> None:
     ledger = Ledger()
     flight, reports = tracked(ledger, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from kpipe.run.memory import EVERY, Trimmer, open_trimmer, trim
 def test_once_a_minute_of_turns() -> None:
     now, given = [1000.0], []
     trimmer = Trimmer(lambda: given.append(now[0]), lambda: now[0])
-    nobody: Any = None
-    trimmer.begin(nobody, nobody)
+    let_go: list[float] = []
+    ledger = SimpleNamespace(let_go=lambda: let_go.append(now[0]))
+    run: Any = SimpleNamespace(pipeline=SimpleNamespace(ledger=ledger))
+    trimmer.begin(run, None)
     for _ in range(int(EVERY) * 10):
         now[0] += 1.0
         trimmer()
     assert len(given) == 10
+    assert let_go == given, "what the ledger keeps is let go first"
     assert all(later - before >= EVERY for before, later in pairwise(given))
 
 
