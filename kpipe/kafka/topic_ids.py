@@ -139,11 +139,11 @@ def description(future: Any, timeout: float = 0.0) -> Any:
     Without the reference that the client forgets, no id was ever let go: 150 bytes a topic and question, which is
     2.6 GB a day for a mirror of 1,000 topics.
     """
-    from confluent_kafka import Uuid, __version__
+    from confluent_kafka import Uuid, version
 
     found = future.result(timeout)
     known = getattr(found, "topic_id", None)
-    is_leaky = isinstance(known, Uuid) and __version__.startswith(LEAKY)
+    is_leaky = isinstance(known, Uuid) and str(version()).startswith(LEAKY)
     del known
     if is_leaky and sys.getrefcount(found.topic_id) > HELD:
         import ctypes
