@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, matching, reads_internal, writer
+from kpipe.cli.looking import SchemaDecoding, matching, reader_watch, reads_internal, writer
 from kpipe.errors import Exit, Interrupted, UsageError
 from kpipe.ops.options import DecodeOptions, FindOptions, LookingOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
@@ -70,7 +70,7 @@ def find(
     stop = Stop()
     internal = reads_internal(schemas.decode, looking)
     decode = SchemaDecoding(schemas, [entry.connection], lambda: stop.requested)
-    write = writer(looking, expand=options.expand, internal=internal, decode=decode)
+    write = writer(looking, expand=options.expand, internal=internal, decode=decode, stopped=lambda: stop.requested)
     if place is not None:
         return _one(entry, topics, int(place[1]), int(place[2]), write) or decode.conclude()
     before = [SchemaDecoding(schemas, [entry.connection], lambda: stop.requested, quiet=True)]
@@ -165,7 +165,7 @@ def _search(
     from kpipe.ops import find as finding
     from kpipe.shutdown import die_by
 
-    progress = SearchProgress(stop, quiet=options.quiet)
+    progress = SearchProgress(stop, reader_watch(), quiet=options.quiet)
     finder = finding.Finder(entry.connection, topics, wanted, progress)
     numbers = frozenset(parse_partitions(options.partitions)) if options.partitions else None
     places = finder.places(numbers, everywhere=options.everywhere)
@@ -216,10 +216,10 @@ def _hint(finder: Finder, wanted: Wanted, options: FindOptions, chosen: bool) ->
 
 
 class SearchProgress:
-    """A line on a terminal that says how far a search is; elsewhere only the stop that it looks for."""
+    """A line on a terminal that says how far a search is; elsewhere only the stop, and the reader, it looks for."""
 
-    def __init__(self, stop: Stop, *, quiet: bool) -> None:
-        self._stop = stop
+    def __init__(self, stop: Stop, watch: Callable[[], None], *, quiet: bool) -> None:
+        self._stop, self._watch = stop, watch
         self._shown = 0.0 if sys.stderr.isatty() and not quiet else None
         self._drawn = False
 
@@ -228,6 +228,7 @@ class SearchProgress:
         if self._stop.requested:
             self.clear()
             raise Interrupted("stopped")
+        self._watch()
         now = time.monotonic()
         if self._shown is None or now - self._shown < 0.2:
             return

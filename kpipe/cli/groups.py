@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import conclude, json_line, look_of, refuse_verb, tell_none, write
+from kpipe.cli.looking import conclude, json_line, look_of, pause, refuse_verb, tell_none, write
 from kpipe.errors import Exit, UsageError, visible
 from kpipe.ops.options import GroupsOptions, LookingOptions
 from kpipe.options import GROUP, ConnectionOptions, Operand
@@ -135,7 +135,7 @@ class GroupsView:
                 write(f"\x1b[H\x1b[2J{text}" if terminal else f"{text}\n")
             if self._broken(found):
                 return conclude(problems, broken=True)
-            time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+            pause(seconds - (time.monotonic() - began))
 
     @property
     def labels(self) -> list[str]:

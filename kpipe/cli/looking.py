@@ -6,12 +6,14 @@ A table for people, or JSON lines for programs: each an object with `version`, n
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.cli import tell
 from kpipe.errors import DifferenceError, Exit, Stage, UsageError
+from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -112,11 +114,45 @@ class SchemaDecoding:
         return 1 if notes else 0
 
 
+def reader_watch() -> Callable[[], None]:
+    """To be called while there is nothing to write: when nobody reads stdout any more, the process dies by SIGPIPE."""
+    from kpipe.sinks.stdout import ReaderGone, ReaderWatch
+
+    watch = ReaderWatch()
+
+    def look() -> None:
+        try:
+            watch()
+        except ReaderGone:
+            die_by(signal.SIGPIPE)
+
+    return look
+
+
+def pause(seconds: float) -> None:
+    """Wait between two answers, as long as anybody reads them."""
+    from kpipe.sinks.stdout import LOOK
+
+    watch, end = reader_watch(), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        watch()
+        time.sleep(min(LOOK, left))
+
+
 def writer(
-    looking: LookingOptions, *, expand: bool, internal: bool = False, decode: Callable[[Batch], None] | None = None
+    looking: LookingOptions,
+    *,
+    expand: bool,
+    internal: bool = False,
+    decode: Callable[[Batch], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Callable[[Batch], None]:
-    """Writes a batch whole, as envelopes or for people, and waits for its reader; `decode` is applied before."""
+    """Writes a batch whole, as envelopes or for people, and waits for its reader; `decode` is applied before.
+
+    Once `stopped` says so it waits no longer.
+    """
     from kpipe import formats
+    from kpipe.sinks.stdout import ReaderGone, Stdout
 
     encode: Any
     if looking.json:
@@ -133,10 +169,12 @@ def writer(
         if decode is not None:
             decode(batch)
         sys.stdout.flush()
-        block = memoryview(encode(batch))
-        while block:
-            block = block[os.write(1, block) :]
+        try:
+            stdout.write(encode(batch), lambda: not stopped())
+        except ReaderGone:
+            die_by(signal.SIGPIPE)
 
+    stdout = Stdout()
     return write
 
 

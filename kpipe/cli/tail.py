@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
-from kpipe.cli.looking import SchemaDecoding, matching, reads_internal, writer
+from kpipe.cli.looking import SchemaDecoding, matching, reader_watch, reads_internal, writer
 from kpipe.ops.options import DecodeOptions, LookingOptions, TailOptions
 from kpipe.options import PLACE, ConnectionOptions, Operand
 
@@ -63,7 +63,7 @@ def tail(
     for batch in merged(past):
         write(batch)
     if not options.no_follow:
-        for batch in follow(everything):
+        for batch in follow(everything, reader_watch()):
             write(batch)
     return decode.conclude()
 

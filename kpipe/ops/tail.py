@@ -17,7 +17,7 @@ from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import BATCH, RangeReader, to_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Consumer, Message
 
@@ -127,8 +127,11 @@ def merged(records: Sequence[tuple[Connection, Message]]) -> Iterator[Batch]:
             start = place
 
 
-def follow(everything: Sequence[Followed]) -> Iterator[Batch]:
-    """What comes from now on, for ever. Raises KpipeError when a topic goes, or reading is refused."""
+def follow(everything: Sequence[Followed], watch: Callable[[], None] = lambda: None) -> Iterator[Batch]:
+    """What comes from now on, for ever; `watch` is called once a turn.
+
+    Raises KpipeError when a topic goes, or reading is refused.
+    """
     for followed in everything:
         _start(followed)
     waiting: list[tuple[Connection, Message]] = []
@@ -142,6 +145,7 @@ def follow(everything: Sequence[Followed]) -> Iterator[Batch]:
                 flush_at = time.monotonic() + (WINDOW if _has_several(everything) else 0)
             waiting += [(followed.connection, message) for message in messages]
             _look_for_more(followed)
+        watch()
         if waiting and time.monotonic() >= flush_at:
             yield from merged(waiting)
             waiting = []

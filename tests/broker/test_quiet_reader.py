@@ -26,6 +26,8 @@ READERS = {
     "all later ones dropped": ["consume", "--grep", "one", "{t}"],
     "filter": ["consume", "--through", "cat", "{t}"],
     "dry run": ["forward", "-n", "{t}", "{u}"],
+    "tail": ["tail", "{t}"],
+    "groups": ["groups", "--watch", "1h", "{known}"],
 }
 
 
@@ -33,7 +35,10 @@ READERS = {
 def test_a_consumer_of_a_quiet_topic_ends_with_its_reader(kafka: Cluster, kpipe: Kpipe, case: str) -> None:
     topic, other = kafka.topic(1), kafka.topic(1)
     kafka.write(topic, [b"one"])
-    words = [word.format(t=topic, u=other, g=f"g-{uuid.uuid4().hex[:8]}") for word in READERS[case]]
+    known = f"one-{uuid.uuid4().hex[:8]}"
+    if case == "groups":
+        assert kpipe("consume", "-b", kafka.bootstrap, "-e", "-G", known, topic).code == 0
+    words = [word.format(t=topic, u=other, g=f"g-{uuid.uuid4().hex[:8]}", known=known) for word in READERS[case]]
     read, write = os.pipe()
     running = kpipe.start(words[0], "-b", kafka.bootstrap, *words[1:], stdout=write)
     os.close(write)
