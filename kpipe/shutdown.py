@@ -27,6 +27,10 @@ OVERTIME = 0.85
 """Seconds after the deadline in which the last steps end: a commit, goodbyes; then what hangs is left behind."""
 WATCH = 0.05
 """Seconds between two looks at the deadline."""
+WORD = 1.0
+"""Seconds that a drain waits for somebody to read what kpipe says."""
+_installed: list[Stop] = []
+"""What signals ask to stop, once it has taken them over."""
 ECHO = 0.5
 """Seconds in which the same signal again is the same wish: timeout(1) signals its child and then the whole group."""
 
@@ -52,6 +56,7 @@ class Stop:
 
     def install(self) -> None:
         """Take over SIGTERM, SIGINT and SIGHUP, except those that were ignored when the process started."""
+        _installed.append(self)
         for number in STOPPING:
             if number not in INHERITABLE or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
@@ -127,6 +132,11 @@ class Stop:
             give_up()
 
         threading.Thread(target=wait, daemon=True).start()
+
+
+def may_wait(seconds: float) -> bool:
+    """Whether who has waited so long for a reader of stderr may go on: without a signal always, then a moment."""
+    return not any(stop.forced or (stop.requested and seconds >= WORD) for stop in _installed)
 
 
 def run_bounded(action: Callable[[], object], timeout: float) -> bool:

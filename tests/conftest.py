@@ -194,11 +194,12 @@ class Kpipe:
         *args: str | Path,
         stdin: int | IO[bytes] | None = subprocess.PIPE,
         stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
         config: str | None = None,
         cwd: Path | None = None,
     ) -> Running:
-        """Start it and go on. stdin is a pipe (`write`, `close_stdin`), stdout a file (`out`) unless given.
+        """Start it and go on. stdin is a pipe (`write`, `close_stdin`), stdout and stderr files unless given.
 
         Start it from the main thread: it dies with the thread that started it.
         """
@@ -209,7 +210,7 @@ class Kpipe:
                 self._command(args),
                 stdin=stdin,
                 stdout=out_file if stdout is None else stdout,
-                stderr=err_file,
+                stderr=err_file if stderr is None else stderr,
                 env=self.environment(env, config),
                 cwd=cwd or self.home,
             )

@@ -10,7 +10,15 @@ import io
 import os
 import select
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kpipe.shutdown import may_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLICE = 0.05
+"""Seconds of one wait for a reader; then it is asked whether there is time for another."""
 
 
 def keep_standard_streams() -> None:
@@ -29,24 +37,39 @@ def keep_standard_streams() -> None:
 
 
 class PatientFile(io.FileIO):
-    """A standard stream that waits for its reader also where somebody made it non-blocking.
+    """A standard stream that waits for its reader, also where somebody made it non-blocking, but not for ever.
 
-    Whoever shares it may have done so (ssh, node), for that is a property of what is open, not of the process. What a
-    full pipe or terminal did not take at once would be lost.
+    Whoever shares it may have done so (ssh, node), for that is a property of what is open, not of the process: what a
+    full pipe or terminal did not take at once would be lost. And a run that a signal ends must end although nobody
+    reads what it says, so a call that waits for that is none of the kernel's: after a poll there is room for PIPE_BUF
+    bytes. What nobody has read by then is dropped.
     """
 
+    def __init__(self, fd: int, wait: Callable[[float], bool] = may_wait) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._may_wait = wait
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._waited = 0.0
+
     def write(self, data: Any) -> int:
-        """Write some of it; as in io.RawIOBase, but never nothing."""
-        while (written := super().write(data)) is None:
-            poll = select.poll()
-            poll.register(self, select.POLLOUT)
-            poll.poll()
-        return written
+        """Write some of it, or drop it: never nothing, as a non-blocking stream may."""
+        while True:
+            if not self._poll.poll(0):
+                if not self._may_wait(self._waited):
+                    return len(data)
+                if not self._poll.poll(SLICE * 1000):
+                    self._waited += SLICE
+                    continue
+            written = super().write(memoryview(data)[: select.PIPE_BUF])
+            if written is not None:
+                self._waited = 0.0
+                return written
 
 
 def _patient(stream: io.TextIOBase | Any, fd: int) -> io.TextIOWrapper:
-    """The same stream, which loses nothing. Line by line: what a function of the user's prints is out before a signal."""
-    raw = io.BufferedWriter(PatientFile(fd, "w", closefd=False))
+    """The same stream, written by line: what a function of the user's prints is out before a signal can end the run."""
+    raw = io.BufferedWriter(PatientFile(fd))
     return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
 
 

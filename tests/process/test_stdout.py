@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import struct
+import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -155,3 +157,21 @@ def test_a_socket_gets_every_byte() -> None:
     reading.join(10)
     theirs.close()
     assert found == block
+
+
+def unread(fd: int) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+def test_a_run_whose_words_nobody_reads_ends_when_it_is_told_to(kpipe: Kpipe, broker: str, tmp_path: Path) -> None:
+    """Each bad record is told; the pipe behind stderr is full and stays so."""
+    read, write = os.pipe()
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"no JSON\n" * 5000)
+    words = ("produce", "--map", ".", "--on-error", "skip", "--drain-timeout", "2", "t", lines)
+    running = kpipe.at(broker).start(*words, stderr=write)
+    os.close(write)
+    running.wait_for(lambda: unread(read) > 60_000, what="its words")
+    running.signal(signal.SIGTERM)
+    assert running.wait(8).code == 1
+    os.close(read)

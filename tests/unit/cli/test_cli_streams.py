@@ -11,7 +11,7 @@ import time
 import pytest
 
 from kpipe.cli.find import SearchProgress
-from kpipe.cli.streams import _patient
+from kpipe.cli.streams import PatientFile, _patient
 from kpipe.ops.find import Search
 from kpipe.shutdown import Stop
 
@@ -46,6 +46,29 @@ def test_a_line_is_out_before_anything_else_happens() -> None:
     stream = _patient(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), write)
     print("a function of the user's", file=stream)
     assert os.read(read, 100) == b"a function of the user's\n"
+    os.close(read)
+    os.close(write)
+
+
+def test_what_nobody_reads_does_not_hold_the_end_of_a_run_up() -> None:
+    read, write = os.pipe()
+    waits: list[float] = []
+
+    def may_wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) < 3
+
+    stream = io.BufferedWriter(PatientFile(write, may_wait))
+    for _ in range(40):
+        stream.write(b"x" * 4096)  # a pipe holds 64 KiB
+    stream.flush()
+    assert waits[:3] == sorted(waits[:3])
+    assert len(waits) > 3  # who did not read for so long is not waited for at the next word
+    held = len(os.read(read, 1 << 20))
+    stream.write(b"read again")
+    stream.flush()
+    assert held < 40 * 4096
+    assert os.read(read, 100) == b"read again"
     os.close(read)
     os.close(write)
 
