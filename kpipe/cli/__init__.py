@@ -22,7 +22,7 @@ from kpipe import __version__
 from kpipe.cli.commands import COMMANDS, SUMMARY
 from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
-from kpipe.clusters.environment import PASSWORD, WORKER, hide
+from kpipe.clusters.environment import PASSWORD, VOICE, WORKER, hide
 from kpipe.errors import EXIT_MEANING, Exit, KpipeError, Stage, UsageError, visible
 from kpipe.shutdown import die_by
 
@@ -226,7 +226,7 @@ def _log_format(arguments: Sequence[str]) -> str:
     A worker's words are its supervisor's to write.
     """
     if WORKER in os.environ:
-        return "text"
+        return "worker"
     chosen = os.environ.get("KPIPE_LOG_FORMAT", "text")
     for place, word in enumerate(arguments):
         if word == "--":
@@ -279,7 +279,10 @@ def tell(text: str, kind: str = "note") -> None:
     for wipe in before_telling:
         wipe()
     try:
-        line = as_json(visible(text), time.time(), kind) if log_format[0] == "json" else f"kpipe: {visible(text)}"
+        if log_format[0] == "json":
+            line = as_json(visible(text), time.time(), kind)
+        else:
+            line = f"{VOICE if log_format[0] == 'worker' else ''}kpipe: {visible(text)}"
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):

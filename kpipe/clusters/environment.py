@@ -18,6 +18,9 @@ PASSWORD = "KPIPE_SASL_PASSWORD"  # noqa: S105 - a variable's name
 WORKER = "KPIPE_WORKER"
 """Environment of a worker: its slot, and three pipes: for its balance, one that ends with the supervisor, and for
 secrets, which an environment would show to everything that the worker starts."""
+VOICE = "\x02"
+"""Before each line that a worker says itself, for its supervisor: what stands without it, a function of the user's or a
+program that it called has said."""
 LAUNCHER = "KPIPE_SELF"
 _hidden: dict[str, str] = {}
 _shared: list[bool] = []

@@ -7,6 +7,7 @@ fork) that runs the same command line, tells its balance through a pipe, and dra
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import selectors
@@ -18,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kpipe.clusters.environment import WORKER, hidden, self_command
+from kpipe.clusters.environment import VOICE, WORKER, hidden, self_command
 from kpipe.errors import Exit
 from kpipe.ledger import Ledger
+from kpipe.through.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +134,10 @@ class WorkerSlot:
     """What the process told beside its balance, when the run is watched."""
     seen_before: list[dict[str, Any]] = field(default_factory=list)
     """What its predecessors had counted there."""
-    buffers: dict[str, bytes] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
+    """What the process says on stderr."""
+    unread: bytes = b""
+    """The beginning of a balance."""
 
     def count(self, name: str) -> int:
         """Records with this outcome, of all processes of the slot."""
@@ -163,6 +168,22 @@ def _add_up(*balances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     return total
 
 
+@dataclass(slots=True)
+class Echoes:
+    """How often each worker told the same, from the first time on and for ECHO seconds."""
+
+    since: float = -math.inf
+    told: dict[int, int] = field(default_factory=dict)
+
+    def is_one(self, slot: int, now: float) -> bool:
+        """Whether another worker has told it as often as this one has now: a cluster that goes twice is told twice."""
+        if now - self.since >= ECHO:
+            self.since, self.told = now, {}
+        known = max(self.told.values(), default=0)
+        self.told[slot] = self.told.get(slot, 0) + 1
+        return self.told[slot] <= known
+
+
 class Supervisor:
     """Runs `command` in `count` processes until all have ended; `say` prints a line for people."""
 
@@ -175,8 +196,8 @@ class Supervisor:
         self.observers: list[Callable[[], None]] = []
         self._selector = selectors.DefaultSelector()
         self._signalled = 0
-        self._told: dict[str, float] = {}
-        """When a worker told something of a cluster."""
+        self._echoes: dict[str, Echoes] = {}
+        """Of what workers told of a cluster, or before they had read."""
         self._failure: int | None = None
         self._kill_at: float | None = None
 
@@ -234,7 +255,8 @@ class Supervisor:
         os.close(secrets_read)
         with suppress(BrokenPipeError), os.fdopen(secrets_write, "wb") as pipe:
             pipe.write(json.dumps(hidden()).encode())
-        member.started, member.again_at, member.buffers = time.monotonic(), None, {}
+        member.started, member.again_at = time.monotonic(), None
+        member.words, member.unread = Words(), b""
         report = os.fdopen(report_read, "rb", 0)
         for name, stream in (("report", report), ("stderr", member.process.stderr)):
             if stream is not None:
@@ -253,17 +275,16 @@ class Supervisor:
             data = os.read(stream.fileno(), 1 << 16)
         except BlockingIOError:
             return
-        *lines, rest = (member.buffers.get(name, b"") + data).split(b"\n")
         if not data:
-            lines, rest = ([rest] if rest else []), b""
             self._selector.unregister(stream)
             stream.close()
-        member.buffers[name] = rest
-        for line in lines:
-            if name == "stderr":
-                self._hear(member, line.decode(errors="replace"))
-            else:
-                self._take_balance(member, line)
+        if name == "stderr":
+            for line in member.words.take(data):
+                self._hear(member, line)
+            return
+        *balances, member.unread = (member.unread + data).split(b"\n")
+        for balance in balances:
+            self._take_balance(member, balance)
 
     def _hear(self, member: WorkerSlot, line: str) -> None:
         """A line of a worker; what all of them tell at once is enough from the first.
@@ -271,13 +292,12 @@ class Supervisor:
         That is of a cluster that goes or comes, and whatever they find before they have read anything: what is wrong
         with the options, or with the topics. What a filter or a function of the user's says is never an echo of that.
         """
-        words = line.removeprefix("kpipe: ")
+        words = line.removeprefix(f"{VOICE}kpipe: ")
         is_ours = words != line and not words.startswith("through: ")
         if is_ours and (words.startswith("connect: ") or not member.last.get("read")):
-            now, gist = time.monotonic(), re.sub(r" since .*| after .*", "", words)
-            if now - self._told.get(gist, -ECHO) < ECHO:
+            gist = re.sub(r" since .*| after .*", "", words) if words.startswith("connect: ") else words
+            if self._echoes.setdefault(gist, Echoes()).is_one(member.slot, time.monotonic()):
                 return
-            self._told[gist] = now
         self._say(f"worker {member.slot}: {words}")
 
     @staticmethod

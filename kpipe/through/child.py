@@ -16,13 +16,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kpipe.errors import visible
+from kpipe.through.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 BLOCK = 1 << 18  # bytes of one read; a pipe holds 64 KiB unless somebody made it larger
 VIEWS = 256  # blocks of one write; the kernel takes up to 1024
-LONGEST = 4096  # characters of one line of the filter's stderr that are shown
 LONGEST_LINE = 64 << 20  # bytes of one line of its stdout; a broker takes 1 MB unless it is told otherwise
 LEFTOVERS = 1.0  # seconds that what the filter has started may go on after it
 
@@ -47,7 +47,7 @@ class Child:
         self._tell = tell
         self._rest: list[bytes] = []
         self._rest_size = 0
-        self._said = b""
+        self._words = Words()
         self._pending: deque[memoryview] = deque()
         self._closing = False
         self._process = subprocess.Popen(
@@ -126,14 +126,10 @@ class Child:
     def _show(self, block: bytes | None) -> None:
         if block is None:
             return
-        *lines, self._said = (self._said + block).split(b"\n")
         if not block:
-            lines, self._said = [self._said] if self._said else [], b""
             self._err = -1
-        if len(self._said) > LONGEST:
-            lines, self._said = [*lines, self._said], b""
-        for line in lines:
-            self._tell(visible(line.decode(errors="replace")[:LONGEST]))
+        for line in self._words.take(block):
+            self._tell(visible(line))
 
     def give(self) -> None:
         """Write as much as it takes."""
