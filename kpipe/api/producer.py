@@ -350,13 +350,12 @@ class _Line:
 
 def _resolve(cluster: str, brokers: str, config: str, properties: Mapping[str, object]) -> Cluster:
     """The cluster as the command line would find it; nothing is taken out of the environment of an application."""
-    from pathlib import Path
-
     from kpipe.clusters.environment import given
     from kpipe.clusters.profiles import Flags, load_profiles
+    from kpipe.clusters.project import current_folder
 
     given_properties = tuple(f"{name.replace('_', '.')}={_word(value)}" for name, value in properties.items())
-    profiles = load_profiles(Flags(brokers, "", given_properties, "", config), given(), Path.cwd())
+    profiles = load_profiles(Flags(brokers, "", given_properties, "", config), given(), current_folder())
     places: list[Any] = [(cluster or None, "target")]
     profiles.adopt(name for name, _ in places)
     profiles.refuse_unused(places)

@@ -5,6 +5,7 @@ It moves no record; commands are imported when they are called, because start-up
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -28,6 +29,9 @@ from kpipe.shutdown import die_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+FILES_USED_UP = (errno.EMFILE, errno.ENFILE)
 
 
 class LazyGroup(TyperGroup):
@@ -149,9 +153,14 @@ def _translate(arguments: Sequence[str]) -> None:
 
 
 def _report_system(error: OSError) -> int:
-    """What nobody has caught: a write to stdout, tempfile's search for a folder, or a fault of ours."""
+    """What nobody has caught: a write to stdout, a search for a folder, no room for a file, or a fault of ours."""
+    if error.errno in FILES_USED_UP:
+        return _report_open_files()
     if error.filename is not None:
         return _report_bug(error)
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        tell("config: the current directory is gone; go to one that is there")
+        return int(Exit.USAGE)
     if isinstance(error, FileNotFoundError):
         tell("config: no folder for temporary files can be written to; mount one at /tmp or name one with TMPDIR")
         return int(Exit.USAGE)
@@ -159,7 +168,33 @@ def _report_system(error: OSError) -> int:
     return int(Exit.UNDELIVERED)
 
 
+def _is_somewhere() -> bool:
+    """Whether the directory that we were started in is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _report_open_files() -> int:
+    limit = os.sysconf("SC_OPEN_MAX")  # the module `resource` is a file, which cannot be opened either
+    tell(f"config: more files and connections are needed than may be open, which is {limit:,}; raise it: ulimit -n")
+    return int(Exit.UNDELIVERED)
+
+
+def _may_open() -> bool:
+    """Whether a file can be opened: a library does not say that this was what it failed at."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in FILES_USED_UP
+    return True
+
+
 def _report_bug(error: Exception) -> int:
+    if not _may_open():
+        return _report_open_files()
     if os.environ.get("KPIPE_DEBUG"):
         raise error
     kind = type(error).__name__

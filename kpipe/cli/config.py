@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kpipe.cli import tell
 from kpipe.cli.subcommands import Subcommand, build_group
 from kpipe.clusters.profiles import Flags
+from kpipe.clusters.project import current_folder
 from kpipe.errors import Exit, UsageError, visible
 from kpipe.options import (
     CLUSTER,
@@ -77,7 +78,7 @@ def path(looked: PathOptions, where: WhereOptions) -> int:
     if not looked.all:
         _print(str(_user_path(where)))
         return 0
-    for whose, file, state in paths(Flags(config_path=where.config), os.environ, Path.cwd()):
+    for whose, file, state in paths(Flags(config_path=where.config), os.environ, current_folder()):
         _print(f"{whose:8} {state:8} {visible(str(file))}")
     return 0
 
@@ -115,7 +116,7 @@ def import_(files: list[str], imported: ImportOptions) -> int:
 def _user_path(where: WhereOptions) -> Path:
     from kpipe.clusters.profiles import user_config_path
 
-    file, _ = user_config_path(Flags(config_path=where.config), os.environ, Path.cwd())
+    file, _ = user_config_path(Flags(config_path=where.config), os.environ, current_folder())
     if file is None:
         raise UsageError("there is no place for the user's config: KPIPE_CONFIG is empty, or HOME is not set")
     return file

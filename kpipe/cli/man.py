@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 
 from kpipe.cli import tell
 from kpipe.cli.command import build_command
 from kpipe.cli.commands import COMMANDS
-from kpipe.errors import KpipeError, Stage, UsageError
+from kpipe.errors import Exit, KpipeError, Stage, UsageError
 from kpipe.options import ManOptions, Operand
+from kpipe.shutdown import die_by
 
 HELP = "Show the manual page of kpipe or of one of its commands, or with --install put all pages where man finds them."
 EXAMPLES = (("the page of forward", "kpipe man forward"),)
@@ -39,7 +41,10 @@ def _show(name: str) -> int:
 
         pager.show(plain(text))
         return 0
-    return subprocess.run(viewer, input=text.encode(), check=False).returncode  # noqa: S603 - one of two fixed commands
+    ended = subprocess.run(viewer, input=text.encode(), check=False).returncode  # noqa: S603 - one of two fixed commands
+    if ended < 0:
+        die_by(signal.Signals(-ended))
+    return int(Exit.UNDELIVERED if ended else Exit.OK)
 
 
 def _install() -> int:

@@ -762,6 +762,18 @@ MESSAGES = (
         "Give the container a `/tmp` (`docker run --tmpfs /tmp`), or name a folder with `TMPDIR`.",
     ),
     Explanation(
+        "no-current-folder",
+        ("config: the current directory is gone; …",),
+        "Somebody deleted the directory that kpipe was started in, and a relative path was to be looked up there.",
+        "`cd` to another directory, or give absolute paths.",
+    ),
+    Explanation(
+        "open-files",
+        ("config: more files and connections are needed than may be open, …",),
+        "The limit of open files (`ulimit -n`, `LimitNOFILE=` of systemd) is too small: kpipe needs some 30, a connection to each broker, and a few for each filter and worker.",
+        "Raise the limit.",
+    ),
+    Explanation(
         "reader-gone",
         ("the reader of stdout went away",),
         "What stdout leads to has ended; kpipe ends quietly, by SIGPIPE.",

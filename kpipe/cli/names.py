@@ -7,12 +7,11 @@ is an address that only a file of the current directory gives.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.environment import given
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, load_profiles
-from kpipe.clusters.project import PROJECT_FILE
+from kpipe.clusters.project import PROJECT_FILE, current_folder
 from kpipe.clusters.properties import ALL
 from kpipe.clusters.secrets import SecretSource
 from kpipe.errors import UsageError
@@ -79,14 +78,14 @@ def _profiles(values: Mapping[str, Sequence[str]]) -> Profiles:
     flags = Flags(
         last("brokers"), last("cluster"), tuple(values.get("properties", ())), last("config_file"), last("config")
     )
-    return load_profiles(flags, given(), Path.cwd())
+    return load_profiles(flags, given(), current_folder())
 
 
 def _may_ask(cluster: Cluster) -> bool:
     """Whether TAB may connect: not where a secret would be fetched, or a file of this directory names the address."""
     if cluster.token is not None or any(reference.source in ASKING for reference in cluster.references):
         return False
-    return not cluster.origins.get("bootstrap.servers", "").startswith(f"{Path.cwd() / PROJECT_FILE}:")
+    return not cluster.origins.get("bootstrap.servers", "").startswith(f"{current_folder() / PROJECT_FILE}:")
 
 
 def _subjects(cluster: Cluster) -> list[str]:
@@ -94,7 +93,7 @@ def _subjects(cluster: Cluster) -> list[str]:
     url = "schema.registry.url"
     if cluster.registry_references and any(each.source in ASKING for each in cluster.registry_references):
         return []
-    if not cluster.registry.get(url) or cluster.origins.get(url, "").startswith(f"{Path.cwd() / PROJECT_FILE}:"):
+    if not cluster.registry.get(url) or cluster.origins.get(url, "").startswith(f"{current_folder() / PROJECT_FILE}:"):
         return []
     from kpipe.codecs.connect import open_registry
     from kpipe.errors import KpipeError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from typer.exceptions import TyperException
@@ -156,9 +155,10 @@ def _further(values: Any) -> list[str]:
 def _configuration(places: list[str]) -> str:
     """The user's configuration, when there is one or a place names a cluster of one."""
     from kpipe.clusters.profiles import Flags, user_config_path
+    from kpipe.clusters.project import current_folder
     from kpipe.deploy.commandline import names_cluster
 
-    path, _ = user_config_path(Flags(), os.environ, Path.cwd())
+    path, _ = user_config_path(Flags(), os.environ, current_folder())
     return str(path) if path and (path.is_file() or any(map(names_cluster, places))) else ""
 
 

@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpipe.clusters.configfile import MAX_BYTES, ConfigFile, Settings, decode, parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
 PROJECT_FILE = "kpipe.toml"
 
@@ -52,6 +52,14 @@ RAISES = {
 
 SHOWN = 8
 """How many of the keys that were left out are named."""
+
+
+def current_folder() -> Path:
+    """Where kpipe runs; a relative path where that folder was deleted meanwhile: topics can be read all the same."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
 
 
 def read_project(cwd: Path, home: Path | None, users: Collection[str]) -> tuple[ConfigFile | None, list[str]]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kpipe.clusters.address import Place, check_cluster_name, parse_place, parse_target
 from kpipe.clusters.environment import given, hide
 from kpipe.clusters.profiles import Cluster, Flags, Profiles, Role, load_profiles
+from kpipe.clusters.project import current_folder
 from kpipe.errors import UsageError
 from kpipe.options import check_choice
 
@@ -29,7 +29,7 @@ def read_profiles(options: ConnectionOptions) -> Profiles:
     """
     brokers = "" if options.brokers == os.environ.get("KPIPE_BROKERS") else options.brokers
     flags = Flags(brokers, options.cluster, tuple(options.properties), options.config_file, options.config)
-    profiles = load_profiles(flags, given(), Path.cwd())
+    profiles = load_profiles(flags, given(), current_folder())
     hide([*profiles.secret_variables, *_addresses_with_login()])
     return profiles
 
@@ -43,7 +43,7 @@ def _addresses_with_login() -> list[str]:
 def hide_configured_secrets() -> None:
     """For a command that uses no cluster of the configuration: what it starts is still not to see those secrets."""
     with suppress(UsageError):  # a broken file is told by the commands that need it
-        hide([*load_profiles(Flags(), given(), Path.cwd()).secret_variables, *_addresses_with_login()])
+        hide([*load_profiles(Flags(), given(), current_folder()).secret_variables, *_addresses_with_login()])
 
 
 def source_places(texts: Sequence[str]) -> tuple[str | None, list[str]]:
