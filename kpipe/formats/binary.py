@@ -10,11 +10,8 @@ a big-endian uint32; `record` is one MessagePack array, as any MessagePack libra
 Topic, partition and offset are nil where a record came from no topic; the type is 0 none, 1 create, 2 append. Keys and
 values are bin or nil. Headers are nil or pairs [name, value]; a name is str, or bin where it is not UTF-8.
 
-Before the first release it was key length, key, value length, value: big-endian int32, -1 for null. That is still read: no such record
-begins as the magic does.
-
-Measured per record of 300 bytes with a key and two headers, with 20,000 of them kept (CPython 3.11, msgspec 0.22):
-written 0.45 us, read 1.4 us, and 2.3 us with everything made anew (`kpipe.formats.sharing`).
+Before the first release it was key length, key, value length, value: big-endian int32, -1 for null. That is still
+read: no such record begins as the magic does.
 """
 
 from __future__ import annotations
