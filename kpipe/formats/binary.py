@@ -12,6 +12,9 @@ values are bin or nil. Headers are nil or pairs [name, value]; a name is str, or
 
 Before the first release it was key length, key, value length, value: big-endian int32, -1 for null. That is still
 read: no such record begins as the magic does.
+
+Measured per record of 300 bytes with a key and two headers, with 20,000 of them kept (CPython 3.11, msgspec 0.22):
+written 0.45 us, read 1.4 us, and 2.3 us with everything made anew (`kpipe.formats.sharing`).
 """
 
 from __future__ import annotations
