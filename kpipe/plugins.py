@@ -12,6 +12,7 @@ A ValueError of the factory is its word about the argument. docs/plugins.md has 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpipe.errors import UsageError
@@ -26,6 +27,10 @@ KINDS = ("transforms", "decoders", "secrets")
 """Each is a group of entry points, `kpipe.KIND`."""
 TYPED = {"transforms": "--call {}", "decoders": "--decode plugin:{}", "secrets": 'password_plugin = "{}"'}
 """How a plugin of a kind is named."""
+
+
+_foreign: list[str] = []
+"""Code of the user's, or of a plugin, that this process has loaded."""
 
 
 class Plugin(NamedTuple):
@@ -61,6 +66,7 @@ def load(kind: str, name: str, argument: str | None, *, where: str = "") -> Any:
     if problem := _rivalry({plugin.distribution for plugin, _ in found}):
         raise UsageError(f"the plugin {name}: {problem}", where=where)
     plugin, entry = found[0]
+    note_foreign(plugin.title)
     try:
         factory = entry.load() if entry else None
     except (Exception, SystemExit) as error:
@@ -79,6 +85,31 @@ def load(kind: str, name: str, argument: str | None, *, where: str = "") -> Any:
         raise UsageError(f"the plugin {plugin.title}: {said(error, plain=True)}", where=where) from error
     except (Exception, SystemExit) as error:
         raise UsageError(f"the plugin {plugin.title} does not start: {said(error)}", where=where) from error
+
+
+def note_foreign(what: str) -> None:
+    """Code of others is about to be loaded: `finish` has something to do."""
+    _foreign.append(what)
+
+
+def finish() -> None:
+    """For code of others what an interpreter does at its end, which a process of kpipe's does not come to.
+
+    Its atexit functions run, and what its open files hold back is written.
+    """
+    if not _foreign:
+        return
+    _foreign.clear()
+    import atexit
+    import gc
+    import io
+
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way, and the process ends next
+    gc.unfreeze()  # what was there when records began to move
+    for each in gc.get_objects():
+        if issubclass(type(each), io.IOBase):
+            with suppress(Exception):  # closed, or its disk is full: as an interpreter at its end
+                each.flush()
 
 
 def split(text: str, sign: str) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ OVERTIME = 0.85
 """Seconds after the deadline in which the last steps end: a commit, goodbyes; then what hangs is left behind."""
 WATCH = 0.05
 """Seconds between two looks at the deadline."""
+GOODBYE = 0.5
+"""Seconds that code of the user's has at the end of a process, however it ends."""
 WORD = 1.0
 """Seconds that a drain waits for somebody to read what kpipe says."""
 _installed: list[Stop] = []
@@ -166,11 +169,23 @@ def die_at_once_by_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def end_foreign_code() -> None:
+    """Let functions of the user's come to their end, where some were loaded: the process will not return to them."""
+    if "kpipe.plugins" in sys.modules:
+        from kpipe.plugins import finish
+
+        with suppress(Exception):
+            run_bounded(finish, GOODBYE)
+
+
 def die_by(number: signal.Signals, kill: Callable[[int, int], None] = os.kill) -> NoReturn:
     """End the process as the signal would have ended it, so that shells stop their loops and systemd calls it clean.
 
     A process with PID 1 survives its own signal: the exit code 128+n says the same.
     """
+    if number == signal.SIGPIPE:
+        sys.stdout = None  # a function of the user's that prints is not to fail at that
+    end_foreign_code()
     if threading.current_thread() is not threading.main_thread():
         os._exit(128 + number)  # handlers are the main thread's, which does not come back
     sys.stdout = sys.stderr = None  # nothing may be written after the verdict

@@ -25,7 +25,7 @@ from kpipe.cli.startup import put_off
 from kpipe.cli.streams import keep_standard_streams
 from kpipe.clusters.environment import PASSWORD, VOICE, WORKER, hide
 from kpipe.errors import EXIT_MEANING, Exit, KpipeError, Stage, UsageError, visible
-from kpipe.shutdown import die_by
+from kpipe.shutdown import die_by, end_foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -326,6 +326,7 @@ def tell(text: str, kind: str = "note") -> None:
 
 def leave(code: int) -> NoReturn:
     """End at once: client threads of a frozen cluster must not hold the interpreter's shutdown up."""
+    end_foreign_code()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

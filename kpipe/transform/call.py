@@ -9,7 +9,7 @@ import importlib
 import types
 from typing import TYPE_CHECKING, Any
 
-from kpipe.plugins import load, said, split
+from kpipe.plugins import load, note_foreign, said, split
 from kpipe.record import COLUMNS, Record, records_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def call(step: Step, _context: Context) -> TransformStage:
     name, sign, attribute = step.text.partition(":")
     if not (name and sign and attribute):
         raise step.usage("write MODULE:FUNCTION, as in --call shop.orders:clean, or the name of a plugin")
+    note_foreign(step.text)
     try:
         found: Any = importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -56,6 +57,7 @@ def plugin(step: Step, context: Context) -> TransformStage:
     """`--plugin FILE`: its function `transform`."""
     module = types.ModuleType("kpipe_plugin")
     module.__file__ = step.text
+    note_foreign(step.text)
     try:
         exec(compile(context.read_file(step.text), step.text, "exec"), module.__dict__)  # noqa: S102 - what was asked for
     except OSError as error:

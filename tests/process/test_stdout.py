@@ -175,3 +175,33 @@ def test_a_run_whose_words_nobody_reads_ends_when_it_is_told_to(kpipe: Kpipe, br
     running.signal(signal.SIGTERM)
     assert running.wait(8).code == 1
     os.close(read)
+
+
+PLUGIN = """
+import atexit
+file = open("kept", "w")
+def transform(record):
+    file.write("one\\n")
+    print("two")
+    return record
+atexit.register(lambda: file.write("three\\n"))
+"""
+
+
+@pytest.mark.parametrize("ending", ["end of input", "signal", "bad record"])
+def test_what_a_function_of_the_user_holds_back_is_written_at_the_end(
+    kpipe: Kpipe, broker: str, tmp_path: Path, ending: str
+) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    words = ("produce", "--plugin", tmp_path / "plugin.py", *(["--map", "."] if ending == "bad record" else []), "t")
+    running = kpipe.at(broker).start(*words, cwd=tmp_path)
+    running.write(b"1\n")
+    running.wait_for(lambda: running.out == b"two\n", what="its print")
+    if ending == "signal":
+        running.signal(signal.SIGTERM)
+    elif ending == "bad record":
+        running.write(b"no JSON\n")
+    else:
+        running.close_stdin()
+    assert running.wait(10).code == {"end of input": 0, "signal": -signal.SIGTERM, "bad record": 3}[ending]
+    assert (tmp_path / "kept").read_text() == "one\n" * (2 if ending == "bad record" else 1) + "three\n"
