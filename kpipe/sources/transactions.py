@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpipe.errors import UnreachableError
-from kpipe.kafka.lookups import fetched_end, find_watermarks
+from kpipe.errors import KpipeError, UnreachableError
+from kpipe.kafka.lookups import LATEST, fetched_end, find_offsets, find_watermarks
 from kpipe.sources.selection import where
 from kpipe.units import counted, format_time
 
@@ -128,9 +128,17 @@ class OpenTransactions:
             if self._stood.get(place) == at and (place, at) not in self._told
         }
         self._stood = stands
-        for held in self._describe(waiting):
+        for held in self._describe(self._still_held(waiting)):
             self._told.add((held.place, held.offset))
             self._say(f"read: {held.told(self._cluster)}; waiting for its end")
+
+    def _still_held(self, waiting: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, tuple[int, int]]:
+        """Those that the cluster itself says are held back: after an outage, records may only not have come yet."""
+        try:
+            stable = find_offsets(self._consumer, waiting, LATEST, ANSWER, self._cluster)
+        except KpipeError:
+            return {}
+        return {place: span for place, span in waiting.items() if stable[place] == span[0]}
 
     def _open(self) -> Consumer:
         """A consumer that also sees what is not committed."""
