@@ -637,6 +637,12 @@ MESSAGES = (
         "Run it by hand; nothing past its last answer was committed.",
     ),
     Explanation(
+        "jq-says-nothing",
+        ("… shows nothing here; try the program with jq",),
+        "`debug` and `stderr` of a jq program write nothing in kpipe, which runs jq as a library; the program's results are right.",
+        "`kpipe consume … | jq 'PROGRAM'` shows them.",
+    ),
+    Explanation(
         "filter-silent",
         ("… no answer for … s; it may hold its output back …",),
         "The program of `--through` neither reads nor answers.",

@@ -28,6 +28,7 @@ from kpipe.sinks.epoch import EpochTimes
 from kpipe.sinks.opening import Opening
 from kpipe.sinks.outlet import Outlet
 from kpipe.transform.patterns import Patience
+from kpipe.transform.registry import TRANSFORMS
 from kpipe.units import counted
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ def _routed_clusters(steps: Sequence[Step]) -> list[str]:
     from kpipe.transform.route import clusters_in
 
     return clusters_in(steps)
+
+
+def _silent(steps: Sequence[Step]) -> list[str]:
+    """What to say of jq programs that would say something themselves."""
+    names = {row.name for row in TRANSFORMS if row.metavar in ("JQ", "NAME=JQ")}
+    programs = [step for step in steps if step.name in names]
+    if not programs:
+        return []
+    from kpipe.transform.program import says_nothing
+
+    told = [(step, word) for step in programs if (word := says_nothing(step.text))]
+    return [f"transform: {step.title}: {word} shows nothing here; try the program with jq" for step, word in told]
 
 
 UNSENT: dict[str, Any] = {"enable.idempotence": False}
@@ -119,6 +132,7 @@ class Wiring:
         self._measures = bool(run.metrics or run.metrics_file)
         self.limit = limit
         self.filters: Filters | None = None
+        self.warn(*_silent(steps))
         self.epoch = EpochTimes(self.warn)
         self._also: Sequence[Place] = ()
         self._letter_clusters: list[Cluster] = []

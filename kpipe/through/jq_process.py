@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections import deque
 from typing import TYPE_CHECKING
 
 import orjson
@@ -42,7 +43,7 @@ class JqProcess:
         self._patience = patience
         self._limit = limit
         self._child: Child | None = None
-        self._said: list[str] = []
+        self._said: deque[str] = deque(maxlen=1)
 
     def __call__(self, texts: Sequence[bytes]) -> list[JqAnswer]:
         """What the program says of each text. Raises KpipeError when the run must end before."""
@@ -84,7 +85,7 @@ class JqProcess:
         if code == -signal.SIGVTALRM:
             return TOO_SLOW
         how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        return f"0 jq ended {how} {' '.join(self._said[-1:])}".rstrip()
+        return f"0 jq ended {how} {' '.join(self._said)}".rstrip()
 
     def end(self) -> None:
         """End the process; the next text starts another."""

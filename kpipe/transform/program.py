@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PAUSE = 0.5
 """Seconds of work after which the run is asked whether to go on: one match of jq's own may take a second."""
 _LOOPS = re.compile(r"\b(?:def|while|until|repeat|range|combinations|infinite|limit|recurse(?=\s*\())\b")
+_STRINGS = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
+_SPEAKS = re.compile(r"(?<![.$@\w])(debug|stderr)\b(?!\s*:)")
 
 # What would stop the program without a word, read other records, or read files; `import` and `include` cannot stand
 # behind a definition, so they are syntax errors.
@@ -51,6 +53,13 @@ def mentions_meta(text: str) -> bool:
 def may_loop(text: str) -> bool:
     """Whether a program has a word by which it can go on for ever; a mention in a string costs time only."""
     return _LOOPS.search(text) is not None
+
+
+def says_nothing(text: str) -> str:
+    """The first word of a program that writes on stderr in the command jq, and nowhere in the library; "" for none."""
+    plain = _STRINGS.sub('""', text)
+    found = next((word for word in _SPEAKS.findall(plain) if not re.search(rf"\bdef\s+{word}\b", plain)), "")
+    return str(found)
 
 
 def check(step: Step, text: str) -> None:

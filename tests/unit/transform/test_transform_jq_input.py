@@ -10,6 +10,7 @@ from kpipe.record import Batch
 from kpipe.transform.chain import Step
 from kpipe.transform.connect import EQUIVALENTS
 from kpipe.transform.jq_input import looks_at_input
+from kpipe.transform.program import says_nothing
 
 BLIND = [
     '$meta.key == "bob"',
@@ -127,3 +128,23 @@ def test_what_a_filter_on_meta_lets_through_must_be_json_for_the_next_that_looks
 def test_a_filter_that_looks_keeps_its_verdict_on_values_that_are_not_json() -> None:
     batch = run_steps(Batch([b"not json"], keys=[b"k"]), Step("filter", '.a? == 1 or $meta.key == "k"'))
     assert [bad.index for bad in batch.bad] == [0]
+
+
+@pytest.mark.parametrize(
+    ("program", "word"),
+    [
+        ("debug", "debug"),
+        (".a | debug | .b", "debug"),
+        ('.a|debug("x")', "debug"),
+        ("[.[]|stderr]", "stderr"),
+        ('select(.level == "debug")', ""),
+        (".debug", ""),
+        ("{debug: 1, stderr: .stderr}", ""),
+        ('.a == "\\" debug"', ""),
+        ("$debug", ""),
+        ("def debug: .; debug", ""),
+        ("debugging", ""),
+    ],
+)
+def test_a_word_that_would_write_on_stderr_is_found_where_it_is_one(program: str, word: str) -> None:
+    assert says_nothing(program) == word
