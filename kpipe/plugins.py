@@ -69,7 +69,7 @@ def load(kind: str, name: str, argument: str | None, *, where: str = "") -> Any:
     note_foreign(plugin.title)
     try:
         factory = entry.load() if entry else None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UsageError(f"the plugin {plugin.title} does not load: {said(error)}", where=where) from error
     if not callable(factory):
         raise UsageError(f"the plugin {plugin.title} is no factory: {plugin.reference} cannot be called", where=where)
@@ -83,7 +83,7 @@ def load(kind: str, name: str, argument: str | None, *, where: str = "") -> Any:
         return factory(argument)
     except ValueError as error:
         raise UsageError(f"the plugin {plugin.title}: {said(error, plain=True)}", where=where) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UsageError(f"the plugin {plugin.title} does not start: {said(error)}", where=where) from error
 
 
@@ -119,8 +119,17 @@ def split(text: str, sign: str) -> tuple[str, str | None]:
 
 
 def said(error: BaseException, *, plain: bool = False) -> str:
-    """An exception in one line: its kind and its words, or `plain` its words alone."""
-    words = " ".join(str(error).split())
+    """What code of others raised, in one line: its kind and its words, or `plain` its words alone.
+
+    It may be anything (a cancelled task of asyncio is no Exception), and may fail at its own words. Ctrl-C in a program
+    that uses kpipe is no fault: it is raised again.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    try:
+        words = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - its kind says enough
+        words = ""
     kind = type(error).__name__
     return (words if plain else f"{kind}: {words}") if words else kind
 

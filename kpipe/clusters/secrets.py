@@ -299,7 +299,9 @@ def _from_plugin(named: str, what: str, where: str) -> str:
     fetch_it = load("secrets", name, argument, where=where)
     try:
         value = fetch_it()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
         raise UsageError(f"{what}: the plugin {name} failed: {type(error).__name__}", where=where) from None
     if not isinstance(value, str):
         raise UsageError(f"{what}: the plugin {name} gave a {type(value).__name__}, not text", where=where)

@@ -43,7 +43,7 @@ class PluginDecoder:
             return None
         try:
             text = orjson.dumps(self._decode(payload))  # type: ignore[misc]
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is about this record
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is about this record
             raise Undecodable(f"it is not {self._name} ({said(error)[:200]})") from None
         return Decoded(text, {"format": f"{PREFIX}{self._name}"}, back=self._write if self._encode else None)
 
@@ -51,7 +51,7 @@ class PluginDecoder:
         value: Any = orjson.loads(text)
         try:
             written: Any = self._encode(value)  # type: ignore[misc]
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above
             raise NoFit(f"{self._name}: {said(error)[:200]}") from None
         if not isinstance(written, bytes):
             raise NoFit(f"{self._name} gave a {type(written).__name__}, not bytes")

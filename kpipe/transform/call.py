@@ -46,7 +46,7 @@ def call(step: Step, _context: Context) -> TransformStage:
     note_foreign(step.text)
     try:
         found: Any = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise step.usage(f"cannot import {name}: {said(error)}") from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
@@ -62,7 +62,7 @@ def plugin(step: Step, context: Context) -> TransformStage:
         exec(compile(context.read_file(step.text), step.text, "exec"), module.__dict__)  # noqa: S102 - what was asked for
     except OSError as error:
         raise step.usage(f"cannot be read: {error.strerror}") from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise step.usage(f"does not load: {said(error)}") from error
     return _stage(step, _callable(step, getattr(module, PLUGIN, None), f"has no function {PLUGIN}(record)"))
 
@@ -79,7 +79,7 @@ def _stage(step: Step, function: Callable[[Record], object]) -> TransformStage:
         for place, record in enumerate(records_of(batch)):
             try:
                 rows.append(_results(function(record)))
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is about this record
+            except BaseException as error:  # noqa: BLE001 - whatever it raises is about this record
                 rows.append([])
                 bad[place] = step.bad(said(error))
         _replace(batch, rows, bad)

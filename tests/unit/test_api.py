@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from dataclasses import replace
@@ -205,6 +206,37 @@ def test_a_function_that_exits_is_about_its_record_and_ends_no_run() -> None:
     assert found.values == [b"1", b"3"]
     assert [bad.index for bad in found.bad] == [1]
     assert "SystemExit: 0" in found.bad[0].error.what
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(asyncio.CancelledError(), "CancelledError"), (GeneratorExit("late"), "GeneratorExit: late"), (Mute(), "Mute")],
+)
+def test_whatever_a_function_raises_is_about_its_record(error: BaseException, said: str) -> None:
+    def transform(record: Record) -> Record:
+        if record.value == b"2":
+            raise error
+        return record
+
+    (stage,) = build([Step("call", offer(transform))])
+    found = Batch([b"1", b"2", b"3"])
+    stage(found)
+    assert found.values == [b"1", b"3"]
+    assert str(found.bad[0].error.what).endswith(said)
+
+
+def test_ctrl_c_in_a_function_of_a_program_is_the_programs() -> None:
+    def transform(record: Record) -> Record:
+        raise KeyboardInterrupt
+
+    (stage,) = build([Step("call", offer(transform))])
+    with pytest.raises(KeyboardInterrupt):
+        stage(Batch([b"1"]))
 
 
 @pytest.mark.parametrize(
