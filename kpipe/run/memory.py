@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from kpipe.plan import Planned
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""As malloc.h numbers them."""
 EVERY = 60.0
 """Seconds. Giving 70 MB back takes some 20 ms; an idle run, which has none to give, 0.5 ms."""
 
@@ -50,6 +52,20 @@ class Trimmer:
         """The end of the process gives all of it back."""
 
 
+def keep_little() -> None:
+    """How much glibc keeps at the end of each arena: fixed, for it raises that by itself to up to 64 MiB.
+
+    malloc_trim(3) leaves those ends as they are: a backlog left 20 MiB in them (soak). With these, forward and consume
+    take 0.91 and 0.98 of the CPU (7 runs each, in turns).
+    """
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2 << 20)
+        mallopt(M_MMAP_THRESHOLD, 4 << 20)
+
+
 def trim() -> None:
     """What lies in young circles, and then malloc_trim(3), which glibc alone has."""
     import ctypes
@@ -61,4 +77,7 @@ def trim() -> None:
 
 def open_trimmer(_run: object, _stop: object, _say: object) -> Trimmer | None:
     """The observer, where the C library has something to give back."""
-    return Trimmer(trim) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return None
+    keep_little()
+    return Trimmer(trim)
