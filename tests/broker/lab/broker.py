@@ -55,15 +55,10 @@ SETTINGS = {
     "group.consumer.min.heartbeat.interval.ms": "100",
     "group.consumer.heartbeat.interval.ms": "500",  # the default makes who joins a group again wait for 5 s
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    "broker.heartbeat.interval.ms": "250",  # one that thaws tells of no brokers until its next heartbeat
+    "broker.heartbeat.interval.ms": "250",
     "broker.session.timeout.ms": "2000",  # a killed broker is let in again only when its old session is over: 9 s
     "log.cleaner.dedupe.buffer.size": "16777216",  # the default takes 128 MiB of a heap of 400
     "log.cleaner.backoff.ms": "1000",
-    # Half a dozen brokers wait side by side in a run: with these, each takes 2.6 % of a core for that, and not 3.6 %.
-    "num.network.threads": "1",
-    "num.io.threads": "2",
-    "background.threads": "2",
-    "metadata.max.idle.interval.ms": "0",
 }
 
 
