@@ -5,10 +5,12 @@ It never waits on one pipe while another is full, and knows nothing of records.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
+import termios
 import time
 from collections import deque
 from contextlib import suppress
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18  # bytes of one read; a pipe holds 64 KiB unless somebody made it larger
 VIEWS = 256  # blocks of one write; the kernel takes up to 1024
 LONGEST_LINE = 64 << 20  # bytes of one line of its stdout; a broker takes 1 MB unless it is told otherwise
+NOTHING = bytes(4)
+RUNNING = (b"R", b"D")  # proc_pid_stat(5)
 LEFTOVERS = 1.0  # seconds that what the filter has started may go on after it
 
 
@@ -150,6 +154,18 @@ class Child:
             return
         self._close_when_written()
 
+    def rests(self) -> bool:
+        """Whether it has taken all that was written and computes nothing, so that no answer is on its way any more.
+
+        Where /proc does not tell (not Linux), or it has ended, that is so. 20 us for one process.
+        """
+        if self._in < 0 or self.ended:
+            return True
+        try:
+            return not _unread(self._in) and not _any_runs(self._process.pid)
+        except OSError:
+            return True
+
     def wishes(self) -> Iterable[tuple[int, int, Callable[[], None]]]:
         """(file descriptor, poll events, what to do) for `pump`."""
         if self._pending and self._in >= 0:
@@ -204,6 +220,20 @@ class Child:
             if stream is not None:
                 stream.close()
         self._err = -1
+
+
+def _unread(pipe: int) -> bool:
+    """Whether a pipe holds something that its reader has not taken."""
+    return fcntl.ioctl(pipe, termios.FIONREAD, NOTHING) != NOTHING
+
+
+def _any_runs(pid: int) -> bool:
+    """Whether a process or one of its children has the processor, or waits for it."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        if file.read().rpartition(b")")[2].split(None, 1)[0] in RUNNING:
+            return True
+    with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+        return any(_any_runs(int(child)) for child in file.read().split())
 
 
 def _read(fd: int) -> bytes | None:

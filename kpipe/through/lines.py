@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 GRACE = 1.0
 """Seconds after which a filter that ended and owes nothing ends the run: until then the input may end as well."""
 QUIET = 0.05
-"""Seconds that a new filter is watched after its first answer: one that answers two lines to one is found here."""
+"""Seconds that a new filter is watched after its first answer: one that answers two lines to one is found here. For as
+long any filter may compute on behind its last answer."""
+MOMENT = 0.0001
+"""Seconds between two looks whether it does."""
 
 
 def refuse_newlines(title: str) -> Callable[[Batch], None]:
@@ -86,6 +89,7 @@ class Lines(FilterSink):
         values = list(part.values)
         for number, own in places.items():
             lines = self.child(number).lines
+            self._let_it_finish(self.child(number), len(own))
             self._refuse_surplus(self.child(number), len(own))
             for place in own:
                 values[place] = lines.popleft()
@@ -131,6 +135,14 @@ class Lines(FilterSink):
                 f"{hung.what} (it answered {len(child.lines):,} of {counted(count, 'line')}; it must answer each)"
             )
             raise hung
+
+    @staticmethod
+    def _let_it_finish(child: Child, count: int) -> None:
+        """A line too many in the midst shows behind the last answer only: on a busy machine a moment later."""
+        limit = time.monotonic() + QUIET
+        while len(child.lines) == count and not child.rests() and time.monotonic() < limit:
+            time.sleep(MOMENT)
+            pump([child], 0)
 
     def _refuse_surplus(self, child: Child, count: int) -> None:
         pump([child], 0)

@@ -118,6 +118,17 @@ def test_a_filter_that_answers_late_makes_no_deadlock():
     assert through(Lines, f"{PY} -c \"exec('''{program}''')\"", rows(*values)).values == values
 
 
+def test_a_line_too_many_that_comes_late_is_waited_for():
+    """The answers are enough before the last one comes: each behind the surplus would be that of another record."""
+    surplus = python(
+        "import sys, time\nfor n, x in enumerate(sys.stdin):\n if n == 10: print(1, flush=True)\n if n == 19:\n"
+        '  end = time.monotonic() + 0.01\n  while time.monotonic() < end: pass\n print(x, end="", flush=True)'
+    )
+    done = through(Lines, surplus, rows(*[b"%d" % n for n in range(20)]))
+    assert isinstance(done.error, FilterMismatch)
+    assert done.values == []
+
+
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_several_processes_keep_the_order(jobs):
     keys = [b"k%d" % (n % 7) for n in range(700)]
