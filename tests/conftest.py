@@ -14,13 +14,13 @@ import termios
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from tests.broker.lab import processes
 from tests.broker.lab.leash import leashed
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ class Running:
     @property
     def cpu_s(self) -> float:
         """CPU seconds that it and the processes that it started have used; one that only waits uses next to none."""
-        listed = (path.read_text().split() for path in Path(f"/proc/{self.pid}/task").glob("*/children"))
-        return sum(map(_cpu_s, [str(self.pid), *chain.from_iterable(listed)]))
+        return sum(map(processes.cpu_s, [self.pid, *processes.children(self.pid)]))
 
     def wait_until_busy(self, cpu_s: float, timeout: float = 60) -> None:
         """Wait until it has used so much CPU: more than a start needs, so that it is at the work that it was given."""
@@ -141,13 +140,6 @@ class Running:
 
     def _said(self) -> str:
         return f"\nstderr: {self.err[-2000:]}\nstdout: {self.out[-500:]!r}"
-
-
-def _cpu_s(pid: str) -> float:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 class Kpipe:

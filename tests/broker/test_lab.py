@@ -24,6 +24,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from tests.broker.lab import LabError
 from tests.broker.lab.broker import Broker, Listener, free_port
 from tests.broker.lab.cluster import Cluster, Rec, until
+from tests.broker.lab.processes import is_running
 from tests.conftest import Kpipe, Result
 
 if TYPE_CHECKING:
@@ -221,18 +222,10 @@ def test_a_leashed_process_dies_with_its_starter() -> None:
     with subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         child = int(starter.stdout.readline())
-        assert _lives(child)
+        assert is_running(child)
         starter.kill()
 
-    until(lambda: not _lives(child), "the child is gone", timeout=5)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    until(lambda: not is_running(child), "the child is gone", timeout=5)
 
 
 def test_kpipe_runs_in_a_home_of_its_own(kpipe: Kpipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.cluster import Cluster, Rec, until
+from tests.broker.lab.processes import children, is_running
 from tests.broker.lab.runs import group
 
 if TYPE_CHECKING:
-    from tests.conftest import Kpipe, Running
+    from tests.conftest import Kpipe
 
 
 def keyed(first: int, last: int) -> list[Rec]:
     return [Rec(b"%d" % n, key=b"k%d" % n, partition=n % 4) for n in range(first, last)]
-
-
-def children(run: Running) -> list[int]:
-    """The worker processes, in the order of their start."""
-    listed = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    return sorted(map(int, listed))
 
 
 def offsets_at_the_target(kafka: Cluster, target: str) -> dict[int, list[int]]:
@@ -66,10 +61,10 @@ def test_a_worker_that_is_killed_starts_again_and_nothing_is_lost(
     kafka.read(target, at_least=1000)
     until(lambda: sum(kafka.committed(name, source).values()) == 1000, "committed")
 
-    os.kill(children(run)[0], signal.SIGKILL)
+    os.kill(children(run.pid)[0], signal.SIGKILL)
     run.wait_for_stderr("died by SIGKILL; starting it again in 0.5 s")
     kafka.write(source, keyed(1000, 2000))
-    run.wait_for(lambda: len(children(run)) == 2, 20, "a new worker")
+    run.wait_for(lambda: len(children(run.pid)) == 2, 20, "a new worker")
     kafka.read(target, at_least=2000, timeout=60)
     run.signal(signal.SIGTERM)
     result = run.wait()
@@ -86,7 +81,7 @@ def test_workers_drain_when_their_supervisor_is_killed(kafka: Cluster, kpipe: Kp
     kafka.write(source, keyed(0, 1000))
     run = kpipe.at(kafka.bootstrap).start("forward", "--workers", "2", "-G", name, source, target)
     kafka.read(target, at_least=1000)
-    workers = children(run)
+    workers = children(run.pid)
     assert len(workers) == 2
 
     run.signal(signal.SIGKILL)
@@ -94,13 +89,6 @@ def test_workers_drain_when_their_supervisor_is_killed(kafka: Cluster, kpipe: Kp
 
     until(lambda: not any(is_running(pid) for pid in workers), "the workers end")
     assert kafka.committed(name, source) == dict.fromkeys(range(4), 250)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_one_workers_failure_is_the_runs_and_the_others_drain(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.broker.lab.leash import leashed
+from tests.broker.lab.processes import children
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
@@ -146,8 +147,7 @@ def test_as_pid_1_the_exit_code_says_which_signal_it_was(kpipe: Kpipe, silent_po
             inner = 0
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and not (inner and caught(inner)):
-                with Path(f"/proc/{outer.pid}/task/{outer.pid}/children").open() as children:
-                    inner = int((children.read().split() or ["0"])[0])
+                inner = next(iter(children(outer.pid)), 0)
                 time.sleep(0.02)
             os.kill(inner, signal.SIGTERM)
             assert outer.wait(5) == 128 + signal.SIGTERM

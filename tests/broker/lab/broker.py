@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tests.broker.lab import LabError
 from tests.broker.lab.jvm import CACHE, KAFKA, java
 from tests.broker.lab.leash import leashed
+from tests.broker.lab.processes import is_frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,7 +173,7 @@ class Broker:
         """Freeze the process (SIGSTOP): connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
         self._paused = True
-        while not _is_frozen(self.pid):  # on a busy machine its other threads went on, and answered a record more
+        while not is_frozen(self.pid):  # on a busy machine its other threads went on, and answered a record more
             time.sleep(0.001)
 
     def resume(self) -> None:
@@ -268,12 +269,6 @@ class Broker:
         if not self.log.exists():
             return ""
         return "\n".join(["", f"the end of {self.log}:", *self.log.read_text(errors="replace").splitlines()[-20:]])
-
-
-def _is_frozen(pid: int) -> bool:
-    """Whether every thread of a process is stopped."""
-    states = (path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat"))
-    return all(state in "TtZX" for state in states)
 
 
 def free_port() -> int:
