@@ -9,8 +9,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
+# Set by a shell or an image, it would have each process of the tests compile all of them anew: 12 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test faults unit mutants lint types gen check bench soak site wheel coverage lock dist dist-check clean
+.PHONY: help venv demo kafka compiled test faults unit mutants lint types gen check bench soak site wheel coverage lock dist dist-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,14 +37,22 @@ $(VENV)/.tested: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.runs ## run the main job, visibly, on the embedded broker
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-# Tests of brokers wait more than they compute, so three share two cores; they come first, and the small ones fill the end.
-test: venv ## run all tests; those of the broker on a real Kafka
+kafka: venv ## get Kafka for the tests
 	$(BIN)/python -m tests.broker.lab.prepare
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
 
-faults: venv ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
+compiled: $(VENV)/.compiled ## compile the tests, once for all processes that run them
+
+# What is wrong with them is said by the run.
+$(VENV)/.compiled: $(VENV)/.tested $(shell find tests -name '*.py')
+	@$(BIN)/python -m pytest --collect-only --quiet --quiet >/dev/null || true
+	@touch $@
+
+# Tests of brokers wait more than they compute, so four share two cores; they come first, and the small ones fill the end.
+test: kafka compiled ## run all tests; those of the broker on a real Kafka
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
+
+faults: kafka ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
 	$(PIP) install --group queues
-	$(BIN)/python -m tests.broker.lab.prepare
 	@mkdir -p docs
 	@FAULT_RUNS=100 FAULT_TABLE=docs/faults.md $(BIN)/python -m pytest --timeout 3600 tests/faults $(ARGS)
 	@$(BIN)/python -m pytest -m long tests/broker tests/process
@@ -73,12 +84,10 @@ gen: venv ## write man pages, completions and reference from the options' declar
 check: venv ## fail if a generated file is not fresh
 	$(BIN)/python -m kpipe.cli.manual --check
 
-bench: venv ## measure against kcat and a bare client loop, on a real broker
-	$(BIN)/python -m tests.broker.lab.prepare
+bench: kafka ## measure against kcat and a bare client loop, on a real broker
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: venv ## run the long fault test
-	$(BIN)/python -m tests.broker.lab.prepare
+soak: kafka ## run the long fault test
 	@$(BIN)/python -m bench.soak $(ARGS)
 
 # Its own environment: nobody needs it to work on kpipe.

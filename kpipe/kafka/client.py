@@ -229,11 +229,11 @@ def share_admin(cluster: Cluster, client: AdminClient, troubles: Troubles) -> No
     _ADMINS.setdefault(_key(cluster), (client, troubles))
 
 
-def forget_admin(cluster: Cluster, client: AdminClient) -> None:
-    """Whoever asks from now on gets another one."""
-    shared = _ADMINS.get(_key(cluster))
-    if shared is not None and shared[0] is client:
-        del _ADMINS[_key(cluster)]
+def forget_admin(client: object) -> None:
+    """Whoever asks from now on gets another one, if this one was shared."""
+    for key, (shared, _) in list(_ADMINS.items()):
+        if shared is client:
+            del _ADMINS[key]
 
 
 def _key(cluster: Cluster) -> tuple[object, ...]:

@@ -61,14 +61,13 @@ class GroupAdmin:
         client, self.troubles = open_admin(cluster, {**NEVER_CREATE, "debug": "feature"}, logger)
         share_admin(cluster, client, self.troubles)
         self.client: Any = client
-        self._cluster = cluster
 
     def retire(self) -> None:
         """Close the client. One that has asked for a group's coordinator keeps a connection to it for ever.
 
         While the cluster is away its thread wakes 800 times a second for that (librdkafka 2.16): 1.2 % of a core.
         """
-        forget_admin(self._cluster, self.client)
+        forget_admin(self.client)
         self.client = None
 
     def speaks_consumer(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kpipe.kafka.topic_ids import ask_ids, description
+from kpipe.kafka.client import forget_admin
+from kpipe.kafka.topic_ids import ask_ids, description, is_silent
 from kpipe.units import counted
 
 if TYPE_CHECKING:
@@ -37,21 +38,25 @@ class PartitionGrowth:
         self._say = say
         self._clock = clock
         self._next = clock() + LOOK
-        self._asked: Any = None
+        self._asked: dict[str, Any] = {}
 
     def __call__(self, _batch: Batch) -> None:
         """Ask when it is time to, and pick the answer up with a later batch."""
         if self._clock() < self._next:
             return
-        if self._asked is None:
+        if not self._asked:
             if self._admin is None:
                 self._admin = self._open_admin()
-            self._asked = ask_ids(self._admin, [self._topic]).get(self._topic)
-        if self._asked is None or self._asked.done():
+            self._asked = ask_ids(self._admin, [self._topic])
+        if all(future.done() for future in self._asked.values()):
             self._next = self._clock() + LOOK
-            asked, self._asked = self._asked, None
-            if asked is not None and asked.exception() is None:
-                self._compare(len(description(asked).partitions))
+            asked, self._asked = self._asked, {}
+            if is_silent(asked):
+                forget_admin(self._admin)
+                self._admin = None
+            for future in asked.values():
+                if future.exception() is None:
+                    self._compare(len(description(future).partitions))
 
     def _compare(self, partitions: int) -> None:
         if partitions != self._partitions:

@@ -20,7 +20,6 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -171,10 +170,10 @@ class Cluster:
 
     def _leaders(self, topic: str) -> int:
         try:
-            described = self.admin.describe_topics(TopicCollection([topic]), request_timeout=5)[topic].result(10)
+            described = self.admin.list_topics(topic, timeout=5).topics[topic]
         except KafkaException:
             return 0
-        return sum(each.leader is not None and each.leader.id >= 0 for each in described.partitions)
+        return sum(each.leader >= 0 for each in described.partitions.values())
 
     def _idempotent(self) -> Producer:
         # Kept: an idempotent producer takes half a second to send its first record.

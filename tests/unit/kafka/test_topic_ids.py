@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
 from kpipe.kafka.topic_ids import FIRST_LOOK, TopicIds
 
 
@@ -17,14 +20,18 @@ class Description:
 class Admin:
     """Answers at once; counts what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: int | None = None) -> None:
         self.asked = 0
+        self._error = error
 
     def describe_topics(self, _topics: object, request_timeout: float) -> dict[str, Future[Description]]:
         assert request_timeout > 0
         self.asked += 1
         answer: Future[Description] = Future()
-        answer.set_result(Description("one"))
+        if self._error is None:
+            answer.set_result(Description("one"))
+        else:
+            answer.set_exception(KafkaException(KafkaError(self._error)))
         return {"orders": answer}
 
 
@@ -71,3 +78,20 @@ def test_the_client_of_the_start_is_let_go_before_the_first_look() -> None:
         ids.look(["orders"])
         ids.look(["orders"])
     assert (first.asked, second.asked, retired) == (1, 3, [1])
+
+
+@pytest.mark.parametrize(
+    ("error", "opened"),
+    [(KafkaError._TIMED_OUT, 2), (KafkaError._TRANSPORT, 2), (KafkaError.TOPIC_AUTHORIZATION_FAILED, 1)],
+)
+def test_a_client_that_nobody_answers_is_let_go(error: int, opened: int) -> None:
+    """It may have been told of no broker once, and then it never finds one again."""
+    clients, now = [Admin(error), Admin()], [0.0]
+    unused = iter(clients)
+    ids = TopicIds(lambda: next(unused), clock=lambda: now[0])
+    for turn in range(3):
+        now[0] = 20.0 * (turn + 1)
+        ids.look(["orders"])
+        ids.look(["orders"])
+    assert [client.asked for client in clients] == ([1, 2] if opened == 2 else [3, 0])
+    assert ids.known == ({"orders": "one"} if opened == 2 else {})

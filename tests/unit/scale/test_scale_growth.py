@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from types import SimpleNamespace
 
+from confluent_kafka import KafkaError, KafkaException
+
 from kpipe.record import Batch
 from kpipe.sinks.partition_growth import LOOK, PartitionGrowth
 
@@ -38,14 +40,18 @@ def test_growth_is_said_once() -> None:
     assert len(said) == 1
 
 
-def test_an_answer_that_fails_is_asked_for_again() -> None:
-    now, said, admin = [LOOK + 1.0], [], Admin()
-    watch = PartitionGrowth(lambda: admin, "t", 2, "b:t", said.append, clock=lambda: now[0])
+def test_an_answer_that_fails_is_asked_for_again_by_a_client_that_may_be_answered() -> None:
+    now, said, deaf, admin = [LOOK + 1.0], [], Admin(), Admin()
+    clients = [deaf, admin]
+    watch = PartitionGrowth(lambda: clients.pop(0), "t", 2, "b:t", said.append, clock=lambda: now[0])
     now[0] += LOOK
     watch(Batch([b"v"]))
-    admin.asked[0].set_exception(TimeoutError())
+    deaf.asked[0].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
     watch(Batch([b"v"]))
-    now[0] += LOOK + 1
-    watch(Batch([b"v"]))
-    assert len(admin.asked) == 2
+    for _ in range(2):
+        now[0] += LOOK + 1
+        watch(Batch([b"v"]))
+        admin.asked[-1].set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+        watch(Batch([b"v"]))
+    assert (len(deaf.asked), len(admin.asked)) == (1, 2)
     assert not said
