@@ -55,6 +55,9 @@ class Flushing(Protocol):
 class Committing(Protocol):
     """What commits for the group: `GroupCommitter`."""
 
+    def hasten(self) -> None:
+        """Commit soon."""
+
     def commit_now(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit before partitions go; raises KpipeError."""
 
@@ -99,6 +102,7 @@ class AtLeastOnceGroup:
     def began(self, starts: dict[TopicPartition, int]) -> None:
         """Partitions begin here."""
         self.ledger.begin(starts)
+        self.committer.hasten()
 
     def revoked(self, places: list[TopicPartition]) -> None:
         """Wait for what is on its way, for a minute at most, and commit what is settled."""

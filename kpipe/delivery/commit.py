@@ -104,6 +104,10 @@ class GroupCommitter:
         self._note = note
         self._tail = tail
 
+    def hasten(self) -> None:
+        """Commit at the next tick: where a partition begins shall be known to the group before a record of it is."""
+        self._next = self._clock()
+
     def tick(self, ledger: Ledger) -> None:
         """Commit asynchronously once an interval; failures of it surface at the next one or at the end."""
         if self._refusal is not None:

@@ -23,7 +23,6 @@ from kpipe.sinks.topic import NotSent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from confluent_kafka import Producer
     from confluent_kafka import TopicPartition as ClientPartition
 
     from kpipe.delivery.transaction import TransactionLine
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from kpipe.parts import Failed, Judge, Sent, Sink
     from kpipe.record import Batch
     from kpipe.run_state import RunState
+    from kpipe.sinks.dead_letters import DeadLetterTopic
 
 GATHERING = 2.0
 """Seconds in which the other reports of a transaction that broke are waited for."""
@@ -57,6 +57,10 @@ class Rereadable(Protocol):
     def at_eof(self) -> dict[TopicPartition, int]:
         """Positions behind the last record of idle partitions."""
 
+    @property
+    def undecided(self) -> set[TopicPartition]:
+        """Partitions for which the group knows no start yet; whoever commits one takes it out."""
+
     def rewind(self, offsets: dict[TopicPartition, int], count: int) -> None:
         """Read again from these offsets."""
 
@@ -69,21 +73,6 @@ class GroupConsumer(Protocol):
 
     def committed(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's offsets; raises KpipeError."""
-
-
-class Letters(Protocol):
-    """Dead letters, which must be out before a commit, and are forgotten when their records are read again."""
-
-    def send_with(
-        self, producer: Callable[[], Producer], serve: Callable[[float], None], join: Callable[[], None]
-    ) -> None:
-        """Send by this client from now on: what is sent belongs to its transactions."""
-
-    def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds; True when nothing is left."""
-
-    def forget(self) -> None:
-        """The transaction is gone, and the letters with it."""
 
 
 class ExactlyOnce:
@@ -107,7 +96,7 @@ class ExactlyOnce:
         on_error: str,
         stopped: Callable[[], bool],
         forced: Callable[[], bool],
-        letters: Letters | None = None,
+        letters: DeadLetterTopic | None = None,
         takes_letters: bool = False,
         note: Callable[[str], str] = lambda _topic: "",
         commits: Commits | None = None,
@@ -259,9 +248,11 @@ class ExactlyOnce:
     # --- the transaction ---------------------------------------------------------------------------------------
 
     def began(self, starts: dict[TopicPartition, int]) -> None:
-        """Partitions were assigned, and begin here."""
+        """Partitions were assigned, and begin here; where -o alone says so, that is committed before a record is."""
         self.ledger.begin(starts)
         self._base.update(starts)
+        if not self._source.undecided.isdisjoint(starts):
+            self._due = self._clock()
 
     def revoked(self, places: list[TopicPartition]) -> None:
         """Commit before partitions go to somebody else; what is not committed is taken back."""
@@ -321,6 +312,7 @@ class ExactlyOnce:
             self._go_back(self._line.reason, leaving)
             return True
         self._base.update(news)
+        self._source.undecided.difference_update(news)
         self._close_batch()
         return True
 
@@ -347,13 +339,17 @@ class ExactlyOnce:
         return max(1.0, self._line.timeout - (self._clock() - opened)) if opened is not None else self._line.timeout
 
     def _news(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Offsets of partitions that are ours and that have moved."""
+        """Offsets of partitions that are ours and that have moved, or that the group does not know yet."""
         wanted = dict(offsets)
         if not (self.ledger.flights or self.ledger.cut_short):
             for place, offset in self._source.at_eof.items():
                 wanted[place] = max(offset, wanted.get(place, 0))
-        owned, base = self._source.owned, self._base
-        return {place: next_ for place, next_ in wanted.items() if place in owned and base.get(place, -1) < next_}
+        owned, base, undecided = self._source.owned, self._base, self._source.undecided
+        return {
+            place: next_
+            for place, next_ in wanted.items()
+            if place in owned and (base.get(place, -1) < next_ or place in undecided)
+        }
 
     def _wait_for_group(self, leaving: set[TopicPartition] | None) -> bool:
         """Offsets without a generation would be taken unchecked: wait for the group, or give up in time."""

@@ -265,6 +265,11 @@ class TopicSource:
         return self._assignment.assigned
 
     @property
+    def undecided(self) -> set[TopicPartition]:
+        """Partitions for which the group knows no start yet; whoever commits one takes it out."""
+        return self._start_offsets.undecided
+
+    @property
     def topics(self) -> tuple[str, ...]:
         """What was asked for, patterns too."""
         return self._selection.topics

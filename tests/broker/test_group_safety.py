@@ -55,6 +55,26 @@ def test_a_reader_that_sleeps_longer_than_the_poll_interval_keeps_the_membership
     assert kafka.committed(group, topic) == {0: 20_000}
 
 
+@pytest.mark.parametrize("way", [(), ("--exactly-once",), ("--resume-by-trace",), ("--workers", "2")])
+def test_what_comes_while_a_group_is_away_that_began_at_the_end_is_read(
+    kafka: Cluster, kpipe: Kpipe, way: tuple[str, ...]
+) -> None:
+    """Where it began is committed before its first record: the next run does not begin at a later end."""
+    source, target = kafka.topic(2), kafka.topic()
+    kafka.write(source, [Rec(b"before", partition=0)])
+    command = ("forward", "-G", f"g-{source}", *way, "-o", "end", source, target)
+    running = kpipe.at(kafka.bootstrap).start(*command)
+    running.wait_for(lambda: kafka.committed(f"g-{source}", source) == {0: 1, 1: 0}, 30, "the start is committed")
+    running.signal(signal.SIGKILL)
+    running.process.wait(10)
+    kafka.write(source, [Rec(b"meanwhile", partition=0), Rec(b"meanwhile", partition=1)])
+    again = kpipe.at(kafka.bootstrap).start(*command)
+    again.wait_for(lambda: len(kafka.read(target)) == 2, 30, "both are there")
+    again.signal(signal.SIGTERM)
+    assert again.wait(30).code == -signal.SIGTERM
+    assert [record.value for record in kafka.read(target)] == [b"meanwhile"] * 2
+
+
 def test_a_member_whose_reader_sleeps_lets_a_partition_go(
     kafka: Cluster, kpipe: Kpipe, slow_pipe: tuple[int, int]
 ) -> None:

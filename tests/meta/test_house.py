@@ -37,6 +37,8 @@ CLIENT_WORDS = {
     "test_kafka_errors.py",
     "test_librdkafka.py",
     "test_lookups.py",
+    "test_scale_growth.py",
+    "test_topic_ids.py",
     "test_transaction.py",
     "test_troubles.py",
     "test_target_tail.py",

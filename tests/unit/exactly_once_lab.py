@@ -116,6 +116,7 @@ class FakeSource:
         self.finished = False
         self.owned = {PLACE}
         self.at_eof: dict[Any, int] = {}
+        self.undecided: set[Any] = set()
         self.rewound: list[Any] = []
         self.hook: Any = lambda: None
         self.slow_again = False

@@ -25,7 +25,11 @@ class Committer:
         self.commits: list[dict[Any, int]] = []
         self.forgotten: list[Any] = []
         self.answers: list[Any] = []
+        self.hastened = 0
         self.error = error
+
+    def hasten(self) -> None:
+        self.hastened += 1
 
     def commit_now(self, offsets: Any) -> None:
         self.commits.append(dict(offsets))
@@ -91,6 +95,7 @@ def test_what_is_in_flight_is_delivered_and_committed_before_partitions_go() -> 
 def test_only_partitions_that_go_are_committed_and_forgotten() -> None:
     lab = Lab()
     lab.group.began({PLACE: 5, ("orders", 1): 9})
+    assert lab.committer.hastened == 1, "and soon: the run may be killed"
     lab.read(5)
     lab.settle()
     lab.group.revoked([("orders", 1)])

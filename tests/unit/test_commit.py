@@ -192,6 +192,15 @@ def test_an_answer_that_comes_after_its_partition_went_away_says_nothing_about_t
     assert run.sent == [[(0, 5)], [(0, 5)]]
 
 
+def test_where_partitions_begin_is_committed_at_the_next_tick() -> None:
+    run = Running()
+    run.settled(5)
+    run.committer.hasten()
+    for _ in range(2):
+        run.committer.tick(run.ledger)
+    assert run.sent == [[(0, 5)]]
+
+
 def test_a_member_that_the_others_wait_for_commits_at_once_and_once() -> None:
     """They see by its commits that it is done: with the next interval's they waited for up to 2 s at the end."""
     awaited = [False]

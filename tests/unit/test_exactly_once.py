@@ -25,6 +25,23 @@ def test_filtered_records_alone_are_a_transaction() -> None:
     assert (lab.ledger.filtered, lab.sent) == (2, [])
 
 
+def test_a_start_that_only_an_option_gives_is_committed_before_there_is_a_record() -> None:
+    """A run that begins at the end and dies before its first transaction would begin at a later end the next time."""
+    lab = Lab()
+    lab.source.undecided = {PLACE}
+    lab.once.began({PLACE: 7})
+    for _ in range(2):
+        lab.once.tick(lab.ledger)
+    assert lab.line.log == ["begin", ("commit", {PLACE: 7})]
+
+
+def test_a_start_is_committed_by_a_run_that_ends_at_once_too() -> None:
+    lab = Lab()
+    lab.source.undecided = {PLACE}
+    lab.once.conclude(1.0)
+    assert lab.line.log == ["begin", ("commit", {PLACE: 0})]
+
+
 def test_an_aborted_transaction_is_read_again_and_counted_once() -> None:
     lab = Lab(b"0", b"1", b"2", b"3")
     lab.line.outcomes = [Outcome.COMMITTED, Outcome.ABORTED]

@@ -121,6 +121,15 @@ def test_a_group_goes_on_where_it_left_off_and_begins_where_it_has_no_commit() -
     assert told.startswith("read: prod: group g: goes on where it left off; -o is only for partitions")
 
 
+def test_the_group_does_not_know_yet_where_partitions_begin_that_only_an_option_places() -> None:
+    run = Run(END, {A: (12, "topic-id=one")})
+    run.find()
+    assert run.starts.undecided == {B}
+    beginning = Run(BEGINNING)
+    beginning.find()
+    assert beginning.starts.undecided == set(), "it would begin there again"
+
+
 def test_a_partition_that_was_added_is_read_from_its_beginning_whatever_was_asked_for() -> None:
     assert Run(END).find({A: Bounds(10, 20), NEW: Bounds(0, 5)}) == {A: 20, NEW: 0}
 

@@ -64,6 +64,9 @@ SETTINGS = {
 }
 
 
+SHORT_SESSION = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "250"}
+
+
 @dataclass(frozen=True)
 class Listener:
     """One more way in: `name` is upper case, `protocol` a security protocol such as SASL_SSL.
@@ -220,7 +223,7 @@ class Broker:
         return {
             **SETTINGS,
             # A killed broker is let in again only when its old session is over.
-            **({"broker.session.timeout.ms": "2000"} if self._was_killed else {}),
+            **(SHORT_SESSION if self._was_killed else {}),
             "controller.quorum.voters": f"1@{self.address('CONTROLLER')}",
             "listeners": addresses(self._listeners, advertised=False),
             "advertised.listeners": addresses(self._listeners[:-1], advertised=True),

@@ -83,7 +83,7 @@ class Cluster:
         name = name or f"t-{uuid.uuid4().hex[:12]}"
         config = {key.replace("_", "."): str(value) for key, value in configs.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
-        self.admin.create_topics([new], request_timeout=20)[name].result(25)
+        until(lambda: self._is_made(new), f"topic: {name}: a broker to put it on")
         until(lambda: self._leaders(name) == partitions, f"topic: {name}: {partitions} partitions with a leader")
         return name
 
@@ -167,6 +167,16 @@ class Cluster:
             "reconnect.backoff.max.ms": 200,
             "allow.auto.create.topics": False,
         }
+
+    def _is_made(self, new: NewTopic) -> bool:
+        try:
+            self.admin.create_topics([new], request_timeout=20)[new.topic].result(25)
+        except KafkaException as error:
+            # One that was killed, and then frozen, is fenced until it is heard of again.
+            if error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR:
+                return False
+            raise
+        return True
 
     def _leaders(self, topic: str) -> int:
         try:
