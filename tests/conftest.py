@@ -116,12 +116,14 @@ class Running:
         timeout *= 2
         deadline = time.monotonic() + timeout
         while True:
-            ended = self.process.poll()
+            ended, asked = self.process.poll(), time.monotonic()
             if condition():
                 return
+            now = time.monotonic()
             assert ended is None, f"{what}: the process ended with {ended} before{self._said()}"
-            assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s{self._said()}"
-            time.sleep(0.01)
+            assert now < deadline, f"{what}: not within {timeout:g} s{self._said()}"
+            # Who waits shall not take the CPU that is waited for: some conditions read a whole topic.
+            time.sleep(min(0.2, max(0.01, 2 * (now - asked))))
 
     def wait_for_stderr(self, text: str, timeout: float = 20) -> None:
         self.wait_for(lambda: text in self.err, timeout, f"{text!r} on stderr")

@@ -65,8 +65,8 @@ def test_what_comes_while_a_group_is_away_that_began_at_the_end_is_read(
     command = ("forward", "-G", f"g-{source}", *way, "-o", "end", source, target)
     running = kpipe.at(kafka.bootstrap).start(*command)
     running.wait_for(lambda: kafka.committed(f"g-{source}", source) == {0: 1, 1: 0}, 30, "the start is committed")
-    running.signal(signal.SIGKILL)
-    running.process.wait(10)
+    running.signal(signal.SIGTERM)  # not SIGKILL: the group would wait for the dead member's session to end
+    running.wait(30)
     kafka.write(source, [Rec(b"meanwhile", partition=0), Rec(b"meanwhile", partition=1)])
     again = kpipe.at(kafka.bootstrap).start(*command)
     again.wait_for(lambda: len(kafka.read(target)) == 2, 30, "both are there")
