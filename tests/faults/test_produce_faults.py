@@ -155,7 +155,7 @@ def test_connections_reset_and_answers_cut(
     cluster, proxy = lab
     given = numbers(form, LINES)
     hits = max(4, RUNS)
-    running = start(kpipe, proxy.address, topic, given, "--rate", f"{int(LINES / hits / 0.5)}/s")
+    running = start(kpipe, proxy.address, topic, given, "--rate", f"{LINES // hits}/s")
     under_way(cluster, topic, running)
     done, before = 0, proxy.cuts
     while running.process.poll() is None and done < hits:
