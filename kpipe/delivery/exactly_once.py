@@ -59,7 +59,7 @@ class Rereadable(Protocol):
 
     @property
     def undecided(self) -> set[TopicPartition]:
-        """Partitions for which the group knows no start yet; whoever commits one takes it out."""
+        """Partitions of which the group does not know yet where this run began; whoever commits one takes it out."""
 
     def rewind(self, offsets: dict[TopicPartition, int], count: int) -> None:
         """Read again from these offsets."""

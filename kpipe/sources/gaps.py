@@ -24,12 +24,14 @@ class Gaps:
     truncated or created again: there, only a person knows where to go on.
 
     `missing` counts offsets that were skipped unread (an upper bound of records, where compaction or transaction
-    markers left holes); `crossed` counts gaps that were passed.
+    markers left holes); `crossed` counts gaps that were passed. `undecided` are partitions that begin, or go on, where
+    this run decided; until the group commits, the next run would decide anew, and may find another place.
     """
 
     def __init__(self, policy: str, cluster: str, say: Callable[[str], None]) -> None:
         self.missing = 0
         self.crossed = 0
+        self.undecided: set[TopicPartition] = set()
         self._policy = policy
         self._cluster = cluster
         self._say = say
@@ -54,6 +56,7 @@ class Gaps:
             raise KpipeError(f"{what}; go on with --on-gap {choices}", where=at, stage=Stage.READ)
         self.missing += lost
         self.crossed += 1
+        self.undecided.add(place)
         self._say(f"read: {at}: {what}; going on at {target} (--on-gap {self._policy})")
         return target
 

@@ -117,8 +117,6 @@ class StartOffsets:
         """The partitions that were there at the start; any other is read from its beginning, whatever -o says."""
         self.not_before: dict[TopicPartition, int] = {}
         """Offsets that were asked for and lay past the end at the start."""
-        self.undecided: set[TopicPartition] = set()
-        """Partitions that begin where -o says now; until the group commits, the next start may find another place."""
         self._consumer = consumer
         self._selection = selection
         self._resolver = resolver
@@ -141,15 +139,16 @@ class StartOffsets:
         added = {place: bound for place, bound in bounds.items() if place not in self.known}
         starts.update(self._resolver.starts(BEGINNING, added))  # nothing that was written to them may be missed
         if self._selection.group is not None:
+            undecided = self._gaps.undecided
+            undecided.difference_update(bounds)
             left_off = self._left_off(bounds, again)
             if left_off and self._selection.given_start and not self._said:
                 self._said = True
                 what = "goes on where it left off; -o is only for partitions without a committed offset"
                 self._say(f"read: {self._selection.group_place}: {what} (another -G starts anew)")
             starts.update(left_off)
-            self.undecided -= bounds.keys()
             if self._selection.start.kind is not OffsetKind.BEGINNING:
-                self.undecided |= bounds.keys() - left_off.keys()
+                undecided.update(bounds.keys() - left_off.keys())
         return starts
 
     def _say_past_end(self, starts: dict[TopicPartition, int], bounds: dict[TopicPartition, Bounds]) -> None:

@@ -266,8 +266,8 @@ class TopicSource:
 
     @property
     def undecided(self) -> set[TopicPartition]:
-        """Partitions for which the group knows no start yet; whoever commits one takes it out."""
-        return self._start_offsets.undecided
+        """Partitions of which the group does not know yet where this run began; whoever commits one takes it out."""
+        return self.gaps.undecided
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from tests.broker.lab.cluster import Rec, dense, until
 
@@ -211,6 +212,19 @@ def test_filtered_records_advance_the_offsets(kafka: Cluster, kpipe: Kpipe) -> N
     assert done.code == 0, done.err
     assert kafka.committed("eo-filter", source) == {0: 500}
     assert kafka.read(target) == []
+
+
+def test_where_a_run_goes_on_behind_a_gap_is_committed_without_a_record(kafka: Cluster, kpipe: Kpipe) -> None:
+    """With `latest` the next run would go on at a later end, and never read what came meanwhile."""
+    source, target = kafka.topic(), kafka.topic()
+    kafka.write(source, [b"%d" % n for n in range(100)])
+    forward = ("forward", "-G", f"g-{source}", "--exactly-once", "-e", "--on-gap", "latest", source, target)
+    assert kpipe.at(kafka.bootstrap)(*forward, "-c", "40").code == 0
+    kafka.admin.delete_records([TopicPartition(source, 0, 60)])[TopicPartition(source, 0, 60)].result(10)
+    assert kpipe.at(kafka.bootstrap)(*forward).code == 0
+    kafka.write(source, [b"meanwhile"])
+    assert kpipe.at(kafka.bootstrap)(*forward).code == 0
+    assert [record.value for record in kafka.read(target)][40:] == [b"meanwhile"]
 
 
 def test_a_bad_record_stops_behind_those_before_it(kafka: Cluster, kpipe: Kpipe) -> None:

@@ -62,7 +62,7 @@ class Run:
         more = {"group": "g", **more}
         selection = Selection(("t",), start, cluster="prod", on_gap=on_gap, **more)
         consumer: Any = Group(dict(committed))
-        gaps = Gaps(on_gap, "prod", self.said.append)
+        self.gaps = gaps = Gaps(on_gap, "prod", self.said.append)
         ids: Any = Ids(t="one")
         resolver = OffsetResolver(consumer, "prod", 1.0)
         self.starts = StartOffsets(consumer, selection, resolver, ids, gaps, self.said.append)
@@ -124,10 +124,17 @@ def test_a_group_goes_on_where_it_left_off_and_begins_where_it_has_no_commit() -
 def test_the_group_does_not_know_yet_where_partitions_begin_that_only_an_option_places() -> None:
     run = Run(END, {A: (12, "topic-id=one")})
     run.find()
-    assert run.starts.undecided == {B}
+    assert run.gaps.undecided == {B}
     beginning = Run(BEGINNING)
     beginning.find()
-    assert beginning.starts.undecided == set(), "it would begin there again"
+    assert beginning.gaps.undecided == set(), "it would begin there again"
+
+
+def test_the_group_does_not_know_yet_where_a_run_goes_on_behind_a_gap() -> None:
+    """At a later end, with `latest`, if it is not committed."""
+    run = Run(BEGINNING, {A: (5, "topic-id=one"), B: (0, "topic-id=one")}, on_gap="latest")
+    assert run.find() == {A: 20, B: 0}
+    assert run.gaps.undecided == {A}
 
 
 def test_a_partition_that_was_added_is_read_from_its_beginning_whatever_was_asked_for() -> None:
