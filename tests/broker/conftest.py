@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-SHARED: list[tuple[str, Broker]] = []
-"""The brokers that outlive a test, and the fixtures that give them; one that no test asks for rests."""
-
-
 class NewKafka(Protocol):
     """What `new_kafka` is: it starts one more broker for this test alone (about 2 s)."""
 
@@ -37,18 +33,24 @@ class NewKafka(Protocol):
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def shared_brokers() -> list[Broker]:
+    """Those that outlive a test."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, shared_brokers: list[Broker]) -> Iterator[Cluster]:
     """The cluster that all tests share, started when the first of them asks."""
     with _run(Broker(tmp_path_factory.mktemp("kafka"))) as cluster:
-        SHARED.append(("kafka", cluster.broker))
+        shared_brokers.append(cluster.broker)
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def kafka_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def kafka_b(tmp_path_factory: pytest.TempPathFactory, shared_brokers: list[Broker]) -> Iterator[Cluster]:
     """Another cluster, with another id, for what goes from one to the other."""
     with _run(Broker(tmp_path_factory.mktemp("kafka_b"))) as cluster:
-        SHARED.append(("kafka_b", cluster.broker))
+        shared_brokers.append(cluster.broker)
         yield cluster
 
 
@@ -77,20 +79,11 @@ def new_kafka(tmp_path: Path) -> Iterator[NewKafka]:
         _end(cluster.broker)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Function) -> None:
-    """Wake the brokers that a test asks for, before the fixtures that live longer than it and ask them something."""
-    for name, broker in SHARED:
-        if name in item.fixturenames:
-            broker.wake()
-
-
 @pytest.fixture(autouse=True)
-def _healed() -> Iterator[None]:
+def _healed(shared_brokers: list[Broker]) -> Iterator[None]:
     yield
-    for _, broker in SHARED:
+    for broker in shared_brokers:
         broker.heal()
-        broker.rest()
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def test_nobody_at_the_far_end_commits_nothing(kafka: Cluster, pipe: Pipe) -> No
     run = pipe.kpipe("consume", "-G", pipe._name, "-e", "-J", "--commit-acked", pipe.path, pipe._source)
     assert run.code == 1
     assert "nobody acknowledged anything" in run.err
-    assert committed(kafka, pipe) in ({}, {0: 0, 1: 0})
+    assert set(committed(kafka, pipe).values()) <= {0}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from tests.broker.lab import LabError
 from tests.broker.lab.broker import Broker, Listener, free_port
 from tests.broker.lab.cluster import Cluster, Rec, until
-from tests.broker.lab.processes import is_frozen, is_running
+from tests.broker.lab.processes import is_running
 from tests.conftest import Kpipe, Result
 
 if TYPE_CHECKING:
@@ -111,16 +111,6 @@ def test_two_clusters_share_nothing(kafka: Cluster, kafka_b: Cluster) -> None:
     assert kafka.cluster_id != kafka_b.cluster_id
     assert topic in kafka.topics()
     assert topic not in kafka_b.topics()
-
-
-def test_a_broker_that_rested_is_as_it_was(kafka: Cluster) -> None:
-    topic = kafka.topic()
-    kafka.write(topic, [b"one"])
-    kafka.broker.rest()
-    until(lambda: is_frozen(kafka.broker.pid), "it rests")
-    kafka.broker.wake()
-    kafka.write(topic, [b"two"])
-    assert [record.value for record in kafka.read(topic)] == [b"one", b"two"]
 
 
 def test_a_killed_broker_comes_back_with_its_data(kafka: Cluster) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.broker.conftest import SHARED, _healed, new_kafka, pytest_runtest_setup  # noqa: F401 - fixtures, a hook
+from tests.broker.conftest import _healed, new_kafka, shared_brokers  # noqa: F401 - fixtures
 from tests.broker.lab.broker import Broker, Listener
 from tests.broker.lab.cluster import Cluster, Rec
 from tests.faults.oracle import Verdict
@@ -64,7 +64,6 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster,
         listeners=[Listener("PROXIED", advertised_port=proxy.port), Listener("GUARDED", "SASL_PLAINTEXT")],
     )
     broker.start()
-    SHARED.append(("proxied", broker))
     proxy.upstream = int(broker.address("PROXIED").rpartition(":")[2])
     yield Cluster(broker), proxy
     broker.kill()

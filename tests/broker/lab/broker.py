@@ -187,19 +187,6 @@ class Broker:
         os.kill(self.pid, signal.SIGCONT)
         self._paused = False
 
-    def rest(self) -> None:
-        """Freeze it while nobody needs it, so that it takes no CPU; `wake` it before it is asked for anything.
-
-        Not one that was killed before: its short session would be over when it wakes.
-        """
-        if self.running and not self._paused and not self._was_killed:
-            os.kill(self.pid, signal.SIGSTOP)
-
-    def wake(self) -> None:
-        """End its rest."""
-        if self.running and not self._paused:
-            os.kill(self.pid, signal.SIGCONT)
-
     def heal(self) -> None:
         """Bring a paused or dead broker back, whatever a test did to it."""
         if not self.running:
