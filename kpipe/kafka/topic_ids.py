@@ -148,10 +148,16 @@ def is_silent(asked: dict[str, Any]) -> bool:
     with its machine), makes librdkafka 2.16 forget the last broker it knows. It should start over from the bootstrap
     addresses, but behind 4 of 1,000 thaws on a busy machine it did not, and knew of no broker for good.
     """
-    return bool(asked) and all(
-        not future.done() or (future.exception() is not None and kind_of(future.exception().args[0]) is Kind.AWAY)
-        for future in asked.values()
-    )
+    return bool(asked) and not any(map(_is_answered, asked.values()))
+
+
+def _is_answered(future: Any) -> bool:
+    from confluent_kafka import KafkaException
+
+    error = future.exception() if future.done() else TimeoutError()
+    if isinstance(error, KafkaException):
+        return kind_of(error.args[0]) is not Kind.AWAY
+    return not isinstance(error, TimeoutError)
 
 
 def description(future: Any, timeout: float = 0.0) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from types import SimpleNamespace
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kpipe.record import Batch
@@ -40,13 +41,14 @@ def test_growth_is_said_once() -> None:
     assert len(said) == 1
 
 
-def test_an_answer_that_fails_is_asked_for_again_by_a_client_that_may_be_answered() -> None:
+@pytest.mark.parametrize("error", [TimeoutError(), KafkaException(KafkaError(KafkaError._TIMED_OUT))])
+def test_an_answer_that_fails_is_asked_for_again_by_a_client_that_may_be_answered(error: Exception) -> None:
     now, said, deaf, admin = [LOOK + 1.0], [], Admin(), Admin()
     clients = [deaf, admin]
     watch = PartitionGrowth(lambda: clients.pop(0), "t", 2, "b:t", said.append, clock=lambda: now[0])
     now[0] += LOOK
     watch(Batch([b"v"]))
-    deaf.asked[0].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    deaf.asked[0].set_exception(error)
     watch(Batch([b"v"]))
     for _ in range(2):
         now[0] += LOOK + 1
