@@ -15,11 +15,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
+from tests import warm
 from tests.broker.lab import processes
 from tests.broker.lab.leash import leashed
 
@@ -147,14 +148,15 @@ class Running:
 class Kpipe:
     """Calls the command: `kpipe("produce", "-b", address, "topic", stdin=b"a\\n")` runs it to its end."""
 
-    def __init__(self, home: Path, bootstrap: str = "") -> None:
+    def __init__(self, home: Path, bootstrap: str = "", server: warm.Server | None = None) -> None:
         self.home = home
         self._bootstrap = bootstrap
+        self._server = server
         self._started: list[Running] = []
 
     def at(self, bootstrap: str) -> Kpipe:
         """Give the same, with `-b bootstrap` put behind the subcommand of each call."""
-        bound = Kpipe(self.home, bootstrap)
+        bound = Kpipe(self.home, bootstrap, self._server)
         bound._started = self._started
         return bound
 
@@ -168,20 +170,16 @@ class Kpipe:
         timeout: float = 90,
     ) -> Result:
         """Run to the end; stdin is empty unless given. A failed assertion after `timeout` seconds."""
-        try:
-            done = subprocess.run(
-                self._command(args),
-                input=stdin if stdin is not None else b"",
-                capture_output=True,
-                env=self.environment(env, config),
-                cwd=cwd or self.home,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as slow:
-            said = f"stderr: {(slow.stderr or b'')[-2000:]!r}\nstdout: {(slow.stdout or b'')[-500:]!r}"
-            raise AssertionError(f"kpipe {args}: still running after {timeout:g} s\n{said}") from None
-        return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+        pipe = subprocess.PIPE
+        with self._popen(args, self.environment(env, config), cwd, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            try:
+                out, err = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired as slow:
+                said = f"stderr: {(slow.stderr or b'')[-2000:]!r}\nstdout: {(slow.stdout or b'')[-500:]!r}"
+                raise AssertionError(f"kpipe {args}: still running after {timeout:g} s\n{said}") from None
+            finally:
+                process.kill()  # nothing to do for one that has ended
+        return Result(process.returncode, out, err.decode(errors="replace"))
 
     def start(
         self,
@@ -200,13 +198,13 @@ class Kpipe:
         number = len(self._started)
         out, err = self.home / f"{number}.out", self.home / f"{number}.err"
         with out.open("wb") as out_file, err.open("wb") as err_file:
-            process = subprocess.Popen(
-                self._command(args),
+            process = self._popen(
+                args,
+                self.environment(env, config),
+                cwd,
                 stdin=stdin,
                 stdout=out_file if stdout is None else stdout,
                 stderr=err_file if stderr is None else stderr,
-                env=self.environment(env, config),
-                cwd=cwd or self.home,
             )
         running = Running(process, out, err)
         self._started.append(running)
@@ -236,19 +234,33 @@ class Kpipe:
         for running in self._started:
             running.end()
 
+    def _popen(
+        self, args: tuple[str | Path, ...], env: dict[str, str], cwd: Path | None, **files: Any
+    ) -> subprocess.Popen[bytes]:
+        command, cwd = self._command(args), cwd or self.home
+        if self._server is not None and not warm.is_start_special(env):
+            return warm.WarmPopen(self._server, command, env=env, cwd=cwd, **files)
+        return subprocess.Popen(leashed(command), env=env, cwd=cwd, **files)
+
     def _command(self, args: tuple[str | Path, ...]) -> list[str]:
         words = [str(arg) for arg in args]
         if self._bootstrap:
             verb = 2 if words[0] in ("admin", "config", "schema") else 1
             words[verb:verb] = ["-b", self._bootstrap]
-        return leashed([str(COMMAND), *words])
+        return [str(COMMAND), *words]
+
+
+@pytest.fixture(scope="session")
+def warm_kpipe() -> warm.Server | None:
+    """What forks a kpipe that has its imports behind it; None where the start is part of what is tested."""
+    return None
 
 
 @pytest.fixture
-def kpipe(tmp_path: Path) -> Iterator[Kpipe]:
+def kpipe(tmp_path: Path, warm_kpipe: warm.Server | None) -> Iterator[Kpipe]:
     """The installed command, in a home of its own; what the test started ends with the test."""
     home = tmp_path / "home"
     home.mkdir()
-    command = Kpipe(home)
+    command = Kpipe(home, server=warm_kpipe)
     yield command
     command.end()

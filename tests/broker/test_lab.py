@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import select
 import signal
 import socket
@@ -13,7 +15,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -241,6 +243,7 @@ def test_kpipe_runs_in_a_home_of_its_own(kpipe: Kpipe, monkeypatch: pytest.Monke
 
 
 def test_a_started_process_tells_how_it_died(kpipe: Kpipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kpipe, "_server", None)
     monkeypatch.setattr(kpipe, "_command", lambda args: ["sh", "-c", *map(str, args)])
     running = kpipe.start("echo ready >&2; cat")
     running.wait_for_stderr("ready")
@@ -251,3 +254,48 @@ def test_a_started_process_tells_how_it_died(kpipe: Kpipe, monkeypatch: pytest.M
     assert running.wait() == Result(-signal.SIGTERM, b"line\n", "ready\n")
     with pytest.raises(AssertionError, match="ended with -15"):
         running.wait_for_stderr("never")
+
+
+STATE = """
+import ctypes, json, os, resource, signal, sys, threading
+from dataclasses import replace
+
+leash = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(leash))  # PR_GET_PDEATHSIG
+
+def transform(record):
+    return replace(record, value=json.dumps({
+        "arguments": sys.argv,
+        "environment": dict(os.environ),
+        "directory": os.getcwd(),
+        "files": [os.readlink(f"/proc/self/fd/{place}").split(":")[0] for place in range(3)],
+        "parent": [os.getppid(), os.getpgrp(), os.getsid(0)],
+        "path": sys.path,
+        "umask": os.umask(0o022),
+        "limits": [resource.getrlimit(each) for each in range(16)],
+        "signals": [str(signal.getsignal(each)).split(" at ")[0] for each in sorted(signal.valid_signals())],
+        "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "leash": leash.value,
+        "threads": [each.name for each in threading.enumerate()],
+        "streams": [[each.encoding, each.errors, each.line_buffering] for each in (sys.stdin, sys.stdout, sys.stderr)],
+    }).encode())
+"""
+
+
+def test_a_warm_start_is_a_cold_one_to_all_that_runs(kafka: Cluster, kpipe: Kpipe) -> None:
+    plugin = kpipe.home / "state.py"
+    plugin.write_text(STATE)
+    topic = kafka.topic()
+    seen: dict[bool, Any] = {}
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[0] - 1, files[1]))
+    for is_cold in (True, False):
+        # PYTHONHASHSEED is one of those that are read at the start.
+        env = {"A": "b"} | ({"PYTHONHASHSEED": "1"} if is_cold else {})
+        done = kpipe("produce", "-b", kafka.bootstrap, "--plugin", plugin, topic, stdin=b"v\n", env=env)
+        assert done.code == 0, done.err
+        seen[is_cold] = json.loads(kafka.read(topic)[-1].value or b"")
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+    assert seen[True]["environment"].pop("PYTHONHASHSEED") == "1"
+    assert seen[False] == seen[True]
