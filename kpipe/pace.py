@@ -84,10 +84,11 @@ class Pace:
     def most(self, limit: int) -> tuple[int, float]:
         """How many records to read now, up to `limit`, and seconds to wait when there are none.
 
-        What a filter drops is not counted by the rate, so more are read where fewer are sent.
+        What a filter drops is not counted by the rate, so more are read where fewer are sent. A run that ends reads
+        none: nothing would hold back what a signal found on its way here.
         """
         if self.ended():
-            return limit, 0.0
+            return 0, 0.0
         passing = (self._sent + 1) / (self._read + 1)
         count = float(limit)
         for bucket, of_one in ((self.records, 1.0), (self.size, self._size_of_one())):
