@@ -27,6 +27,9 @@ PATIENCE = 0.5
 QUIET = 10.0
 """Seconds in which records wait and none is acknowledged, after which the cluster is asked: one that is frozen breaks
 no connection, and librdkafka complains of it after 60 s only (socket.timeout.ms)."""
+IDLE = 60.0
+"""Seconds in which nothing moves, although nothing waits either, after which the cluster is asked: a client that has
+forgotten its brokers (see PROOFS) complains of nothing, and one that only reads would stand still without a word."""
 AGAIN, LONGEST = 60.0, 600.0
 """Seconds until it is told again; doubled each time, up to the second."""
 ANEW = 60.0
@@ -123,10 +126,9 @@ class Presence:
             self._life = count, now
             if self._told:
                 self._is_back(now)
-        elif self._since is None and now - since >= QUIET:
+        elif self._since is None and now - since >= (QUIET if (waits := self.waiting()) else IDLE):
             self._life = moved, now
-            if self.waiting():
-                self._since, self._next, self._reason = since, now, "no answer"
+            self._since, self._next, self._reason = since if waits else now, now, "no answer"
         if self._since is not None and now >= self._next:
             self._look()
 

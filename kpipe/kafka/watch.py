@@ -1,6 +1,7 @@
 """The clusters of a run, looked after while it goes on: it is told when one goes, is still away, and is back.
 
-It asks a cluster only when a client complains of it, or when records wait and none is acknowledged.
+It asks a cluster only when a client complains of it, when records wait and none is acknowledged, and once a minute when
+nothing moves.
 """
 
 from __future__ import annotations

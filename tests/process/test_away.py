@@ -94,7 +94,9 @@ def test_a_cluster_that_goes_and_comes_is_told_of_once_each_and_costs_little(
     run.wait_for_stderr(GONE, 30)
     used, began = run.cpu_s, time.monotonic()
     time.sleep(4)  # what it costs in some time is what is tested
-    assert (run.cpu_s - used) / (time.monotonic() - began) < 0.03  # 0.5 % when the machine has nothing else to do
+    processes = 3 if "--workers" in words else 1
+    # 0.5 % each when the machine has nothing else to do.
+    assert (run.cpu_s - used) / (time.monotonic() - began) < 0.03 * processes
     start()
     run.wait_for_stderr(BACK, 40)
     run.signal(signal.SIGTERM)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from kpipe.errors import UnreachableError
-from kpipe.kafka.presence import AFTER, ANEW, LATER, PROOFS, QUIET, Presence
+from kpipe.kafka.presence import AFTER, ANEW, IDLE, LATER, PROOFS, QUIET, Presence
 
 REFUSED = "10.0.0.1:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 SILENT = "b:9092/2: Connection setup timed out in state CONNECT (after 10037ms in state CONNECT)"
@@ -128,13 +128,29 @@ def test_what_comes_or_is_acknowledged_says_that_it_is_there_also_where_answers_
 def test_a_cluster_that_answers_is_not_told_of(complaints: list[tuple[float, str]]) -> None:
     run = Run()
     assert run.until(1900, *complaints) == []
-    assert run.asked <= 2 * len(complaints)
+    assert run.asked <= 2 * len(complaints) + run.now / IDLE
 
 
-def test_nothing_is_asked_while_nothing_is_wrong() -> None:
+def test_a_cluster_that_gives_nothing_is_asked_once_a_minute_and_one_that_does_is_not() -> None:
     run = Run()
-    assert run.until(600) == []
-    assert run.asked == 0
+    assert run.until(10 * IDLE) == []
+    assert 5 <= run.asked <= 10
+    asked = run.asked
+    while run.now < 20 * IDLE:
+        run.moved += 1
+        run.until(run.now + 1)
+    assert run.asked == asked
+
+
+def test_an_idle_client_that_has_forgotten_its_brokers_is_found_without_a_complaint_and_given_up() -> None:
+    """librdkafka says nothing when it forgets them, and no record waits for what is not read."""
+    run = Run(there=False, anew=True)
+    (gone,) = run.until(IDLE + 10)
+    assert gone.startswith("connect: prod: not reachable since ")
+    run.presence.check()
+    run.until(2 * IDLE + 30)
+    with pytest.raises(UnreachableError, match="our client does not find back to it"):
+        run.presence.check()
 
 
 @pytest.mark.parametrize(
