@@ -93,7 +93,7 @@ def _healed(shared_brokers: list[Broker]) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm_kpipe() -> Iterator[warm.Server | None]:
-    """These tests start kpipe some four thousand times; KPIPE_TESTS_COLD=1 has it started as its users start it."""
+    """These tests start kpipe two thousand times; KPIPE_TESTS_COLD=1 has it started as its users start it."""
     if os.environ.get("KPIPE_TESTS_COLD"):
         yield None
         return

@@ -145,6 +145,13 @@ class Cluster:
                 raise LabError(f"read: {topic}: {len(records)} records, not {at_least}, after {timeout:g} s")
             time.sleep(0.05)
 
+    def count(self, topic: str) -> int:
+        """Give how many offsets a topic has, from its first to its end: records, and the markers of transactions."""
+        consumer = self._consumer("read_uncommitted")
+        bounds = [_bounds(consumer, topic, each) for each in self._partitions(consumer, topic)]
+        self._consumers["read_uncommitted"] = consumer
+        return sum(end - first for first, end in bounds)
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Give partition → committed offset of a group, without the partitions that have none."""
         deadline = time.monotonic() + 15
@@ -206,7 +213,8 @@ class Cluster:
             "message.max.bytes": 100_000_000,
         }
 
-    def _read_once(self, topic: str, partition: int | None, isolation: Isolation, deadline: float) -> list[Rec]:
+    def _consumer(self, isolation: Isolation) -> Consumer:
+        """Kept by who can use it again: a new one costs the broker 16 ms of CPU, and tests ask again and again."""
         config = {
             **self._client(),
             "group.id": "lab-oracle",  # the client wants one; nothing is committed
@@ -218,11 +226,13 @@ class Cluster:
             "fetch.wait.max.ms": 10,
             "fetch.queue.backoff.ms": 10,
         }
-        # Kept: a new one costs the broker 16 ms of CPU for its connections, and tests ask again and again.
-        consumer = self._consumers.pop(isolation, None) or Consumer(config)
+        return self._consumers.pop(isolation, None) or Consumer(config)
+
+    def _read_once(self, topic: str, partition: int | None, isolation: Isolation, deadline: float) -> list[Rec]:
+        consumer = self._consumer(isolation)
         partitions = self._partitions(consumer, topic) if partition is None else [partition]
         # Absolute offsets: resolving OFFSET_BEGINNING costs the client half a second.
-        starts = [TopicPartition(topic, each, _low(consumer, topic, each)) for each in partitions]
+        starts = [TopicPartition(topic, each, _bounds(consumer, topic, each)[0]) for each in partitions]
         consumer.assign(starts)
         records = _drain(consumer, topic, set(partitions), deadline, settled=isolation == "read_committed")
         consumer.unassign()
@@ -381,7 +391,7 @@ def _known(number: int | None) -> int:
     return -1 if number is None else number
 
 
-def _low(consumer: Consumer, topic: str, partition: int) -> int:
+def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     for _attempt in range(20):
         try:
             bounds = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
@@ -394,7 +404,7 @@ def _low(consumer: Consumer, topic: str, partition: int) -> int:
         raise LabError(f"read: {topic}[{partition}]: no leader")
     if bounds is None:
         raise LabError(f"read: {topic}[{partition}]: the broker does not say where it begins")
-    return bounds[0]
+    return bounds
 
 
 def _left(deadline: float) -> float:
