@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 import termios
 import time
@@ -251,16 +252,19 @@ class Kpipe:
 
 
 @pytest.fixture(scope="session")
-def warm_kpipe() -> warm.Server | None:
-    """What forks a kpipe that has its imports behind it; None where the start is part of what is tested."""
-    return None
+def warm_kpipe() -> Iterator[warm.Server]:
+    """What forks a kpipe that has its imports behind it."""
+    server = warm.Server(leashed([sys.executable, warm.__file__, str(COMMAND.parent)]))
+    yield server
+    server.end()
 
 
 @pytest.fixture
-def kpipe(tmp_path: Path, warm_kpipe: warm.Server | None) -> Iterator[Kpipe]:
+def kpipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kpipe]:
     """The installed command, in a home of its own; what the test started ends with the test."""
     home = tmp_path / "home"
     home.mkdir()
-    command = Kpipe(home, server=warm_kpipe)
+    is_cold = os.environ.get("KPIPE_TESTS_COLD") or request.node.get_closest_marker("cold")
+    command = Kpipe(home, server=None if is_cold else request.getfixturevalue("warm_kpipe"))
     yield command
     command.end()

@@ -1,13 +1,12 @@
 """Start kpipe from a process that has imported it already: a start costs 40 ms of CPU instead of 150.
 
-The tests start kpipe thousands of times, and half of the CPU of a whole run went into imports. Here a
-server imports what every run of the pipe imports, once, and each start is a fork of it: a process of its own with its
-own pid, a child of who asked (CLONE_PARENT), with the files, the directory, the environment and
-the limits that it was given.
+The tests start kpipe thousands of times, and half of the CPU of a whole run went into imports. Here a server imports
+what every run of the pipe imports, once, and each start is a fork of it: a process of its own with its own pid, a child
+of who asked (CLONE_PARENT), with the files, the directory, the environment and the limits that it was given.
 
-It changes nothing of what kpipe does from `kpipe.__main__.main` on. What happens before that (the interpreter, the
-script, the imports) is for tests that start the installed command: those of tests/process and tests/golden,
-and each that sets a variable which the interpreter, the loader or libc reads at its start.
+It changes nothing of what kpipe does from `kpipe.__main__.main` on. Where what happens before that is tested (the
+interpreter, the script, the imports, the memory they take), the mark `cold` has the installed command started, and so
+has a variable that the interpreter, the loader or libc reads at its start; KPIPE_TESTS_COLD=1 has it for all tests.
 
     server = Server([sys.executable, warm.__file__, "bin"])
     WarmPopen(server, ["bin/kpipe", "--help"], env=env, cwd=home)  # unless is_start_special(env)

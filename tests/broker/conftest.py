@@ -5,19 +5,14 @@ A test never finds a shared broker as another test broke it: paused or dead ones
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests import warm
 from tests.broker.lab.broker import Broker, Listener
 from tests.broker.lab.cluster import Cluster
-from tests.broker.lab.leash import leashed
-from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,17 +84,6 @@ def _healed(shared_brokers: list[Broker]) -> Iterator[None]:
     yield
     for broker in shared_brokers:
         broker.heal()
-
-
-@pytest.fixture(scope="session")
-def warm_kpipe() -> Iterator[warm.Server | None]:
-    """These tests start kpipe two thousand times; KPIPE_TESTS_COLD=1 has it started as its users start it."""
-    if os.environ.get("KPIPE_TESTS_COLD"):
-        yield None
-        return
-    server = warm.Server(leashed([sys.executable, warm.__file__, str(COMMAND.parent)]))
-    yield server
-    server.end()
 
 
 @contextmanager

@@ -305,6 +305,7 @@ def test_the_summary_balances(kafka: Cluster, kpipe: Kpipe) -> None:
 # --- much and large --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cold
 def test_a_long_pipe_keeps_order_and_memory_stays_flat(kafka: Cluster, kpipe: Kpipe) -> None:
     """Once all queues are full, memory is what it takes for all of it: nothing grows with what was read."""
     topic = kafka.topic()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.broker.conftest import _healed, new_kafka, shared_brokers, warm_kpipe  # noqa: F401 - fixtures
+from tests.broker.conftest import _healed, new_kafka, shared_brokers  # noqa: F401 - fixtures
 from tests.broker.lab.broker import Broker, Listener
 from tests.broker.lab.cluster import Cluster, Rec
 from tests.faults.oracle import Verdict

@@ -151,6 +151,7 @@ def test_spill_on_a_full_disk(
     note("forward", "spill on a full disk", happened, "exit 1, 0 lost: it comes again", records=RECORDS)
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("target", DISTURBED)
 def test_memory_before_a_target_that_does_not_take(
     lab: tuple[Cluster, Proxy], backlog: tuple[str, list[Rec]], kpipe: Kpipe, target: str, note: Note

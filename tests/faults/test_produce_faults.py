@@ -241,6 +241,7 @@ def test_spill_after_the_deadline_and_restore(
     note("produce", "SIGTERM while the broker is frozen", happened, promise, records=verdict.records)
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("target", DISTURBED)
 def test_memory_before_a_target_that_does_not_take(
     lab: tuple[Cluster, Proxy], topic: str, kpipe: Kpipe, target: str, note: Note

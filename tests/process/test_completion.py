@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe
 
+pytestmark = pytest.mark.cold
+
 __all__ = ["fake_registry"]
 
 SCRIPTS = Path(__file__).parents[2] / "completions"

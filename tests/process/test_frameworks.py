@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe
 
+pytestmark = pytest.mark.cold
+
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 

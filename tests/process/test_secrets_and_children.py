@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe, Result
 
+pytestmark = pytest.mark.cold
+
 SECRET = "s3cret-of-the-test"
 CONFIG = """
 [clusters.own]

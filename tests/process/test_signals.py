@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe, Running
 
+pytestmark = pytest.mark.cold
+
 SIGNALS = pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
 )

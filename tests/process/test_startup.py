@@ -17,6 +17,8 @@ import kpipe as package
 if TYPE_CHECKING:
     from tests.conftest import Kpipe
 
+pytestmark = pytest.mark.cold
+
 SHOW_MODULES = """
 import json, os, sys
 sys.argv[0] = "kpipe"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe
 
+pytestmark = pytest.mark.cold
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Kpipe
 
+pytestmark = pytest.mark.cold
+
 LIVE = rb"kpipe: [\d,]+ read, [^\r\n]*/s, [\d,]+ in flight"
 SUMMARY = rb"kpipe: 2 read, 2 (?:delivered|written), 0 failed in [\d.]+ s \([\d.]+[kM]?/s\)\r\n"
 CURSOR_AND_COLOUR = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
