@@ -5,13 +5,14 @@ Nothing here asks or previews: what is called is done. A `read_only` cluster ref
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from kpipe.errors import Stage, UsageError
-from kpipe.kafka.questions import Failure, client_names, fail
+from kpipe.kafka.questions import Failure, client_names, fail, of_leaders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
@@ -119,16 +120,16 @@ def delete_records(
     from confluent_kafka import TopicPartition as Asked
 
     refuse_read_only(connection)
-    asked = connection.admin.delete_records(
-        [Asked(*place, offset) for place, offset in befores.items()], request_timeout=connection.timeout
-    )
-    done: dict[TopicPartition, int | Failure] = {}
-    for tp, future in asked.items():
-        try:
-            done[tp.topic, tp.partition] = int(future.result(connection.timeout + 1).low_watermark)
-        except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
-            done[tp.topic, tp.partition] = fail(error, f"topic {tp.topic}", "DELETE")
-    return done
+
+    def ask(places: Iterable[TopicPartition]) -> Any:
+        wanted = [Asked(*place, befores[place]) for place in places]
+        return connection.admin.delete_records(wanted, request_timeout=connection.timeout)
+
+    deadline = time.monotonic() + connection.timeout
+    answers = of_leaders(connection, ask, ask(befores), deadline, lambda tp: f"topic {tp.topic}", "DELETE")
+    return {
+        place: answer if isinstance(answer, Failure) else int(answer.low_watermark) for place, answer in answers.items()
+    }
 
 
 def delete_group(connection: Connection, name: str) -> None:

@@ -187,6 +187,11 @@ def is_passing(error: object) -> bool:
     return name_of(error) in PASSING
 
 
+def is_moved(error: object) -> bool:
+    """Whether another broker was to be asked: who asked knows an older leader, or who was asked does not lead yet."""
+    return name_of(error) in ("NOT_LEADER_FOR_PARTITION", "FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH")
+
+
 def is_unauthorised(error: object) -> bool:
     """Whether an ACL says no."""
     return name_of(error).endswith("AUTHORIZATION_FAILED")

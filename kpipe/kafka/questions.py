@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kpipe.errors import KpipeError, Stage, UnreachableError
 from kpipe.kafka.diagnosis import denied, plain_reason
-from kpipe.kafka.errors import Cause, Kind, cause_of, is_unauthorised, kind_of
+from kpipe.kafka.errors import Cause, Kind, cause_of, is_moved, is_unauthorised, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kpipe.flight import TopicPartition
     from kpipe.kafka.connection import Connection
 
+    Ask = Callable[[Iterable[TopicPartition]], Any]
+    """Asks the leaders of partitions, without waiting for the answers."""
+
 Key = TypeVar("Key")
 
 IN_FLIGHT = 50
@@ -27,7 +30,7 @@ IN_FLIGHT = 50
 NO_OFFSET = -1
 """What a broker says where no record is of the time asked for, or later."""
 AGAIN = 0.1
-"""Seconds before a coordinator that was away is asked again, while there is time."""
+"""Seconds before a coordinator that was away, or who leads now, is asked again, while there is time."""
 CONFIGS_AT_ONCE = 250
 LATE = "no answer in time"
 
@@ -71,7 +74,7 @@ def fail(error: Any, resource: str, operation: str = "DESCRIBE") -> Failure:
 
 
 def collect(
-    asked: Mapping[Key, Future[Any]], deadline: float, resource: Callable[[Key], str]
+    asked: Mapping[Key, Future[Any]], deadline: float, resource: Callable[[Key], str], operation: str = "DESCRIBE"
 ) -> dict[Key, Any | Failure]:
     """The answers to questions that are on the way; what is not there at the deadline is a Failure."""
     answers: dict[Key, Any | Failure] = {}
@@ -79,7 +82,7 @@ def collect(
         try:
             answers[key] = future.result(max(0.05, deadline - time.monotonic()))
         except Exception as error:  # noqa: BLE001 - the client raises its own exceptions and Python's alike
-            answers[key] = fail(error, resource(key))
+            answers[key] = fail(error, resource(key), operation)
     return answers
 
 
@@ -136,16 +139,23 @@ def offsets(
 ) -> dict[TopicPartition, Listed | Failure]:
     """Offsets of partitions by one `OffsetSpec`; `committed`: the end is the last stable offset, not the high mark."""
     from confluent_kafka import IsolationLevel
-    from confluent_kafka import TopicPartition as Asked
 
     answering, silent = _split(connection, places)
     if not answering:
         return silent
-    wanted = {Asked(*place): spec for place in answering}
-    isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    ask = _asking(connection, spec, IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED)
     deadline = connection.deadline()
-    asked = connection.admin.list_offsets(wanted, isolation_level=isolation, request_timeout=connection.patience)
-    return {**_offsets(connection, asked, deadline), **silent}
+    return {**_offsets(connection, ask, ask(answering), deadline), **silent}
+
+
+def _asking(connection: Connection, spec: Any, level: Any) -> Ask:
+    from confluent_kafka import TopicPartition as Asked
+
+    def ask(places: Iterable[TopicPartition]) -> Any:
+        wanted = {Asked(*place): spec for place in places}
+        return connection.admin.list_offsets(wanted, isolation_level=level, request_timeout=connection.patience)
+
+    return ask
 
 
 def _split(
@@ -159,9 +169,9 @@ def _split(
     return [place for place in wanted if place not in mute], dict.fromkeys(mute, Failure(Kind.AWAY, LATE))
 
 
-def _offsets(connection: Connection, asked: Any, deadline: float) -> dict[TopicPartition, Listed | Failure]:
-    answers = collect(asked, deadline + 0.5, lambda tp: f"partition {tp.topic}[{tp.partition}]")
-    found = {(tp.topic, tp.partition): _listed(answer) for tp, answer in answers.items()}
+def _offsets(connection: Connection, ask: Ask, asked: Any, deadline: float) -> dict[TopicPartition, Listed | Failure]:
+    answers = of_leaders(connection, ask, asked, deadline, lambda tp: f"partition {tp.topic}[{tp.partition}]")
+    found = {place: _listed(answer) for place, answer in answers.items()}
     late = [place for place, answer in found.items() if isinstance(answer, Failure) and answer.text == LATE]
     if late:
         connection.silent = True
@@ -170,6 +180,40 @@ def _offsets(connection: Connection, asked: Any, deadline: float) -> dict[TopicP
             leaders = {connection.leader_of(*place) for place in late} - answered
             connection.silent_leaders |= {leader for leader in leaders if leader is not None}
     return found
+
+
+def of_leaders(
+    connection: Connection,
+    ask: Ask,
+    asked: Any,
+    deadline: float,
+    resource: Callable[[Any], str],
+    operation: str = "DESCRIBE",
+) -> dict[TopicPartition, Any | Failure]:
+    """The answers of partitions' leaders to what is on the way; `resource` and `operation` name what may be denied.
+
+    A leader that was just chosen may not know it yet, and the client asks the one it knew: partitions of a topic that
+    was made a moment ago, or of a broker that restarts, are asked for again, with fresh metadata.
+    """
+    found: dict[TopicPartition, Any | Failure] = {}
+    while True:
+        answers = collect(asked, deadline + 0.5, resource, operation)
+        found.update({(tp.topic, tp.partition): answer for tp, answer in answers.items()})
+        moved = [(tp.topic, tp.partition) for tp, future in asked.items() if _is_moved(future)]
+        if not moved or time.monotonic() + AGAIN >= deadline:
+            return found
+        time.sleep(AGAIN)
+        try:
+            connection.metadata(fresh=True)
+        except UnreachableError:
+            return found
+        asked = ask(moved)
+
+
+def _is_moved(future: Future[Any]) -> bool:
+    """Whether a broker was asked that does not lead the partition, or not yet."""
+    error = future.exception() if future.done() else None
+    return error is not None and bool(error.args) and is_moved(error.args[0])
 
 
 def hear(connection: Connection, answers: Iterable[Any]) -> None:
@@ -189,24 +233,22 @@ class Extent(NamedTuple):
 def extents(connection: Connection, places: Iterable[TopicPartition]) -> dict[TopicPartition, Extent | Failure]:
     """Start and ends of each partition; asked for side by side, so that a silent broker is waited for once."""
     from confluent_kafka import IsolationLevel
-    from confluent_kafka import TopicPartition as Asked
 
     wanted = list(places)
     answering, _ = _split(connection, wanted)
     spec, levels = client_names().OffsetSpec, IsolationLevel
-    deadline, patience, admin = connection.deadline(), connection.patience, connection.admin
-    kinds = (
-        (spec.earliest(), levels.READ_UNCOMMITTED),
-        (spec.latest(), levels.READ_UNCOMMITTED),
-        (spec.latest(), levels.READ_COMMITTED),
-    )
-    asked = [
-        admin.list_offsets(
-            {Asked(*place): kind for place in answering}, isolation_level=level, request_timeout=patience
+    deadline = connection.deadline()
+    asking = [
+        _asking(connection, kind, level)
+        for kind, level in (
+            (spec.earliest(), levels.READ_UNCOMMITTED),
+            (spec.latest(), levels.READ_UNCOMMITTED),
+            (spec.latest(), levels.READ_COMMITTED),
         )
-        for kind, level in (kinds if answering else ())
+        if answering
     ]
-    found = [_offsets(connection, each, deadline) for each in asked]
+    asked = [ask(answering) for ask in asking]
+    found = [_offsets(connection, ask, each, deadline) for ask, each in zip(asking, asked, strict=True)]
     mute = Failure(Kind.AWAY, LATE)
     return {place: _extent(*(each.get(place, mute) for each in found)) if found else mute for place in wanted}
 

@@ -159,7 +159,7 @@ def test_steps_of_the_clock(
     (tmp_path / "clock" / "sitecustomize.py").write_text(STEPPING)
     env = {"PYTHONPATH": str(tmp_path / "clock"), "CLOCK_MARK": str(mark)}
     # --min-age asks for the wall clock all the time.
-    options = ("--instance", "lab", "--drain-timeout", "2", "--min-age", "1ms")
+    options = ("--instance", "lab", "--drain-timeout", "2", "--min-age", "1ms", "--rate", "3000/s")
     course = Course(kpipe, cluster, stock, AT_LEAST_ONCE, 4, options, env=env)
     running = course.start()
     course.under_way(running)

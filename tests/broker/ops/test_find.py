@@ -54,7 +54,7 @@ def test_what_hashes_elsewhere_needs_everywhere(kafka: Cluster, kpipe: Kpipe) ->
     homes = {java_partition(b"k", 8), librdkafka_partition(b"k", 8)}
     kafka.write(topic, [Rec(b"here", b"k", partition=next(n for n in range(8) if n not in homes))])
     done = kpipe.at(kafka.bootstrap)("find", topic, "k")
-    assert (done.code, done.out) == (5, b"")
+    assert (done.code, done.out) == (5, b""), done.err
     assert "--everywhere" in done.err
     done = kpipe.at(kafka.bootstrap)("find", topic, "k", "--everywhere", "-J")
     assert (done.code, values(done)) == (0, ["here"])
