@@ -264,7 +264,7 @@ def kpipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Kpipe]:
     """The installed command, in a home of its own; what the test started ends with the test."""
     home = tmp_path / "home"
     home.mkdir()
-    is_cold = os.environ.get("KPIPE_TESTS_COLD") or request.node.get_closest_marker("cold")
+    is_cold = not warm.CLONE or os.environ.get("KPIPE_TESTS_COLD") or request.node.get_closest_marker("cold")
     command = Kpipe(home, server=None if is_cold else request.getfixturevalue("warm_kpipe"))
     yield command
     command.end()

@@ -23,6 +23,28 @@ REFUSED, UNWRITTEN, UNKNOWN, NEVER, LATER = "refused", "unwritten", "unknown", "
 """What a sink can do with a value instead of acknowledging it at the next poll; later: when it is flushed."""
 
 
+class ClientError:
+    """A KafkaError, as far as it is asked: one of a name, that is no matter of a moment."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        return self._name
+
+    def code(self) -> int:
+        return 0
+
+    def str(self) -> str:
+        return self._name
+
+    def retriable(self) -> bool:
+        return False
+
+    def fatal(self) -> bool:
+        return False
+
+
 class ListSource:
     """Hands out these batches (None: nothing there at the moment; an error: raised), then has finished."""
 

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     Limits = Mapping[int, tuple[int, int]]
 
 CLONE_PARENT = 0x8000
-CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine(), 0)
-"""The number of clone(2). Raw, for the C library has no fork with flags; the server has one thread, so no lock is held."""
+CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine(), 0) if sys.platform == "linux" else 0
+"""The number of clone(2), 0 where each start is a cold one. Raw, for the C library has no fork with flags; the server has
+one thread, so no lock is held."""
 PR_SET_PDEATHSIG = 1
 NUMBER_OF_LIMITS = 16  # RLIM_NLIMITS
 LENGTH, ANSWER = struct.Struct("!I"), struct.Struct("!i")
@@ -53,7 +54,7 @@ LEFT_COLD = {"kpipe.run.serve"}
 
 def is_start_special(env: Mapping[str, str]) -> bool:
     """Whether a process with this environment must be started from nothing to be what it would be."""
-    return not CLONE or env.get("LANG") != LANG or any(name.startswith(AT_THE_START) for name in env)
+    return env.get("LANG") != LANG or any(name.startswith(AT_THE_START) for name in env)
 
 
 class Server:
@@ -75,7 +76,10 @@ class Server:
             [LENGTH.pack(len(request))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
         )
         self._socket.sendall(request)
-        (pid,) = ANSWER.unpack(_exactly(self._socket, ANSWER.size))
+        answer = self._socket.recv(ANSWER.size)
+        if not answer:
+            raise EOFError("what forks kpipe has died")
+        (pid,) = ANSWER.unpack(answer)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
         return pid
@@ -106,16 +110,6 @@ class WarmPopen(subprocess.Popen[bytes]):
             self._close_pipe_fds(*(call[name] for name in pipes))  # type: ignore[attr-defined]
 
 
-def _exactly(source: socket.socket, size: int) -> bytes:
-    received = b""
-    while len(received) < size:
-        some = source.recv(size - len(received))
-        if not some:
-            raise EOFError("the other end is gone")
-        received += some
-    return received
-
-
 def _warm_up(scripts: str) -> None:
     """Import what every run of the pipe imports."""
     sys.path[0] = scripts  # where an installed script has its own directory
@@ -137,16 +131,14 @@ def _modules() -> Iterator[str]:
 
 def _serve(connection: socket.socket) -> None:
     """Fork for each request; come back in each child, with its files, directory, environment and arguments in place."""
-    python, libc = (
-        ctypes.pythonapi,
-        ctypes.PyDLL(None, use_errno=True),
-    )  # both keep the interpreter's lock for the child
+    # Calls of both keep the interpreter's lock, and the child comes back with it.
+    python, libc = ctypes.pythonapi, ctypes.PyDLL(None, use_errno=True)
     while True:
         head, control, _flags, _address = connection.recvmsg(LENGTH.size, socket.CMSG_SPACE(12))
         if not head:
             os._exit(0)
         files = array.array("i", control[0][2])
-        argv, cwd, env, limits = pickle.loads(_exactly(connection, *LENGTH.unpack(head)))
+        argv, cwd, env, limits = pickle.loads(connection.recv(*LENGTH.unpack(head), socket.MSG_WAITALL))
         try:
             os.chdir(cwd)
         except OSError as error:

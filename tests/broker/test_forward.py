@@ -264,10 +264,11 @@ def test_what_a_drain_gives_up_is_no_bad_record(
     run = kpipe.start(
         "forward", "-G", name, *policy, "--drain-timeout", "3", "--summary", summary, *places, config=config
     )
-    kafka_b.read(target, at_least=1)
-    kafka_b.broker.kill()
+    run.wait_for(lambda: kafka.committed(name, source) == {0: 1}, 30, "the first record is acknowledged")
+    kafka_b.broker.pause()
     try:
         kafka.write(source, [b"%d" % n for n in range(1, 51)])
+        kafka_b.broker.kill()  # 4 s later it is told, once, how many wait
         run.wait_for_stderr("50 records wait for it", 30)
         run.signal(signal.SIGTERM)
         ended = run.wait(20)

@@ -19,19 +19,6 @@ from kpipe.sinks.topic import NotSent
 PLACE = ("orders", 0)
 
 
-class Error:
-    """A client's error with a name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def name(self) -> str:
-        return self._name
-
-    def str(self) -> str:
-        return self._name
-
-
 class FakeLine:
     timeout = 10.0
 

@@ -10,14 +10,7 @@ import pytest
 from kpipe.flight import Flight, Unsent
 from kpipe.kafka.troubles import Troubles
 from kpipe.sinks.bisect_batch import PART, PART_BYTES, BatchBisection, Resent, parts_of
-
-
-class Report:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def name(self) -> str:
-        return self._name
+from tests.fakes import ClientError
 
 
 class Broker:
@@ -52,12 +45,12 @@ class Broker:
                     row[4](None, None)
                 else:
                     neighbour = sum(found) > 1 and not is_bad and self.answer == "INVALID_RECORD"
-                    row[4](Report("_INVALID_DIFFERENT_RECORD" if neighbour else self.answer), None)
+                    row[4](ClientError("_INVALID_DIFFERENT_RECORD" if neighbour else self.answer), None)
 
     def purge(self) -> None:
         queue, self.queue = self.queue, []
         for row in queue:
-            row[4](Report("_PURGE_INFLIGHT"), None)
+            row[4](ClientError("_PURGE_INFLIGHT"), None)
 
 
 class Trial:
@@ -171,7 +164,7 @@ class Scripted:
         for row in queue:
             name = "_PURGE_QUEUE" if self.purged else self.answers.get(row[1])
             self.sent.append(row[1])
-            row[4](None if name is None else Report(name), None)
+            row[4](None if name is None else ClientError(name), None)
 
     def purge(self) -> None:
         """Reports of what was purged come with the next flush."""
@@ -237,7 +230,7 @@ def test_a_full_queue_that_nobody_waits_for_leaves_the_record_unsent() -> None:
     assert len(trial.settled) + len(trial.judged) == PART + 1
 
 
-@pytest.mark.parametrize("error", [ValueError(Report("_INVALID_ARG")), ValueError()])
+@pytest.mark.parametrize("error", [ValueError(ClientError("_INVALID_ARG")), ValueError()])
 def test_a_record_that_the_client_does_not_take_is_judged_as_it_says(error: Exception) -> None:
     broker, judged = Scripted(), []
     broker.raises = error

@@ -21,6 +21,7 @@ from kpipe.sinks.dead_letters import (
     with_error,
     with_time,
 )  # fmt: skip
+from tests.fakes import ClientError
 
 TIME = 1_700_000_000_000
 
@@ -54,14 +55,6 @@ class Client:
 
     def close(self) -> None:
         self.closed += 1
-
-
-class Report:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def name(self) -> str:
-        return self._name
 
 
 def letters(client: Client, **more: Any) -> DeadLetterTopic:
@@ -110,7 +103,7 @@ def test_a_refused_letter_ends_the_run_once_and_says_why_without_the_advice() ->
     flight, sink = flight_of(b"0", b"1"), letters(client)
     sink.send(flight, 0, bad(), lambda: True)
     sink.send(flight, 1, bad(), lambda: True)
-    client.report(Report("MSG_SIZE_TOO_LARGE"))
+    client.report(ClientError("MSG_SIZE_TOO_LARGE"))
     assert sink.flush(0.0), "nobody waits for what was refused"
     with pytest.raises(
         UndeliveredError, match="did not take a record: because of MSG_SIZE_TOO_LARGE; the record had"
@@ -129,7 +122,7 @@ def test_a_missing_right_keeps_its_exit_code(cause: type[KpipeError], code: Exit
     client = Client()
     sink = letters(client, explain=lambda _report: cause("no"))
     sink.send(flight_of(b"0"), 0, bad(), lambda: True)
-    client.report(Report("x"))
+    client.report(ClientError("x"))
     with pytest.raises(KpipeError) as told:
         sink.poll()
     assert (told.value.exit_code, told.value.stage) == (code, Stage.SEND)
@@ -145,7 +138,7 @@ def test_a_client_that_raises_took_nothing() -> None:
 
 def test_what_the_client_says_at_once_counts_as_what_it_reports_later() -> None:
     """The last batch of a transaction may break it before the next letter is sent: librdkafka takes no more then."""
-    client = Client(error=Exception(Report("_STATE")))
+    client = Client(error=Exception(ClientError("_STATE")))
     flight, sink = flight_of(b"0"), letters(client)
     sink.send_with(lambda: client, lambda _timeout: None, lambda: None)  # type: ignore[arg-type,return-value]
     sink.send(flight, 0, bad(), lambda: True)
@@ -155,7 +148,7 @@ def test_what_the_client_says_at_once_counts_as_what_it_reports_later() -> None:
 
 
 def test_outside_of_a_transaction_such_a_word_ends_the_run_in_our_words() -> None:
-    client = Client(error=Exception(Report("_FATAL")))
+    client = Client(error=Exception(ClientError("_FATAL")))
     flight, sink = flight_of(b"0"), letters(client)
     sink.send(flight, 0, bad(), lambda: True)
     with pytest.raises(UndeliveredError, match="did not take a record: because of _FATAL; the record had failed with"):
@@ -175,7 +168,7 @@ def test_what_an_abort_purged_is_forgotten() -> None:
     flight, sink = flight_of(b"0"), letters(client)
     sink.send(flight, 0, bad(), lambda: True)
     sink.forget()
-    client.report(Report("_PURGE_QUEUE"))
+    client.report(ClientError("_PURGE_QUEUE"))
     sink.poll()
     assert (sink.refused, flight.settled, sink.flush(0.0)) == ([], [], True)
     sink.send(flight, 0, bad(), lambda: True)
@@ -191,7 +184,7 @@ def test_a_letter_that_went_down_with_its_transaction_is_read_again(name: str, e
     flight, sink = flight_of(b"0"), letters(client)
     sink.send_with(lambda: client, lambda _timeout: None, lambda: joined.append(1))  # type: ignore[arg-type,return-value]
     sink.send(flight, 0, bad(), lambda: True)
-    client.report(Report(name))
+    client.report(ClientError(name))
     assert joined == [1]
     assert bool(flight.failures) is not ends
     if ends:
@@ -383,7 +376,7 @@ def test_nobody_waits_for_other_letters_when_one_was_refused() -> None:
     flight, sink = flight_of(b"0", b"1"), letters(client)
     sink.send(flight, 0, bad(), lambda: True)
     sink.send(flight, 1, bad(), lambda: True)
-    client.waiting.pop(0)(Report("x"), None)
+    client.waiting.pop(0)(ClientError("x"), None)
     assert sink.flush(0.0)
 
 
@@ -392,7 +385,7 @@ def test_with_its_transaction_a_refusal_is_forgotten_too() -> None:
     client = Client()
     sink = letters(client)
     sink.send(flight_of(b"0"), 0, bad(), lambda: True)
-    client.report(Report("x"))
+    client.report(ClientError("x"))
     sink.forget()
     sink.poll()
     assert sink.refused == []

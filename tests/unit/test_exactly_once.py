@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from exactly_once_lab import PLACE, Error, FakeSink, Lab
+from exactly_once_lab import PLACE, FakeSink, Lab
 
 from kpipe.delivery.exactly_once import ATTEMPTS
 from kpipe.delivery.transaction import FencedError, Outcome
 from kpipe.errors import BadRecord, KpipeError
 from kpipe.record import Batch
+from tests.fakes import ClientError
 
 
 def test_each_batch_is_a_transaction_with_its_offsets() -> None:
@@ -87,7 +88,7 @@ def test_a_way_back_that_takes_longer_than_the_interval_is_no_new_start() -> Non
 
 def test_a_transient_failure_aborts_and_reads_again() -> None:
     lab = Lab(b"0", b"1")
-    lab.refuse[b"1"] = Error("_MSG_TIMED_OUT")
+    lab.refuse[b"1"] = ClientError("_MSG_TIMED_OUT")
     lab.source.hook = lambda: lab.refuse.clear() if lab.source.rewound else None
     lab.run()
     assert lab.line.log == ["begin", "abort", "begin", ("commit", {PLACE: 2})]
@@ -96,7 +97,7 @@ def test_a_transient_failure_aborts_and_reads_again() -> None:
 
 def test_a_refused_record_is_left_out_of_the_next_transaction() -> None:
     lab = Lab(b"0", b"1", on_error="skip")
-    lab.refuse[b"1"] = Error("MSG_SIZE_TOO_LARGE")
+    lab.refuse[b"1"] = ClientError("MSG_SIZE_TOO_LARGE")
     lab.run()
     assert lab.sent == [b"0", b"1", b"0"]
     assert (lab.ledger.delivered, lab.ledger.failed, lab.commits) == (1, 1, [2])
@@ -104,7 +105,7 @@ def test_a_refused_record_is_left_out_of_the_next_transaction() -> None:
 
 def test_a_neighbour_of_a_bad_record_is_not_blamed() -> None:
     lab = Lab(b"0", b"1", on_error="skip")
-    lab.refuse = {b"0": Error("_INVALID_DIFFERENT_RECORD"), b"1": Error("INVALID_RECORD")}
+    lab.refuse = {b"0": ClientError("_INVALID_DIFFERENT_RECORD"), b"1": ClientError("INVALID_RECORD")}
     lab.source.hook = lambda: lab.refuse.pop(b"0", None) if lab.source.rewound else None
     lab.run()
     assert (lab.ledger.delivered, lab.ledger.failed) == (1, 1)
@@ -112,7 +113,7 @@ def test_a_neighbour_of_a_bad_record_is_not_blamed() -> None:
 
 def test_a_refused_record_under_stop_aborts_and_writes_everything_of_it_off() -> None:
     lab = Lab(b"0", b"1", b"2", b"3")
-    lab.refuse[b"3"] = Error("MSG_SIZE_TOO_LARGE")
+    lab.refuse[b"3"] = ClientError("MSG_SIZE_TOO_LARGE")
     lab.run()
     assert lab.line.log[-1] == "abort"
     assert (lab.ledger.delivered, lab.ledger.failed, lab.commits) == (2, 2, [2])
@@ -120,7 +121,7 @@ def test_a_refused_record_under_stop_aborts_and_writes_everything_of_it_off() ->
 
 def test_what_every_transaction_would_meet_ends_the_run() -> None:
     lab = Lab(b"0", on_error="skip")
-    lab.refuse[b"0"] = Error("TOPIC_AUTHORIZATION_FAILED")
+    lab.refuse[b"0"] = ClientError("TOPIC_AUTHORIZATION_FAILED")
     lab.run()
     assert lab.sent == [b"0"]
     assert (lab.ledger.failed, lab.line.log) == (1, ["begin", "abort"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from exactly_once_lab import PLACE, Error, FakeSink, FakeSource, Lab
+from exactly_once_lab import PLACE, FakeSink, FakeSource, Lab
 
 from kpipe.delivery.commit import Commits
 from kpipe.delivery.exactly_once import ATTEMPTS, GATHERING, ExactlyOnce
@@ -15,6 +15,7 @@ from kpipe.ledger import Ledger
 from kpipe.record import Batch
 from kpipe.run_state import RunState
 from kpipe.sinks.topic import NotSent
+from tests.fakes import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ def test_the_culprit_of_a_refused_batch_is_found_over_transactions_and_all_other
 
     def send(batch: Batch, flight: Flight, idle: Any) -> None:
         seen.append(list(batch.values))
-        refused = Error("INVALID_RECORD") if bad in batch.values else None
+        refused = ClientError("INVALID_RECORD") if bad in batch.values else None
         lab.refuse = dict.fromkeys(batch.values, refused) if refused else {}
         HoldingSink.send(sink, batch, flight, idle)
 
@@ -129,7 +130,7 @@ def test_behind_a_part_that_was_refused_nothing_is_sent() -> None:
     lab, _ = holding(b"0", b"1", records=100)
     flight = lab.ledger.track(*two_batches())
     lab.once._suspects.accuse([(flight, 0, None), (flight, 1, None)])
-    lab.refuse[b"0"] = Error("INVALID_RECORD")
+    lab.refuse[b"0"] = ClientError("INVALID_RECORD")
     batch, _ = two_batches()
     lab.once.send(batch, flight, lambda: True)
     assert lab.sent == [b"0"]
@@ -186,14 +187,14 @@ def test_reports_are_served_with_each_poll() -> None:
 def test_nothing_of_a_transaction_is_sent_again_within_it() -> None:
     lab = Lab(b"0")
     flight = lab.ledger.track(*two_batches())
-    failures = [(flight, 0, Error("INVALID_RECORD"))]
+    failures = [(flight, 0, ClientError("INVALID_RECORD"))]
     assert lab.once.took_along(failures, lambda: True) is False
     assert lab.once.resend(failures, lambda *_: True, lambda: True) == failures
 
 
 def test_a_brokers_word_about_a_batch_judges_a_record_only_when_it_was_alone() -> None:
     lab = Lab(b"0")
-    refusal, timed_out, own = Error("INVALID_RECORD"), Error("_MSG_TIMED_OUT"), NotSent("too large")
+    refusal, timed_out, own = ClientError("INVALID_RECORD"), ClientError("_MSG_TIMED_OUT"), NotSent("too large")
     assert [lab.once.refused(each) for each in (refusal, timed_out, own)] == [False, False, True]
     lab.once._isolated = True
     assert [lab.once.refused(each) for each in (refusal, timed_out, own)] == [True, False, True]
@@ -209,7 +210,7 @@ def test_a_flush_ends_where_nothing_better_can_come() -> None:
     lab.once._broken = True
     assert lab.once.flush(0.1)
     lab.once._broken = False
-    sink.held[0][0](Error("INVALID_RECORD"), None)
+    sink.held[0][0](ClientError("INVALID_RECORD"), None)
     assert lab.once.flush(0.1)
     sink.lets_go = True
 
@@ -312,7 +313,7 @@ def test_a_failure_ends_the_wait_for_reports_at_once() -> None:
     lab, sink = holding(b"0", b"1", records=100)
     lab.pipeline.turn()
     sink.lets_go = False
-    sink.held[0][0](Error("_MSG_TIMED_OUT"), None)
+    sink.held[0][0](ClientError("_MSG_TIMED_OUT"), None)
     assert lab.once.commit_all() is False
     assert (lab.now, lab.once._broken) == (pytest.approx(0.1), False)
     assert lab.line.log == ["begin"]  # the pipeline looks at the failure first
@@ -411,7 +412,7 @@ def test_a_signal_waits_for_no_generation() -> None:
 
 def test_what_is_told_of_commits_beside_transactions_changes_nothing() -> None:
     lab = Lab(b"0", b"1")
-    lab.once.committed(Error("x"), [])
+    lab.once.committed(ClientError("x"), [])
     lab.once.finish(lab.ledger, 1.0)
     lab.run()
     assert lab.commits == [2]
@@ -477,7 +478,7 @@ def test_what_the_client_refused_itself_is_left_to_the_policy() -> None:
 
 def test_what_the_client_refused_beside_what_fell_is_noted_and_all_is_read_again() -> None:
     lab = Lab(on_error="skip")
-    assert lab.once.take_back(failing(lab, NotSent("too large"), Error("_PURGE_QUEUE"))) is True
+    assert lab.once.take_back(failing(lab, NotSent("too large"), ClientError("_PURGE_QUEUE"))) is True
     assert lab.line.log == ["begin", "abort"]
     batch, _ = two_batches()
     lab.once.leave_out_refused(batch)
@@ -488,7 +489,7 @@ def test_what_the_client_refused_beside_what_fell_is_noted_and_all_is_read_again
 
 def test_records_that_nobody_can_name_are_not_left_out() -> None:
     lab = Lab(on_error="skip")
-    lab.once.take_back(failing(lab, NotSent("too large"), Error("_PURGE_QUEUE")))
+    lab.once.take_back(failing(lab, NotSent("too large"), ClientError("_PURGE_QUEUE")))
     batch = Batch([b"0"])
     lab.once.leave_out_refused(batch)
     assert (batch.values, batch.bad) == ([b"0"], [])
@@ -496,10 +497,10 @@ def test_records_that_nobody_can_name_are_not_left_out() -> None:
 
 def test_a_record_that_was_refused_alone_under_stop_is_the_policys() -> None:
     lab = Lab()
-    failures = failing(lab, Error("INVALID_RECORD"))
+    failures = failing(lab, ClientError("INVALID_RECORD"))
     assert lab.once.take_back(failures) is False
     assert lab.once.refused(failures[0][2])
-    two = failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD"))
+    two = failing(lab, ClientError("INVALID_RECORD"), ClientError("INVALID_RECORD"))
     assert lab.once.take_back(two) is True, "one of two: nobody knows which"
     assert not lab.once.refused(two[0][2])
 
@@ -507,10 +508,10 @@ def test_a_record_that_was_refused_alone_under_stop_is_the_policys() -> None:
 def test_fewer_suspects_are_a_way_forward_and_as_many_are_none() -> None:
     lab = Lab()
     for count in range(1, 3):
-        lab.once.take_back(failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD")))
+        lab.once.take_back(failing(lab, ClientError("INVALID_RECORD"), ClientError("INVALID_RECORD")))
         assert lab.once._failures == count
     lab.once._on_error = "skip"
-    lab.once.take_back(failing(lab, Error("INVALID_RECORD")))
+    lab.once.take_back(failing(lab, ClientError("INVALID_RECORD")))
     assert lab.once._failures == 1, "it will be left out: that is a way forward"
 
 
@@ -518,7 +519,7 @@ def test_the_reason_names_the_refusal_and_not_what_fell_with_it() -> None:
     lab = Lab()
     lab.once._failures = ATTEMPTS - 1
     with pytest.raises(UndeliveredError, match="5 transactions failed in a row: _PURGE_QUEUE; nothing of them"):
-        lab.once.take_back(failing(lab, Error("_PURGE_QUEUE"), Error("_MSG_TIMED_OUT")))
+        lab.once.take_back(failing(lab, ClientError("_PURGE_QUEUE"), ClientError("_MSG_TIMED_OUT")))
 
 
 def test_other_reports_of_a_broken_transaction_are_waited_for_a_moment() -> None:
@@ -526,9 +527,9 @@ def test_other_reports_of_a_broken_transaction_are_waited_for_a_moment() -> None
     lab, sink = holding()
     flight = lab.ledger.track(*two_batches())
     lab.once.ensure_open()
-    sink.held.append((flight.take_reports(flight.origin)[1], Error("INVALID_RECORD")))  # type: ignore[arg-type]
+    sink.held.append((flight.take_reports(flight.origin)[1], ClientError("INVALID_RECORD")))  # type: ignore[arg-type]
     lab.once._on_error = "skip"
-    lab.once.take_back([(flight, 0, Error("_PURGE_QUEUE"))])
+    lab.once.take_back([(flight, 0, ClientError("_PURGE_QUEUE"))])
     batch, _ = two_batches()
     lab.once.leave_out_refused(batch)
     assert [bad.index for bad in batch.bad] == [1]
@@ -585,7 +586,7 @@ def test_the_last_transaction_is_aborted_unless_it_holds_all_before_its_offsets(
     elif trouble == "closed":
         lab.line.opened = None
     elif trouble == "failed":
-        lab.ledger.track(*two_batches()).failures.append((0, Error("x")))
+        lab.ledger.track(*two_batches()).failures.append((0, ClientError("x")))
     elif trouble == "hole":
         lab.ledger.track(*two_batches())
         lab.ledger.track(*two_batches()).settled.append(0)
@@ -698,7 +699,7 @@ def test_a_failure_ends_the_wait_whether_or_not_somebody_has_looked_at_it(looked
     lab.pipeline.turn()
     sink.lets_go = False
     flight = lab.ledger.flights[0]
-    flight.failures.append((0, Error("x")))
+    flight.failures.append((0, ClientError("x")))
     if looked_at:
         list(lab.ledger.failures())
     else:
@@ -819,14 +820,14 @@ def test_what_was_not_tried_is_read_again_and_blamed_on_nobody() -> None:
 
 def test_under_stop_a_record_that_the_client_refused_ends_the_run_whatever_fell_with_it() -> None:
     lab = Lab()
-    assert lab.once.take_back(failing(lab, NotSent("too large"), Error("_PURGE_QUEUE"))) is False
+    assert lab.once.take_back(failing(lab, NotSent("too large"), ClientError("_PURGE_QUEUE"))) is False
     assert lab.line.log == ["begin"]
 
 
 def test_of_two_refused_records_both_are_suspects_and_none_is_left_out() -> None:
     lab = Lab(on_error="skip")
     lab.once._failures = ATTEMPTS - 2
-    lab.once.take_back(failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD")))
+    lab.once.take_back(failing(lab, ClientError("INVALID_RECORD"), ClientError("INVALID_RECORD")))
     assert lab.once._suspects
     assert (lab.once._refused, lab.once._failures) == ({}, 1)
 
@@ -834,9 +835,9 @@ def test_of_two_refused_records_both_are_suspects_and_none_is_left_out() -> None
 def test_the_reason_of_an_abort_is_the_refusal_however_late_it_was_told() -> None:
     lab = Lab(on_error="skip")
     lab.once._failures = ATTEMPTS - 1
-    lab.once._suspects.accuse(failing(lab, Error("INVALID_RECORD"), Error("INVALID_RECORD")))
+    lab.once._suspects.accuse(failing(lab, ClientError("INVALID_RECORD"), ClientError("INVALID_RECORD")))
     flight = lab.ledger.flights[0]
-    reports = [Error("_PURGE_QUEUE"), Error("INVALID_RECORD"), Error("INVALID_RECORD")]
+    reports = [ClientError("_PURGE_QUEUE"), ClientError("INVALID_RECORD"), ClientError("INVALID_RECORD")]
     with pytest.raises(UndeliveredError, match="in a row: INVALID_RECORD; nothing"):
         lab.once.take_back([(flight, index % 2, report) for index, report in enumerate(reports)])
 
@@ -855,7 +856,7 @@ def test_a_refusal_ends_the_wait_between_two_parts_at_once() -> None:
     flight = lab.ledger.track(*two_batches())
     lab.once._suspects.accuse([(flight, 0, None), (flight, 1, None)])
     sink.lets_go = False
-    flight.failures.append((0, Error("x")))
+    flight.failures.append((0, ClientError("x")))
     sink.held.append((lambda _error, _message: None, None))
     batch, _ = two_batches()
     lab.once.send(batch, flight, lambda: True)
@@ -870,7 +871,7 @@ def test_a_record_that_is_left_out_keeps_the_code_of_its_refusal() -> None:
         error.code = "MSG_SIZE_TOO_LARGE"
         return error
 
-    failures = failing(lab, Error("MSG_SIZE_TOO_LARGE"))
+    failures = failing(lab, ClientError("MSG_SIZE_TOO_LARGE"))
     lab.once._sink.explain = explain  # type: ignore[method-assign]
     lab.once.take_back(failures)
     batch, _ = two_batches()

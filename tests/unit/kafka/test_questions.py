@@ -12,22 +12,10 @@ import pytest
 from kpipe.errors import Stage, UnreachableError
 from kpipe.kafka import questions
 from kpipe.kafka.questions import Extent, Failure
+from tests.fakes import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class Error:
-    """A KafkaError, as far as it is asked."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def name(self) -> str:
-        return self._name
-
-    def str(self) -> str:
-        return f"Broker: {self._name}"
 
 
 class Cluster:
@@ -62,7 +50,7 @@ class Cluster:
     def _answer(self, partition: int) -> Future[Any]:
         future: Future[Any] = Future()
         if partition == 1 and self.errors:
-            future.set_exception(Exception(Error(self.errors.pop(0))))
+            future.set_exception(Exception(ClientError(self.errors.pop(0))))
         else:
             future.set_result(SimpleNamespace(offset=7, timestamp=-1))
         return future

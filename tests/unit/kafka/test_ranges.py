@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kpipe.kafka.questions import Failure
 from kpipe.kafka.ranges import RangeReader
+from tests.fakes import ClientError
 
 PLACES = [("a", 0), ("a", 1), ("b", 0)]
 
@@ -33,26 +34,6 @@ class Message:
         return 100_000  # a jump is worth it from the third record on
 
 
-class Error:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def name(self) -> str:
-        return self._name
-
-    def code(self) -> int:
-        return 0
-
-    def str(self) -> str:
-        return "said no"
-
-    def retriable(self) -> bool:
-        return False
-
-    def fatal(self) -> bool:
-        return False
-
-
 class Consumer:
     """Gives what the logs hold from where it was assigned, `size` records at a time, taking turns as `order` says."""
 
@@ -69,9 +50,9 @@ class Consumer:
     def _queue(self, asked: Any) -> list[Message]:
         place = (asked.topic, asked.partition)
         if place in self.broken:
-            return [Message(place, -1, Error("TOPIC_AUTHORIZATION_FAILED"))]
+            return [Message(place, -1, ClientError("TOPIC_AUTHORIZATION_FAILED"))]
         found = [Message(place, offset) for offset in self._logs[place] if offset >= asked.offset]
-        return [*found, Message(place, -1, Error("_PARTITION_EOF"))]
+        return [*found, Message(place, -1, ClientError("_PARTITION_EOF"))]
 
     def seek(self, place: Any) -> None:
         assert (place.topic, place.partition) in self._queues
