@@ -47,9 +47,9 @@ $(VENV)/.compiled: $(VENV)/.tested $(shell find tests -name '*.py')
 	@$(BIN)/python -m pytest --collect-only --quiet --quiet >/dev/null || true
 	@touch $@
 
-# Tests of brokers wait more than they compute, so five share two cores; they come first, and the small ones fill the end.
+# Tests of brokers wait more than they compute, so four share two cores; they come first, and the small ones fill the end.
 test: kafka compiled ## run all tests; those of the broker on a real Kafka
-	@$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
 
 faults: kafka ## run the whole fault suite and all long tests, and write what happened to docs/faults.md
 	$(PIP) install --group queues

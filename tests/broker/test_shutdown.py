@@ -512,13 +512,13 @@ def test_a_sleeping_reader_of_produce_does_not_hold_a_signal_up(
     kafka: Cluster, kpipe: Kpipe, slow_pipe: tuple[int, int], option: str
 ) -> None:
     topic = kafka.topic()
-    running = start_piped(kpipe.at(kafka.bootstrap), slow_pipe, "produce", topic, option, "--drain-timeout", "1")
+    running = start_piped(kpipe.at(kafka.bootstrap), slow_pipe, "produce", topic, option, "--drain-timeout", "3")
     with flowing(running):
         wait_until_full(slow_pipe[0])
         running.signal(TERM)
-        ended = running.wait(10)
+        ended = running.wait(12)
     written = values(kafka, topic)
-    assert ended == ending(-TERM)
+    assert ended == ending(-TERM), ended.err
     assert written == lines(len(written))
 
 

@@ -58,7 +58,7 @@ SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "broker.heartbeat.interval.ms": "1000",
     "broker.session.timeout.ms": "3600000",  # one that was frozen shall not be fenced for a moment when it thaws
-    # Ten brokers wait side by side, and each thread looks around a few times a second: 1.7 % of a core each, not 4 %.
+    # Eight brokers wait side by side, and each thread looks around a few times a second: 1.7 % of a core each, not 4 %.
     "metadata.max.idle.interval.ms": "0",
     "num.io.threads": "3",
     "num.network.threads": "1",
