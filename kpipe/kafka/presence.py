@@ -82,6 +82,8 @@ class Presence:
         self._complained = clock()
         """When a client told of something that it tried."""
         self._life: tuple[int, float] = (0, clock())
+        self._sign = clock()
+        """When it last gave, acknowledged or answered something."""
         self._heard: dict[str, tuple[float, float, str]] = {}
         """Of each address: since when there was no answer, when that was complained of last, and how."""
         self._address_told = False
@@ -123,12 +125,15 @@ class Presence:
         now = self._clock()
         moved, since = self._life
         if (count := self.moved()) != moved:
-            self._life = count, now
+            self._life, self._sign = (count, now), now
             if self._told:
                 self._is_back(now)
-        elif self._since is None and now - since >= (QUIET if (waits := self.waiting()) else IDLE):
+        elif self._since is None and now - since >= QUIET:
             self._life = moved, now
-            self._since, self._next, self._reason = since if waits else now, now, "no answer"
+            if self.waiting():
+                self._since, self._next, self._reason = since, now, "no answer"
+            elif now - self._sign >= IDLE:
+                self._since, self._next, self._reason = now, now, "no answer"
         if self._since is not None and now >= self._next:
             self._look()
 
@@ -174,6 +179,7 @@ class Presence:
         if self._told and self._since is not None:
             self._say(f"connect: {self._cluster}: reachable again after {clock_time(now - self._since)}")
         self._since, self._told, self._failures, self._pause, self._proofs = None, False, 0, AGAIN, 0
+        self._sign = now
 
     def _tell(self, what: str, then: str) -> None:
         count = self.waiting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -140,6 +141,19 @@ def test_a_cluster_that_gives_nothing_is_asked_once_a_minute_and_one_that_does_i
         run.moved += 1
         run.until(run.now + 1)
     assert run.asked == asked
+
+
+def test_a_record_behind_a_long_pause_has_its_time_before_anybody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    run = Run(there=False)
+    pause = IDLE - QUIET - 1
+    run.until(pause)
+    run.waiting = 1
+    run.until(pause + 0.5)
+    assert run.asked == 0
+    (gone,) = run.until(pause + 2 * QUIET + AFTER)
+    (second,) = re.findall(r"since 12:00:(\d+)", gone)
+    assert int(second) >= pause - QUIET, "it was not away while nothing was asked of it"
 
 
 def test_an_idle_client_that_has_forgotten_its_brokers_is_found_without_a_complaint_and_given_up() -> None:
