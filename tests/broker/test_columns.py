@@ -18,8 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from kpipe.kafka.librdkafka import can_send_columns
-from tests.broker.lab.cluster import Cluster, until
-from tests.broker.lab.runs import balance
+from tests.broker.lab.cluster import Cluster
+from tests.broker.lab.runs import WATCHED, balance, wait_until_delivered
 from tests.broker.lab.security import Fortress
 from tests.broker.test_security import allow, secrets_of, toml, ways_in
 from tests.broker.test_shutdown import high
@@ -262,9 +262,9 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
     kafka: Cluster, kpipe: Kpipe, tmp_path: Path
 ) -> None:
     topic = kafka.topic()
-    running = kpipe.at(kafka.bootstrap).start("produce", "--summary", tmp_path / "summary", topic)
+    running = kpipe.at(kafka.bootstrap).start("produce", "--summary", tmp_path / "summary", *WATCHED, topic)
     feed(running, 0, 10_000)
-    until(lambda: len(held(kafka, topic)) == 10_000, "the first lines are there")
+    wait_until_delivered(running, 10_000)
     kafka.broker.pause()
     feed(running, 10_000, 5_000)
     running.wait_until_read()
@@ -289,9 +289,9 @@ def test_a_second_signal_under_a_frozen_broker_counts_what_arrived(
 def test_a_full_queue_under_a_frozen_broker_is_given_up(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
     topic = kafka.topic()
     options = ("-X", "queue.buffering.max.messages=100", "--drain-timeout", "1", "--summary", str(tmp_path / "summary"))
-    running = kpipe.at(kafka.bootstrap).start("produce", *options, topic)
+    running = kpipe.at(kafka.bootstrap).start("produce", *options, *WATCHED, topic)
     feed(running, 0, 1)
-    kafka.read(topic, at_least=1)
+    wait_until_delivered(running, 1)
     kafka.broker.pause()
     feed(running, 1, 5_000)
     running.wait_until_read()
@@ -325,10 +325,10 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: Cluster, kp
 
 def test_a_topic_that_is_deleted_ends_the_run(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
     topic = kafka.topic()
-    options = ("-X", "delivery.timeout.ms=2000", "--summary", str(tmp_path / "summary"))
+    options = ("-X", "delivery.timeout.ms=4000", "--summary", str(tmp_path / "summary"), *WATCHED)
     running = kpipe.at(kafka.bootstrap).start("produce", *options, topic)
     feed(running, 0, 20_000)
-    until(lambda: len(held(kafka, topic)) == 20_000, "the lines are there")
+    wait_until_delivered(running, 20_000)
     kafka.admin.delete_topics([topic])[topic].result(20)
     feed(running, 20_000, 5_000)
     ended = running.wait(20)

@@ -19,7 +19,7 @@ import pytest
 
 from tests.broker.lab.cluster import Rec, until
 from tests.broker.lab.leash import leashed
-from tests.broker.lab.runs import OUTCOMES, balance, close_pipe
+from tests.broker.lab.runs import OUTCOMES, WATCHED, balance, close_pipe, wait_until_delivered
 from tests.conftest import COMMAND, Result
 
 if TYPE_CHECKING:
@@ -260,9 +260,9 @@ def test_a_second_signal_gives_up_and_spills(
 ) -> None:
     topic = kafka.topic()
     spill, summary = tmp_path / "spill", tmp_path / "summary"
-    running = kpipe.at(kafka.bootstrap).start("produce", topic, "-K:", "--spill", spill, "--summary", summary)
+    running = kpipe.at(kafka.bootstrap).start("produce", topic, "-K:", "--spill", spill, "--summary", summary, *WATCHED)
     running.write(b"k:0\n")
-    kafka.read(topic, at_least=1)
+    wait_until_delivered(running, 1)
     kafka.broker.pause()
     running.write(b"k:1\nk:\nnokey\xff\n")
     running.wait_until_read()
@@ -303,14 +303,14 @@ def test_the_drain_deadline_holds_while_the_broker_is_frozen(
     """
     drain = ("--drain-timeout", str(FROZEN))
     forward = kpipe.start(
-        "forward", f"a:{source}", f"b:{target}", "-G", group, "--summary", summary, *drain, config=config
+        "forward", f"a:{source}", f"b:{target}", "-G", group, "--summary", summary, *drain, *WATCHED, config=config
     )
-    kafka_b.read(target, at_least=1)
+    wait_until_delivered(forward, 1)
     consume = kpipe.at(kafka.bootstrap).start("consume", source, "-G", f"c-{source}", *drain)
     consume.wait_for_stdout(b"0000000\n")
-    produce = kpipe.at(kafka.bootstrap).start("produce", lonely, *drain)
+    produce = kpipe.at(kafka.bootstrap).start("produce", lonely, *drain, *WATCHED)
     produce.write(b"a\n")
-    kafka.read(lonely, at_least=1)
+    wait_until_delivered(produce, 1)
 
     kafka_b.broker.pause()
     kafka.write(source, lines(99, 1))
@@ -347,12 +347,14 @@ def ended_in_time(running: Running) -> Result:
 def test_produce_gives_up_records_after_the_delivery_timeout(new_kafka: NewKafka, kpipe: Kpipe, tmp_path: Path) -> None:
     cluster = new_kafka()
     topic = cluster.topic()
+    cluster.write(cluster.topic(), [b"the first record that a broker takes may take it seconds"])
     spill, summary = tmp_path / "spill", tmp_path / "summary"
+    limit = ("-X", "delivery.timeout.ms=4000")
     running = kpipe.at(cluster.bootstrap).start(
-        "produce", topic, "-X", "delivery.timeout.ms=2000", "--spill", spill, "--summary", summary
+        "produce", topic, *limit, "--spill", spill, "--summary", summary, *WATCHED
     )
     running.write(b"delivered\n")
-    cluster.read(topic, at_least=1)
+    wait_until_delivered(running, 1)
     cluster.broker.kill()
     running.write(b"lost\nlost too\n")
     ended = running.wait(20)
@@ -367,10 +369,10 @@ def test_produce_gives_up_records_after_the_delivery_timeout(new_kafka: NewKafka
 def test_a_full_disk_for_spill_and_summary_still_tells_what_was_lost(kafka: Cluster, kpipe: Kpipe) -> None:
     topic = kafka.topic()
     running = kpipe.at(kafka.bootstrap).start(
-        "produce", topic, "--spill", "/dev/full", "--summary", "/dev/full", "--drain-timeout", "0.2"
+        "produce", topic, "--spill", "/dev/full", "--summary", "/dev/full", "--drain-timeout", "0.2", *WATCHED
     )
     running.write(b"a\n")
-    kafka.read(topic, at_least=1)
+    wait_until_delivered(running, 1)
     kafka.broker.pause()
     running.write(b"b\n")
     running.wait_until_read()

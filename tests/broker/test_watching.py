@@ -6,8 +6,6 @@ import json
 import re
 import signal
 import socket
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.broker.lab.cluster import Cluster, Rec
-from tests.broker.lab.runs import group
+from tests.broker.lab.runs import ask, group
 
 if TYPE_CHECKING:
     from tests.broker.conftest import NewKafka
@@ -27,19 +25,6 @@ PER_RECORD = ("--rate", "200/s")
 
 def records(count: int, partitions: int = 2) -> list[Rec]:
     return [Rec(b"%d" % number, partition=number % partitions) for number in range(count)]
-
-
-def address(run: Running) -> str:
-    run.wait_for_stderr("metrics: http://")
-    return re.search(r"metrics: (http://[^/]+)/metrics", run.err)[1]  # type: ignore[index]
-
-
-def ask(run: Running, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(address(run) + path, timeout=15) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def families(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:

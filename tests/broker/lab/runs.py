@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import urllib.error
+import urllib.request
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import Running
+
+WATCHED = ("--metrics", "0")
+"""The option of a run that `ask` can ask."""
 OUTCOMES = ("delivered", "filtered", "dead_lettered", "failed", "unknown")
 
 
@@ -24,6 +31,30 @@ def balance(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     assert found["read"] == sum(found[name] for name in OUTCOMES), found
     return found
+
+
+def address(run: Running) -> str:
+    """Where a run that is `WATCHED` answers, as `http://host:port`."""
+    run.wait_for_stderr("metrics: http://")
+    return re.search(r"metrics: (http://[^/]+)/metrics", run.err)[1]  # type: ignore[index]
+
+
+def ask(run: Running, path: str) -> tuple[int, str]:
+    """Ask a run that is `WATCHED`, and give the code and the text of its answer."""
+    try:
+        with urllib.request.urlopen(address(run) + path, timeout=15) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_until_delivered(run: Running, count: int) -> None:
+    """Wait until a run that is `WATCHED` knows that so many records were delivered.
+
+    A test that takes the broker away must wait for this: who reads the topic sees a record before the run that wrote
+    it has its acknowledgement, which dies with the broker.
+    """
+    run.wait_for(lambda: json.loads(ask(run, "/status")[1])["delivered"] == count, what=f"{count} delivered")
 
 
 def close_pipe(ends: tuple[int, int], inode: int) -> None:
