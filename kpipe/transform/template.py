@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kpipe.transform.document import Documents
     from kpipe.transform.step import Step
 
-_FORMS = "{key} {value} {topic} {partition} {offset} {timestamp} {header[NAME]} {json[path]}"
 _FIELD = re.compile(r"\{(?P<name>\w+)(?P<bracket>\[)?")
 
 
@@ -90,7 +89,7 @@ def _parse_field(step: Step, text: str, at: int, documents: Documents) -> tuple[
     name = match["name"]
     if match["bracket"] is None:
         if not text.startswith("}", match.end()):
-            raise step.usage(f"{{{name} is not closed; write {{{name}}}, or {{{{ for a brace")
+            raise step.usage(_unclosed(name, text[match.end() :]))
         if name not in _PLAIN:
             raise step.usage(_unknown(name))
         return _PLAIN[name], match.end() + 1
@@ -126,11 +125,21 @@ def _parse_json(step: Step, text: str, start: int, documents: Documents) -> tupl
     raise step.usage(fault)
 
 
+def _unclosed(name: str, rest: str) -> str:
+    """What is wrong with a field behind whose name something else comes; `{json.id}` is what people try first."""
+    inner, closed, _ = rest.partition("}")
+    if not closed or not inner.startswith("."):
+        return f"{{{name} is not closed; write {_FIELDS.get(name, f'{{{name}}}')}, or {{{{ for a brace"
+    meant = {"header": f"{{header[{inner[1:]}]}}", "json": f"{{json[{inner}]}}", "value": f"{{json[{inner}]}}"}.get(
+        name
+    )
+    return f"unknown field {{{name}{inner}}}; {f'did you mean {meant}?' if meant else f'fields are {_FORMS}'}"
+
+
 def _unknown(name: str) -> str:
-    forms = {plain: f"{{{plain}}}" for plain in _PLAIN} | {"header": "{header[NAME]}", "json": "{json[path]}"}
-    near = get_close_matches(name, forms, n=1)
+    near = get_close_matches(name, _FIELDS, n=1)
     if near:
-        return f"unknown field {{{name}}}; did you mean {forms[near[0]]}?"
+        return f"unknown field {{{name}}}; did you mean {_FIELDS[near[0]]}?"
     return f"unknown field {{{name}}}; write {{json[{name}]}} for a field of the value; others are {_FORMS}"
 
 
@@ -164,3 +173,5 @@ _PLAIN: dict[str, _Part] = {
     "offset": _plain(lambda batch: _number_column(batch.offsets, batch), "it has no source offset"),
     "timestamp": _plain(_timestamp_column, "it has no timestamp"),
 }
+_FIELDS = {plain: f"{{{plain}}}" for plain in _PLAIN} | {"header": "{header[NAME]}", "json": "{json[path]}"}
+_FORMS = " ".join(_FIELDS.values())
