@@ -38,6 +38,16 @@ for inherited in (signal.SIGINT, signal.SIGHUP):
 settings.register_profile("kpipe", deadline=None)
 settings.load_profile("kpipe")
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Say what a process of pytest-xdist died of: it only knows that it is gone."""
+    if error:
+        with suppress(AttributeError, subprocess.TimeoutExpired):
+            code = node.gateway._io.popen.wait(10)
+            print(f"\n{node.gateway.id} ended with {code} (negative: by that signal)", file=sys.stderr)
+
+
 COMMAND = Path(sysconfig.get_path("scripts")) / "kpipe"
 
 
