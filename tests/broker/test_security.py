@@ -387,7 +387,10 @@ def test_check_finds_an_address_that_the_cluster_advertises_and_nobody_can_reach
 def test_an_advertised_address_that_nobody_can_reach_is_told_of_while_records_wait(guarded: Guarded) -> None:
     # The client may find what has timed out only after it has waited to connect again: by default up to 10 s later.
     often = ("-X", "reconnect.backoff.max.ms=1000")
-    done = guarded("produce", "lost:t-open", "-X", "delivery.timeout.ms=14000", *often, stdin=b"one\n")
+    command = ("produce", "lost:t-open", "-X", "delivery.timeout.ms=14000", *often)
+    done = guarded(*command, stdin=b"one\n")
+    if done.code == 4:  # on a busy machine the client drops its first connection before it has answered us
+        done = guarded(*command, stdin=b"one\n")
 
     told = [line for line in done.err.splitlines() if "broker 1 sends clients to" in line]
     assert done.code == 1
