@@ -153,17 +153,28 @@ class Cluster:
         return sum(end - first for first, end in bounds)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """Give partition → committed offset of a group, without the partitions that have none."""
-        deadline = time.monotonic() + 15
+        """Give partition → committed offset of a group, without the partitions that have none.
+
+        One that a transaction holds up is waited for, as with `read`; who asks for no partitions hears nothing of it.
+        """
+        deadline, settled = time.monotonic() + 15, time.monotonic() + MARKERS
+        described = self.admin.list_topics(topic, timeout=10).topics[topic]
+        places = [TopicPartition(topic, each) for each in described.partitions] or None
         while True:
-            asked = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)
+            stable = time.monotonic() < settled
+            asked = self.admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, places)], require_stable=stable, request_timeout=10
+            )
             try:
                 found = asked[group].result(15).topic_partitions or []
-                break
             except KafkaException as error:  # a broker that was just thawed or started reads them first
-                if error.args[0].name() != "COORDINATOR_LOAD_IN_PROGRESS" or time.monotonic() > deadline:
+                passing = ("COORDINATOR_LOAD_IN_PROGRESS", "UNSTABLE_OFFSET_COMMIT")
+                if error.args[0].name() not in passing or time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+            else:
+                if not any(each.error and each.error.name() == "UNSTABLE_OFFSET_COMMIT" for each in found):
+                    break
+            time.sleep(0.1)
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
     def _client(self) -> dict[str, str | int | float | bool]:
