@@ -10,7 +10,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from confluent_kafka import (
     Consumer,
@@ -95,7 +95,7 @@ class Cluster:
 
     def topics(self) -> set[str]:
         """Give the names of all topics: asking for all of them creates none."""
-        return set(self.admin.list_topics(timeout=10).topics)
+        return set(_metadata(self.admin).topics)
 
     def write(
         self,
@@ -158,7 +158,7 @@ class Cluster:
         One that a transaction holds up is waited for, as with `read`; who asks for no partitions hears nothing of it.
         """
         deadline, settled = time.monotonic() + 15, time.monotonic() + MARKERS
-        described = self.admin.list_topics(topic, timeout=10).topics[topic]
+        described = _metadata(self.admin, topic).topics[topic]
         places = [TopicPartition(topic, each) for each in described.partitions] or None
         while True:
             stable = time.monotonic() < settled
@@ -168,7 +168,7 @@ class Cluster:
             try:
                 found = asked[group].result(15).topic_partitions or []
             except KafkaException as error:  # a broker that was just thawed or started reads them first
-                passing = ("COORDINATOR_LOAD_IN_PROGRESS", "UNSTABLE_OFFSET_COMMIT")
+                passing = ("COORDINATOR_LOAD_IN_PROGRESS", "UNSTABLE_OFFSET_COMMIT", BROKEN)
                 if error.args[0].name() not in passing or time.monotonic() > deadline:
                     raise
             else:
@@ -251,7 +251,7 @@ class Cluster:
         return sorted(records, key=lambda record: (record.partition, record.offset))
 
     def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
-        found = consumer.list_topics(topic, timeout=10).topics[topic]
+        found = _metadata(consumer, topic).topics[topic]
         if found.error is not None:
             raise LabError(f"read: {topic}: {found.error}")
         return sorted(found.partitions)
@@ -402,13 +402,29 @@ def _known(number: int | None) -> int:
     return -1 if number is None else number
 
 
+BROKEN = "_TRANSPORT"
+"""What a client that is kept is told when the broker ends its connection under a question: asked again, it makes a new one."""
+
+
+def _metadata(client: AdminClient | Consumer, topic: str | None = None) -> Any:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return client.list_topics(topic, timeout=10)
+        except KafkaException as error:
+            if error.args[0].name() != BROKEN or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     for _attempt in range(20):
         try:
             bounds = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
             break
         except KafkaException as error:  # a topic of now, or a broker that was frozen: not everybody knows who leads
-            if error.args[0].name() not in ("NOT_LEADER_FOR_PARTITION", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART"):
+            passing = ("NOT_LEADER_FOR_PARTITION", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART", BROKEN)
+            if error.args[0].name() not in passing:
                 raise
             time.sleep(0.1)
     else:
