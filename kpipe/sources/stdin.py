@@ -28,8 +28,9 @@ BLOCK = 262144  # bytes; a turn of the pipeline costs 60 us, which 64 KiB of sho
 class FileSource:
     """Records from files in the order given; `-` is stdin. One decoder per file, so that positions are exact.
 
-    `wakeup` becomes readable when a signal arrives. `tee` gets every block, and b"" at the end of each file. `opened`
-    has file descriptors of paths that are open already; they are closed when they are read.
+    `wakeup` becomes readable when a signal arrives. `tee` gets every block, and b"" at the end of each file, once its
+    records are on their way: its reader may sleep until the drain is over. `opened` has file descriptors of paths that
+    are open already; they are closed when they are read.
     """
 
     def __init__(
@@ -48,17 +49,16 @@ class FileSource:
         self._make_decoder = decoder
         self._wakeup = wakeup
         self._tee = tee
+        self._untold: bytes | None = None
         self._opened = dict(opened or {})
         self._fd: int | None = None
         self._decoder: Decoder | None = None
-        self._error: KpipeError | None = None
         self._poll = select.poll()
         _check_readable(self._paths)
 
     def read(self) -> Batch | None:
         """The records of the next block; None when 0.1 s brought nothing."""
-        if self._error is not None:
-            raise self._error
+        self._pass_on()
         if self._fd is None and not self._open_next():
             return None
         if not self._is_ready():
@@ -69,22 +69,19 @@ class FileSource:
             return None
         if not block:
             batch = decoder.finish()
-            self._pass_on(b"")
+            self._untold = block
             self._close_file()
             self.finished = not self._paths
             return batch
         self.read_bytes += len(block)
-        batch = decoder.feed(block)
-        self._pass_on(block)
-        return batch
+        self._untold = block
+        return decoder.feed(block)
 
-    def _pass_on(self, block: bytes) -> None:
-        """What was read is sent, also when the reader of the copy went away: the next read says that."""
-        try:
-            if self._tee is not None:
-                self._tee(block)
-        except KpipeError as error:
-            self._error = error
+    def _pass_on(self) -> None:
+        """Give `tee` the block that it has not got yet; KpipeError when its reader went away, say."""
+        block, self._untold = self._untold, None
+        if self._tee is not None and block is not None:
+            self._tee(block)
 
     def _open_next(self) -> bool:
         if not self._paths:
@@ -128,8 +125,9 @@ class FileSource:
             self.fragment = self._decoder.pending
 
     def close(self, timeout: float) -> None:
-        """Close the file that is open."""
+        """Close the file that is open; what was read last is passed on only now."""
         self._close_file()
+        self._pass_on()
 
 
 def _open_file(path: str) -> int:

@@ -89,6 +89,7 @@ def test_a_pipe_is_read_as_it_fills() -> None:
         os.write(into, b"frag")
         os.close(into)
         rest = drain(reader)
+        reader.close(1)
     os.close(out)
 
     assert first is not None
@@ -96,6 +97,27 @@ def test_a_pipe_is_read_as_it_fills() -> None:
     assert (first.values, second.values, values(rest)) == ([b"one"], [b"two"], [b"frag"])
     assert second.where(0) == "stdin:2"
     assert seen == [b"one\ntw", b"o\n", b"frag", b""], "and the end of the file"
+
+
+def test_the_copy_of_a_block_waits_until_its_records_are_on_their_way() -> None:
+    """A reader that slept until the deadline of a drain left no time for what was read, and not sent yet."""
+    out, into = os.pipe()
+    seen: list[bytes] = []
+    with stdin_is(out):
+        reader = source(["-"], tee=seen.append)
+        os.write(into, b"one\n")
+        assert reader.read() is not None
+        assert seen == []
+        assert reader.read() is None
+        assert seen == [b"one\n"]
+        os.write(into, b"two\n")
+        assert reader.read() is not None
+        reader.leave()
+        assert seen == [b"one\n"], "leaving comes before the flush"
+        reader.close(1)
+        assert seen == [b"one\n", b"two\n"]
+    os.close(out)
+    os.close(into)
 
 
 def test_what_a_signal_cuts_off_is_a_fragment_and_not_a_record() -> None:
