@@ -55,7 +55,12 @@ if TYPE_CHECKING:
     from kpipe.transform.step import Step
 
 ONE_SHOT = 65536  # bytes; what a pipe can hold
-ONE_SHOT_PRODUCER = {"enable.idempotence": False, "max.in.flight.requests.per.connection": 1}
+ONE_SHOT_PRODUCER = {
+    "enable.idempotence": False,
+    "max.in.flight.requests.per.connection": 1,
+    "linger.ms": 1000,  # all leave when they are flushed, in one batch for each partition: none overtakes a refused one
+    "batch.num.messages": 1_000_000,
+}
 """For an input that is complete and small: an idempotent producer's first record waits 500 ms. One request in flight
 keeps the order; after a lost acknowledgement a retry may write a record twice."""
 DELIVERY_TIMEOUT_MS = 120_000  # at the end of the input nobody waits longer than this for one record

@@ -17,6 +17,8 @@ from tests.broker.lab import LabError
 from tests.broker.lab.cluster import Rec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.broker.lab.cluster import Cluster
     from tests.conftest import Kpipe
 
@@ -87,6 +89,39 @@ def test_produce_skips_the_culprit_only(kafka: Cluster, kpipe: Kpipe, culprits: 
     named = [line for line in done.err.splitlines() if "stdin:" in line]
     assert [line.partition("stdin:")[2].partition(" ")[0] for line in named] == [str(n + 1) for n in sorted(culprits)]
     assert done.code == 1
+
+
+HESITATING = """
+import time
+import confluent_kafka
+
+class Hesitating(confluent_kafka.Producer):
+    given = 0
+
+    def produce(self, *arguments, **named):
+        self.given += 1
+        if self.given == 200:
+            time.sleep(0.1)
+        super().produce(*arguments, **named)
+
+confluent_kafka.Producer = Hesitating
+"""
+"""A client that takes a pause in the middle of an input, as on a busy machine."""
+
+
+def test_a_small_input_is_one_batch_however_long_it_takes(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+    """What came 5 ms later was a batch of its own, and overtook those that were sent again for a culprit among them."""
+    target = kafka.topic()
+    records = mixed({0})
+    (tmp_path / "sitecustomize.py").write_text(HESITATING)
+
+    done = kpipe.at(kafka.bootstrap)(
+        "produce", "--input", "json", "--on-error", "skip", target,
+        stdin=lines(records), env={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.code == 1, done.err
+    in_order(kafka, target, records[1:])
 
 
 def test_produce_stops_at_the_culprit_and_names_it(kafka: Cluster, kpipe: Kpipe) -> None:
