@@ -130,9 +130,8 @@ def _unclosed(name: str, rest: str) -> str:
     inner, closed, _ = rest.partition("}")
     if not closed or not inner.startswith("."):
         return f"{{{name} is not closed; write {_FIELDS.get(name, f'{{{name}}}')}, or {{{{ for a brace"
-    meant = {"header": f"{{header[{inner[1:]}]}}", "json": f"{{json[{inner}]}}", "value": f"{{json[{inner}]}}"}.get(
-        name
-    )
+    field = f"{{json[{inner}]}}"
+    meant = {"header": f"{{header[{inner[1:]}]}}", "json": field, "value": field}.get(name)
     return f"unknown field {{{name}{inner}}}; {f'did you mean {meant}?' if meant else f'fields are {_FORMS}'}"
 
 

@@ -109,18 +109,22 @@ confluent_kafka.Producer = Hesitating
 """A client that takes a pause in the middle of an input, as on a busy machine."""
 
 
-def test_a_small_input_is_one_batch_however_long_it_takes(kafka: Cluster, kpipe: Kpipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["skip", "dlq"])
+def test_a_small_input_is_one_batch_however_long_it_takes(
+    kafka: Cluster, kpipe: Kpipe, tmp_path: Path, policy: str
+) -> None:
     """What came 5 ms later was a batch of its own, and overtook those that were sent again for a culprit among them."""
-    target = kafka.topic()
+    target, letters = kafka.topic(), kafka.topic(**ANY_TIME)
     records = mixed({0})
     (tmp_path / "sitecustomize.py").write_text(HESITATING)
 
     done = kpipe.at(kafka.bootstrap)(
-        "produce", "--input", "json", "--on-error", "skip", target,
+        "produce", "--input", "json", "--on-error", "skip" if policy == "skip" else f"dlq:{letters}", target,
         stdin=lines(records), env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
 
-    assert done.code == 1, done.err
+    assert done.code == (1 if policy == "skip" else 0), done.err
+    assert [record.value for record in kafka.read(letters)] == ([] if policy == "skip" else [records[0].value])
     in_order(kafka, target, records[1:])
 
 

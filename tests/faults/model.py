@@ -66,11 +66,8 @@ def options(chance: random.Random, other: str) -> list[Option]:
 
 
 def _grep(chance: random.Random) -> Option:
-    pattern, is_kept, where = (
-        chance.choice(["[0-4]$", "^$", "a"]),
-        chance.random() < 0.5,
-        chance.choice(["", "key:", "h"]),
-    )
+    pattern, where = chance.choice(["[0-4]$", "^$", "a"]), chance.choice(["", "key:", "h"])
+    is_kept = chance.random() < 0.5
 
     def found(draft: Draft) -> bool:
         places = {"": [draft.value], "key:": [draft.key]}.get(where, [v for name, v in draft.headers if name == where])
@@ -137,9 +134,9 @@ def _map(chance: random.Random) -> Option:
     program = chance.choice(list(programs))
 
     def step(draft: Draft) -> list[Draft]:
-        return [
-            draft if draft.value is None else replace(draft, value=_compact(programs[program](_parsed(draft.value))))
-        ]
+        if draft.value is None:
+            return [draft]
+        return [replace(draft, value=_compact(programs[program](_parsed(draft.value))))]
 
     return Option(("--map", program), step)
 
